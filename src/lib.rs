@@ -1,0 +1,15 @@
+//! hotspare keeps a live, crash-consistent copy of a directory (a Jenkins home) on standby nodes.
+//!
+//! The house has floors; a module uses only lower floors and its own folder (`tests/floors.rs` holds it to that):
+//!
+//! | floor | rooms | what they know |
+//! |---|---|---|
+//! | 0 words | [`words`] | paths, entries, positions |
+//! | 1 thought | [`thought`] | trees, plans, deltas, generations, wire formats, sessions: pure, no system calls, no clock |
+//! | 2 hands | `fs`, `watch`, `walk`, `capture`, `index`, `journal`, `reveal` | files |
+//! | 3 mouth | `net` | peers |
+//! | 4 life | `daemon`, `observe`, `control` | time and tasks |
+//! | 5 face | `config`, `cli` | people |
+
+pub mod thought;
+pub mod words;

@@ -1,0 +1,3 @@
+//! The `hotspare` binary: a thin shell around the library.
+
+fn main() {}

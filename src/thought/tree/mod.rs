@@ -1,0 +1,585 @@
+//! The tree: all entries of a home, with a digest per directory and so one for the whole.
+//!
+//! # Shape
+//! Rows are keyed by (directory id, bucket, name), not by path: a renamed directory is one row moved, whatever is below it. The
+//! bucket is the first byte of the name's BLAKE3, so the order of siblings is the same on every node.
+//!
+//! # Digests, version 1
+//! All in BLAKE3 `derive_key` mode; integers little-endian.
+//! - bucket: context [`BUCKET_CONTEXT`], over each child in byte order of the names: name length `u32`, name, node digest. An empty
+//!   bucket has none.
+//! - node: of a file or symlink the entry digest; of a directory, context [`NODE_CONTEXT`], over the entry digest and, for each bucket
+//!   that is not empty, rising: its number `u8`, its digest.
+//! - tree: the node digest of the root.
+//!
+//! A change costs one bucket and the ancestors: digests of buckets are kept for directories with more than [`FLAT_CHILDREN`] children, and
+//! computed from the rows in smaller ones.
+//!
+//! # Row format, version 1
+//! `u8` version, then the postcard encoding of [`Row`].
+
+mod apply;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::words::entry::{Digest, Entry, Inode, InodeId};
+use crate::words::path::{Name, RelPath};
+
+use super::delta::probe::Probes;
+use super::digest::Frontier;
+use super::store::{Store, StoreError, Table};
+
+pub use apply::{ApplyError, Arrived, MAX_RENAMES, Operations, Witness};
+
+/// The BLAKE3 key-derivation context of bucket digests.
+pub const BUCKET_CONTEXT: &str = "hotspare 2026 bucket v1";
+/// The BLAKE3 key-derivation context of node digests of directories.
+pub const NODE_CONTEXT: &str = "hotspare 2026 node v1";
+/// Directories with more children than this keep their bucket digests.
+pub const FLAT_CHILDREN: u64 = 256;
+/// Contents shorter than this are not looked up by digest: sending them costs less than finding them.
+pub const CONTENT_LOOKUP_BYTES: u64 = 4096;
+
+const ROW_VERSION: u8 = 1;
+const PAGE: usize = 512;
+const ROOT_FACT: &[u8] = b"root";
+const NEXT_DIRECTORY_FACT: &[u8] = b"next-directory";
+
+/// A directory's number in its tree: given once, kept when it is renamed, never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct DirectoryId(pub u64);
+
+/// The root's id.
+pub const ROOT: DirectoryId = DirectoryId(0);
+
+/// What only a directory's row has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DirectoryFacts {
+    /// Its id.
+    pub id: DirectoryId,
+    /// How many children it has.
+    pub children: u64,
+    /// Its node digest; stale while the tree has not been asked for its digest.
+    pub digest: Digest,
+}
+
+/// What is remembered of a large file's content, to tell an append from a rewrite without reading it all.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FileMemory {
+    /// From where its digest can be resumed.
+    pub frontier: Frontier,
+    /// Samples of it.
+    pub probes: Probes,
+}
+
+/// What the tree keeps for one path.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// The entry.
+    pub entry: Entry,
+    /// What this node's kernel says of it.
+    pub inode: Inode,
+    /// For directories.
+    pub directory: Option<DirectoryFacts>,
+    /// For large files.
+    pub memory: Option<Box<FileMemory>>,
+}
+
+impl Row {
+    /// A row for an entry that is no directory, or a new directory without children.
+    pub fn new(entry: Entry, inode: Inode) -> Self {
+        Self { entry, inode, directory: None, memory: None }
+    }
+
+    /// The node digest.
+    pub fn digest(&self) -> Digest {
+        match &self.directory {
+            Some(directory) => directory.digest,
+            None => self.entry.digest(),
+        }
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, TreeError> {
+        postcard::to_extend(self, vec![ROW_VERSION]).map_err(|_| TreeError::Row)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, TreeError> {
+        match bytes.split_first() {
+            Some((&ROW_VERSION, rest)) => match postcard::take_from_bytes(rest) {
+                Ok((row, [])) => Ok(row),
+                Ok(_) | Err(_) => Err(TreeError::Row),
+            },
+            _ => Err(TreeError::Row),
+        }
+    }
+}
+
+/// Where a row is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Place {
+    /// The directory.
+    pub directory: DirectoryId,
+    /// The name in it.
+    pub name: Name,
+}
+
+/// What can go wrong in a tree.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A row in the store is not readable: the index is damaged or of another version.
+    #[error("an index row is damaged or of another version; the index must be rebuilt")]
+    Row,
+    /// Nothing is at the path.
+    #[error("{0} is not in the tree")]
+    Missing(RelPath),
+    /// Something is at the path already.
+    #[error("{0} is already in the tree")]
+    Occupied(RelPath),
+    /// The path's parent is missing or no directory.
+    #[error("the directory of {0} is not in the tree")]
+    NoParent(RelPath),
+}
+
+/// All entries of a home.
+pub struct Tree<S> {
+    store: S,
+    /// Directories whose digest is stale, with the buckets that changed (a bit each).
+    stale: BTreeMap<DirectoryId, [u64; 4]>,
+    root: Row,
+}
+
+impl<S: Store> Tree<S> {
+    /// Opens the tree in `store`; an empty store becomes a tree with nothing but `root` in it.
+    pub fn open(mut store: S, root: Row) -> Result<Self, TreeError> {
+        let known = store.get(Table::Facts, ROOT_FACT)?;
+        let root = match known {
+            Some(bytes) => Row::decode(&bytes)?,
+            None => {
+                let mut root = root;
+                root.directory = Some(DirectoryFacts { id: ROOT, children: 0, digest: Digest::default() });
+                store.put(Table::Facts, ROOT_FACT.to_vec(), root.encode()?)?;
+                let mut tree = Self { store, stale: BTreeMap::from([(ROOT, [0; 4])]), root };
+                tree.digest()?;
+                return Ok(tree);
+            }
+        };
+        Ok(Self { store, stale: BTreeMap::new(), root })
+    }
+
+    /// The store below; for commits and facts.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The store below; for commits and facts.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    /// The root's row.
+    pub fn root(&self) -> &Row {
+        &self.root
+    }
+
+    /// The row at `path`.
+    pub fn row(&self, path: &RelPath) -> Result<Option<Row>, TreeError> {
+        let Some((parent, name)) = path.split() else { return Ok(Some(self.root.clone())) };
+        match self.directory(&parent)? {
+            Some(directory) => self.child(directory, &name),
+            None => Ok(None),
+        }
+    }
+
+    /// The id of the directory at `path`; `None` if there is no directory there.
+    pub fn directory(&self, path: &RelPath) -> Result<Option<DirectoryId>, TreeError> {
+        let mut at = ROOT;
+        for name in path.components() {
+            match self.child(at, &name)?.and_then(|row| row.directory) {
+                Some(directory) => at = directory.id,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// The row of `name` in `directory`.
+    pub fn child(&self, directory: DirectoryId, name: &Name) -> Result<Option<Row>, TreeError> {
+        match self.store.get(Table::Rows, &row_key(directory, name))? {
+            Some(bytes) => Row::decode(&bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Up to `limit` children of `directory` after the one named `after`, by (bucket, name).
+    pub fn children(
+        &self,
+        directory: DirectoryId,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<(Name, Row)>, TreeError> {
+        let after = after.map(|name| row_key(directory, name));
+        let pairs = self.store.scan(Table::Rows, &directory.0.to_be_bytes(), after.as_deref(), limit)?;
+        pairs.iter().map(|pair| Ok((name_at(&pair.key, 9)?, Row::decode(&pair.value)?))).collect()
+    }
+
+    /// Calls `visit` for every child of `directory`, by (bucket, name).
+    pub fn for_children<E: From<TreeError>>(
+        &self,
+        directory: DirectoryId,
+        mut visit: impl FnMut(Name, Row) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut after = None;
+        loop {
+            let page = self.children(directory, after.as_ref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (name, row) in page {
+                visit(name, row)?;
+            }
+        }
+    }
+
+    /// The path of `directory`; `None` if it has gone.
+    pub fn path_of(&self, directory: DirectoryId) -> Result<Option<RelPath>, TreeError> {
+        let mut names = Vec::new();
+        let mut at = directory;
+        while at != ROOT {
+            match self.parent(at)? {
+                Some(place) => {
+                    at = place.directory;
+                    names.push(place.name);
+                }
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(names.iter().rev().fold(RelPath::root(), |path, name| path.join(name))))
+    }
+
+    fn parent(&self, directory: DirectoryId) -> Result<Option<Place>, TreeError> {
+        match self.store.get(Table::Parents, &directory.0.to_be_bytes())? {
+            Some(value) => place_at(&value, 0).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The paths whose row names inode `id`, `limit` at most.
+    pub fn names_of(&self, id: InodeId, limit: usize) -> Result<Vec<RelPath>, TreeError> {
+        self.paths_under(Table::Inodes, &inode_prefix(id), limit)
+    }
+
+    /// Paths of files with this content, `limit` at most; only contents of [`CONTENT_LOOKUP_BYTES`] or more are known.
+    pub fn holders(&self, content: Digest, limit: usize) -> Result<Vec<RelPath>, TreeError> {
+        self.paths_under(Table::Contents, &content.0, limit)
+    }
+
+    fn paths_under(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<RelPath>, TreeError> {
+        let mut paths = Vec::new();
+        for pair in self.store.scan(table, prefix, None, limit)? {
+            let place = place_at(&pair.key, prefix.len())?;
+            if let Some(directory) = self.path_of(place.directory)? {
+                paths.push(directory.join(&place.name));
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Replaces the row at `path`, which must be there and of the same kind; a directory keeps its id and children.
+    pub fn update(&mut self, path: &RelPath, mut row: Row) -> Result<(), TreeError> {
+        let old = self.row(path)?.ok_or_else(|| TreeError::Missing(path.clone()))?;
+        row.directory.clone_from(&old.directory);
+        let Some((parent, name)) = path.split() else {
+            self.root = row;
+            self.touch(ROOT, None);
+            return self.write_root();
+        };
+        let parent = self.directory(&parent)?.ok_or_else(|| TreeError::NoParent(path.clone()))?;
+        if let Some(directory) = &row.directory {
+            self.touch(directory.id, None);
+        }
+        self.unindex(&Place { directory: parent, name: name.clone() }, &old)?;
+        self.put(parent, &name, &row)?;
+        self.touch(parent, Some(&name));
+        Ok(())
+    }
+
+    /// Puts a new row at `path`, whose parent must be a directory and where nothing may be. A directory gets an id, unless it
+    /// brings one along.
+    pub fn attach(&mut self, path: &RelPath, mut row: Row) -> Result<(), TreeError> {
+        let (parent_path, name) = path.split().ok_or_else(|| TreeError::Occupied(path.clone()))?;
+        let parent = self.directory(&parent_path)?.ok_or_else(|| TreeError::NoParent(path.clone()))?;
+        if self.child(parent, &name)?.is_some() {
+            return Err(TreeError::Occupied(path.clone()));
+        }
+        if row.entry.is_directory() {
+            let id = match &row.directory {
+                Some(directory) => directory.id,
+                None => {
+                    let id = self.next_directory()?;
+                    row.directory = Some(DirectoryFacts { id, children: 0, digest: Digest::default() });
+                    self.touch(id, None);
+                    id
+                }
+            };
+            self.store.put(Table::Parents, id.0.to_be_bytes().to_vec(), place_bytes(parent, &name))?;
+        }
+        self.put(parent, &name, &row)?;
+        self.count_child(parent, &parent_path, 1)?;
+        self.touch(parent, Some(&name));
+        Ok(())
+    }
+
+    /// Takes the row at `path` out, leaving what is below it for [`Tree::attach`] or [`Tree::forget`].
+    pub fn detach(&mut self, path: &RelPath) -> Result<Row, TreeError> {
+        let (parent_path, name) = path.split().ok_or_else(|| TreeError::Missing(path.clone()))?;
+        let parent = self.directory(&parent_path)?.ok_or_else(|| TreeError::Missing(path.clone()))?;
+        let row = self.child(parent, &name)?.ok_or_else(|| TreeError::Missing(path.clone()))?;
+        self.unindex(&Place { directory: parent, name: name.clone() }, &row)?;
+        self.store.delete(Table::Rows, &row_key(parent, &name))?;
+        if let Some(directory) = &row.directory {
+            self.store.delete(Table::Parents, &directory.id.0.to_be_bytes())?;
+        }
+        self.count_child(parent, &parent_path, -1)?;
+        self.touch(parent, Some(&name));
+        Ok(row)
+    }
+
+    /// Drops all that is below a detached row; tells how many entries that were, itself included.
+    pub fn forget(&mut self, row: &Row) -> Result<u64, TreeError> {
+        let mut count = 1;
+        let mut below: Vec<DirectoryId> = row.directory.iter().map(|directory| directory.id).collect();
+        while let Some(directory) = below.pop() {
+            self.stale.remove(&directory);
+            loop {
+                let page = self.children(directory, None, PAGE)?;
+                if page.is_empty() {
+                    break;
+                }
+                for (name, row) in page {
+                    count += 1;
+                    let place = Place { directory, name };
+                    self.unindex(&place, &row)?;
+                    self.store.delete(Table::Rows, &row_key(directory, &place.name))?;
+                    if let Some(facts) = &row.directory {
+                        self.store.delete(Table::Parents, &facts.id.0.to_be_bytes())?;
+                        below.push(facts.id);
+                    }
+                }
+            }
+            for pair in self.store.scan(Table::Buckets, &directory.0.to_be_bytes(), None, 256)? {
+                self.store.delete(Table::Buckets, &pair.key)?;
+            }
+        }
+        Ok(count)
+    }
+
+    /// The tree digest. Costs what changed since it was last asked for.
+    pub fn digest(&mut self) -> Result<Digest, TreeError> {
+        // Deepest first, so that each directory is computed once.
+        let mut by_depth: BTreeMap<usize, Vec<DirectoryId>> = BTreeMap::new();
+        for &directory in self.stale.keys() {
+            if let Some(depth) = self.depth_of(directory)? {
+                by_depth.entry(depth).or_default().push(directory);
+            }
+        }
+        while let Some((depth, directories)) = by_depth.pop_last() {
+            for id in directories {
+                let Some(changed) = self.stale.remove(&id) else { continue };
+                if id == ROOT {
+                    self.root = self.redigest(self.root.clone(), id, changed)?;
+                    self.write_root()?;
+                    continue;
+                }
+                let Some(place) = self.parent(id)? else { continue };
+                let Some(row) = self.child(place.directory, &place.name)? else { continue };
+                let row = self.redigest(row, id, changed)?;
+                self.store.put(Table::Rows, row_key(place.directory, &place.name), row.encode()?)?;
+                if !self.stale.contains_key(&place.directory) {
+                    by_depth.entry(depth - 1).or_default().push(place.directory);
+                }
+                self.touch(place.directory, Some(&place.name));
+            }
+        }
+        Ok(self.root.digest())
+    }
+
+    fn redigest(&mut self, mut row: Row, id: DirectoryId, changed: [u64; 4]) -> Result<Row, TreeError> {
+        let children = row.directory.as_ref().map_or(0, |directory| directory.children);
+        let mut hasher = blake3::Hasher::new_derive_key(NODE_CONTEXT);
+        hasher.update(&row.entry.digest().0);
+        if children > FLAT_CHILDREN {
+            let kept = self.store.scan(Table::Buckets, &id.0.to_be_bytes(), None, 256)?;
+            let mut digests: BTreeMap<u8, Digest> = BTreeMap::new();
+            for pair in &kept {
+                if let (Some(&bucket), Ok(bytes)) = (pair.key.last(), pair.value.as_slice().try_into()) {
+                    digests.insert(bucket, Digest(bytes));
+                }
+            }
+            for bucket in 0..=u8::MAX {
+                let is_changed = changed[usize::from(bucket / 64)] >> (bucket % 64) & 1 == 1;
+                if kept.is_empty() || is_changed {
+                    let key = [&id.0.to_be_bytes()[..], &[bucket]].concat();
+                    match self.bucket_digest(&key)? {
+                        Some(digest) => {
+                            digests.insert(bucket, digest);
+                            self.store.put(Table::Buckets, key, digest.0.to_vec())?;
+                        }
+                        None => {
+                            digests.remove(&bucket);
+                            self.store.delete(Table::Buckets, &key)?;
+                        }
+                    }
+                }
+            }
+            for (bucket, digest) in digests {
+                hasher.update(&[bucket]);
+                hasher.update(&digest.0);
+            }
+        } else {
+            for pair in self.store.scan(Table::Buckets, &id.0.to_be_bytes(), None, 256)? {
+                self.store.delete(Table::Buckets, &pair.key)?;
+            }
+            let page = self.store.scan(Table::Rows, &id.0.to_be_bytes(), None, usize::MAX)?;
+            for bucket in page.chunk_by(|a, b| a.key.get(8) == b.key.get(8)) {
+                let mut inner = blake3::Hasher::new_derive_key(BUCKET_CONTEXT);
+                for pair in bucket {
+                    update_bucket(&mut inner, &pair.key, &pair.value)?;
+                }
+                hasher.update(&bucket[0].key[8..9]);
+                hasher.update(inner.finalize().as_bytes());
+            }
+        }
+        if let Some(directory) = &mut row.directory {
+            directory.digest = hasher.finalize().into();
+        }
+        Ok(row)
+    }
+
+    fn bucket_digest(&self, key: &[u8]) -> Result<Option<Digest>, TreeError> {
+        let mut hasher = blake3::Hasher::new_derive_key(BUCKET_CONTEXT);
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.store.scan(Table::Rows, key, after.as_deref(), PAGE)?;
+            let Some(last) = page.last() else {
+                return Ok(after.map(|_| hasher.finalize().into()));
+            };
+            after = Some(last.key.clone());
+            for pair in page {
+                update_bucket(&mut hasher, &pair.key, &pair.value)?;
+            }
+        }
+    }
+
+    fn depth_of(&self, directory: DirectoryId) -> Result<Option<usize>, TreeError> {
+        let (mut at, mut depth) = (directory, 0);
+        while at != ROOT {
+            match self.parent(at)? {
+                Some(place) => at = place.directory,
+                None => return Ok(None),
+            }
+            depth += 1;
+        }
+        Ok(Some(depth))
+    }
+
+    fn touch(&mut self, directory: DirectoryId, name: Option<&Name>) {
+        let buckets = self.stale.entry(directory).or_default();
+        if let Some(name) = name {
+            let bucket = bucket(name);
+            buckets[usize::from(bucket / 64)] |= 1 << (bucket % 64);
+        }
+    }
+
+    fn count_child(&mut self, id: DirectoryId, path: &RelPath, by: i64) -> Result<(), TreeError> {
+        if id == ROOT {
+            if let Some(directory) = &mut self.root.directory {
+                directory.children = directory.children.saturating_add_signed(by);
+            }
+            return self.write_root();
+        }
+        let missing = || TreeError::NoParent(path.clone());
+        let place = self.parent(id)?.ok_or_else(missing)?;
+        let mut row = self.child(place.directory, &place.name)?.ok_or_else(missing)?;
+        if let Some(directory) = &mut row.directory {
+            directory.children = directory.children.saturating_add_signed(by);
+        }
+        Ok(self.store.put(Table::Rows, row_key(place.directory, &place.name), row.encode()?)?)
+    }
+
+    fn write_root(&mut self) -> Result<(), TreeError> {
+        Ok(self.store.put(Table::Facts, ROOT_FACT.to_vec(), self.root.encode()?)?)
+    }
+
+    fn next_directory(&mut self) -> Result<DirectoryId, TreeError> {
+        let next = match self.store.get(Table::Facts, NEXT_DIRECTORY_FACT)? {
+            Some(bytes) => u64::from_be_bytes(bytes.as_slice().try_into().map_err(|_| TreeError::Row)?),
+            None => 1,
+        };
+        self.store.put(Table::Facts, NEXT_DIRECTORY_FACT.to_vec(), (next + 1).to_be_bytes().to_vec())?;
+        Ok(DirectoryId(next))
+    }
+
+    fn put(&mut self, directory: DirectoryId, name: &Name, row: &Row) -> Result<(), TreeError> {
+        let place = place_bytes(directory, name);
+        self.store.put(Table::Inodes, [&inode_prefix(row.inode.id)[..], &place].concat(), Vec::new())?;
+        if let Some(content) = looked_up(&row.entry) {
+            self.store.put(Table::Contents, [&content.0[..], &place].concat(), Vec::new())?;
+        }
+        Ok(self.store.put(Table::Rows, row_key(directory, name), row.encode()?)?)
+    }
+
+    fn unindex(&mut self, place: &Place, row: &Row) -> Result<(), TreeError> {
+        let place = place_bytes(place.directory, &place.name);
+        self.store.delete(Table::Inodes, &[&inode_prefix(row.inode.id)[..], &place].concat())?;
+        if let Some(content) = looked_up(&row.entry) {
+            self.store.delete(Table::Contents, &[&content.0[..], &place].concat())?;
+        }
+        Ok(())
+    }
+}
+
+fn update_bucket(hasher: &mut blake3::Hasher, key: &[u8], value: &[u8]) -> Result<(), TreeError> {
+    let name = key.get(9..).ok_or(TreeError::Row)?;
+    hasher.update(&u32::try_from(name.len()).map_err(|_| TreeError::Row)?.to_le_bytes());
+    hasher.update(name);
+    hasher.update(&Row::decode(value)?.digest().0);
+    Ok(())
+}
+
+fn looked_up(entry: &Entry) -> Option<Digest> {
+    entry.content().filter(|_| entry.size() >= CONTENT_LOOKUP_BYTES)
+}
+
+fn bucket(name: &Name) -> u8 {
+    blake3::hash(name.as_bytes()).as_bytes()[0]
+}
+
+fn row_key(directory: DirectoryId, name: &Name) -> Vec<u8> {
+    [&directory.0.to_be_bytes()[..], &[bucket(name)], name.as_bytes()].concat()
+}
+
+fn place_bytes(directory: DirectoryId, name: &Name) -> Vec<u8> {
+    [&directory.0.to_be_bytes()[..], name.as_bytes()].concat()
+}
+
+fn place_at(bytes: &[u8], at: usize) -> Result<Place, TreeError> {
+    let directory = bytes.get(at..at + 8).and_then(|id| id.try_into().ok()).ok_or(TreeError::Row)?;
+    Ok(Place { directory: DirectoryId(u64::from_be_bytes(directory)), name: name_at(bytes, at + 8)? })
+}
+
+fn name_at(bytes: &[u8], at: usize) -> Result<Name, TreeError> {
+    bytes.get(at..).and_then(|name| Name::parse(name).ok()).ok_or(TreeError::Row)
+}
+
+fn inode_prefix(id: InodeId) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&id.dev.to_be_bytes());
+    bytes[8..].copy_from_slice(&id.ino.to_be_bytes());
+    bytes
+}

@@ -1,6 +1,6 @@
 //! The index: a node's tree on disk, in redb, so that a tree of any size costs bounded memory.
 //!
-//! **Layout, format version 1.** One redb file with one table of bytes to bytes for each [`Table`], named in lower case (`rows`,
+//! **Layout, format version 1.** One redb file with one table of bytes to bytes for each [`Table`](crate::thought::store::Table), named in lower case (`rows`,
 //! `buckets`, ...), and a table `hotspare` of text to `u64` with two facts that are no concern of the tree: `format` (1) and
 //! `open_change` (1 while a change is spilled but not committed, else 0).
 //!
@@ -18,13 +18,19 @@
 //! 4. A file that is damaged, torn, of another format, or in the middle of a change is set aside and never read again.
 //!
 //! Assumed of the medium: a successful fsync is durable, and a page that was checked at open stays as it is (redb checks page
-//! digests at open, not at each read). A write that failed poisons the redb handle: drop the index and open it again.
+//! digests at open, not at each read; the check reads the whole file). A write that failed poisons the redb handle: drop the index and open it again.
 //!
-//! The index follows the journal and may be behind it: the owner keeps the position it stands at in [`Table::Facts`], in the same commit.
+//! The index follows the journal and may be behind it: the owner keeps the position it stands at in [`Table::Facts`](crate::thought::store::Table::Facts), in the same commit.
 
-use std::path::{Path, PathBuf};
+mod disk;
+mod open;
+mod overlay;
+mod view;
 
-use crate::thought::store::{Pair, ReadStore, Store, StoreError, Table};
+use std::path::PathBuf;
+
+pub use disk::Index;
+pub use view::Snapshot;
 
 /// What an index may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,84 +114,10 @@ impl Opened {
     }
 }
 
-/// A store on disk. See the module's docs.
-#[derive(Debug)]
-pub struct Index {}
+/// A flat cost of one pair in the overlay beyond its bytes: map node and allocations, roughly.
+const PAIR_BYTES: usize = 64;
+/// The format version that is written and read.
+const FORMAT: u64 = 1;
 
-impl Index {
-    /// Opens or creates the index at `path` with the default [`Options`].
-    pub fn open(path: &Path) -> Result<Opened, IndexError> {
-        Self::open_with(path, Options::default())
-    }
-
-    /// Opens or creates the index at `path`.
-    pub fn open_with(_path: &Path, _options: Options) -> Result<Opened, IndexError> {
-        todo!()
-    }
-
-    /// Makes everything written so far durable, as one change, and empties the overlay.
-    pub fn commit(&mut self) -> Result<(), IndexError> {
-        todo!()
-    }
-
-    /// True when the overlay has grown so far that the owner should commit at its next consistent point.
-    pub fn wants_commit(&self) -> bool {
-        todo!()
-    }
-
-    /// How many bytes the overlay holds: keys, values and a flat 64 bytes for each.
-    pub fn overlay_bytes(&self) -> usize {
-        todo!()
-    }
-
-    /// A view of the last commit, for another thread. While it lives, redb cannot reuse the pages it shows.
-    pub fn snapshot(&self) -> Result<Snapshot, IndexError> {
-        todo!()
-    }
-}
-
-impl ReadStore for Index {
-    fn get(&self, _table: Table, _key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        todo!()
-    }
-
-    fn scan(
-        &self,
-        _table: Table,
-        _prefix: &[u8],
-        _after: Option<&[u8]>,
-        _limit: usize,
-    ) -> Result<Vec<Pair>, StoreError> {
-        todo!()
-    }
-}
-
-impl Store for Index {
-    fn put(&mut self, _table: Table, _key: Vec<u8>, _value: Vec<u8>) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    fn delete(&mut self, _table: Table, _key: &[u8]) -> Result<(), StoreError> {
-        todo!()
-    }
-}
-
-/// The state of one commit of an [`Index`]; cheap to clone, may go to another thread.
-#[derive(Clone, Debug)]
-pub struct Snapshot {}
-
-impl ReadStore for Snapshot {
-    fn get(&self, _table: Table, _key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        todo!()
-    }
-
-    fn scan(
-        &self,
-        _table: Table,
-        _prefix: &[u8],
-        _after: Option<&[u8]>,
-        _limit: usize,
-    ) -> Result<Vec<Pair>, StoreError> {
-        todo!()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -11,5 +11,7 @@
 //! | 4 life | `daemon`, `observe`, `control` | time and tasks |
 //! | 5 face | `config`, `cli` | people |
 
+pub mod index;
+pub mod journal;
 pub mod thought;
 pub mod words;

@@ -51,16 +51,20 @@ pub struct Pair {
     pub value: Vec<u8>,
 }
 
-/// An ordered map of bytes to bytes for each table. A write is visible to every later read through the same store.
-pub trait Store: Send {
+/// An ordered map of bytes to bytes for each table, to be read: a store, or a snapshot of one.
+pub trait ReadStore: Send {
     /// The value of `key`.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    /// The pairs whose keys begin with `prefix` and lie after `after` (exclusive; `None` for the first), in order, `limit` at most.
+    fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError>;
+}
+
+/// A store that can be written. A write is visible to every later read through the same store.
+pub trait Store: ReadStore {
     /// Sets `key` to `value`.
     fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError>;
     /// Takes `key` out; one that is not there is fine.
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError>;
-    /// The pairs whose keys begin with `prefix` and lie after `after` (exclusive; `None` for the first), in order, `limit` at most.
-    fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError>;
 }
 
 /// A store in memory.
@@ -69,21 +73,9 @@ pub struct MemoryStore {
     tables: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
-impl Store for MemoryStore {
+impl ReadStore for MemoryStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.tables.get(&table).and_then(|rows| rows.get(key)).cloned())
-    }
-
-    fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
-        self.tables.entry(table).or_default().insert(key, value);
-        Ok(())
-    }
-
-    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        if let Some(rows) = self.tables.get_mut(&table) {
-            rows.remove(key);
-        }
-        Ok(())
     }
 
     fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError> {
@@ -98,5 +90,19 @@ impl Store for MemoryStore {
             .take(limit)
             .map(|(key, value)| Pair { key: key.clone(), value: value.clone() })
             .collect())
+    }
+}
+
+impl Store for MemoryStore {
+    fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+        self.tables.entry(table).or_default().insert(key, value);
+        Ok(())
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
+        if let Some(rows) = self.tables.get_mut(&table) {
+            rows.remove(key);
+        }
+        Ok(())
     }
 }

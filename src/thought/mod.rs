@@ -1,1 +1,4 @@
 //! Floor 1: what can be thought without touching anything: no file system, network, clock or runtime is named here.
+
+pub mod delta;
+pub mod digest;

@@ -1,2 +1,5 @@
 //! Floor 1: what can be thought without touching anything: no file system, network, clock or runtime is named here.
 pub mod store;
+
+pub mod delta;
+pub mod digest;

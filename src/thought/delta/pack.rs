@@ -1,0 +1,307 @@
+//! Packing: zstd where it helps, as it is where it does not.
+//!
+//! **Format.** One byte, `0x01` raw or `0x02` zstd, then the bytes as they are, or exactly one zstd frame with a window of at most 8 MiB.
+//! Nothing may follow. The length of what comes out is agreed elsewhere; the reader is told it and never gives more.
+//!
+//! Jenkins homes hold logs and XML (ten times smaller, packed) beside jars and archives (no smaller, at a third of the speed): the first
+//! 64 KiB decide.
+
+use std::io;
+
+use thiserror::Error;
+use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
+
+const RAW: u8 = 1;
+const ZSTD: u8 = 2;
+/// The largest window a frame may ask the reader to keep: 2^23 = 8 MiB.
+const WINDOW_LOG_MAX: u32 = 23;
+/// How much is written out, or given out, at a time.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// How bytes are packed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
+pub enum Packing {
+    /// As they are.
+    Raw,
+    /// One zstd frame.
+    Zstd,
+}
+
+/// When and how hard to pack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PackOptions {
+    /// Of zstd: 1 (fast) to 19.
+    pub level: i32,
+    /// How many of the first bytes decide.
+    pub sample_bytes: usize,
+    /// How much of the sample must be saved at level 1, in percent.
+    pub saving_percent: u8,
+}
+
+impl Default for PackOptions {
+    fn default() -> Self {
+        Self { level: 1, sample_bytes: 64 * 1024, saving_percent: 10 }
+    }
+}
+
+impl PackOptions {
+    /// How a content is to be packed that begins with `sample`.
+    pub fn choose(&self, sample: &[u8]) -> Packing {
+        let saving = usize::from(self.saving_percent.min(100));
+        match zstd::bulk::compress(sample, 1) {
+            Ok(packed) if packed.len() as u128 * 100 <= sample.len() as u128 * (100 - saving) as u128 => Packing::Zstd,
+            // No memory for it: then it goes as it is.
+            _ => Packing::Raw,
+        }
+    }
+}
+
+/// What packing came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PackStats {
+    /// What was chosen.
+    pub packing: Packing,
+    /// Bytes in.
+    pub raw_bytes: u64,
+    /// Bytes out, with the first one.
+    pub packed_bytes: u64,
+}
+
+/// What a packer does with the bytes it gets.
+enum Stage {
+    Sampling(Vec<u8>),
+    Raw,
+    Zstd(Box<Encoder<'static>>),
+}
+
+/// Packs a content fed in pieces of any size. Memory: the sample, one buffer of 128 KiB and zstd's own (about 1 MiB at level 1, some 100 MiB at 19).
+pub struct Packer<'w> {
+    out: &'w mut dyn io::Write,
+    options: PackOptions,
+    stage: Stage,
+    raw_bytes: u64,
+    packed_bytes: u64,
+}
+
+impl<'w> Packer<'w> {
+    /// Packs onto `out`.
+    pub fn new(out: &'w mut dyn io::Write, options: PackOptions) -> Self {
+        Self { out, options, stage: Stage::Sampling(Vec::new()), raw_bytes: 0, packed_bytes: 0 }
+    }
+
+    /// Feeds the next bytes.
+    ///
+    /// # Errors
+    /// Those of `out`; zstd's, when there is no memory.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.raw_bytes += bytes.len() as u64;
+        if let Stage::Sampling(sample) = &mut self.stage {
+            let (fill, rest) = bytes.split_at(bytes.len().min(self.options.sample_bytes - sample.len()));
+            sample.extend_from_slice(fill);
+            if rest.is_empty() {
+                return Ok(());
+            }
+            self.decide()?;
+            return self.pass(rest);
+        }
+        self.pass(bytes)
+    }
+
+    /// Ends the content. Without this it is incomplete and will be refused.
+    ///
+    /// # Errors
+    /// As of [`Packer::write`].
+    pub fn finish(mut self) -> io::Result<PackStats> {
+        self.decide()?;
+        let mut packing = Packing::Raw;
+        if let Stage::Zstd(encoder) = &mut self.stage {
+            packing = Packing::Zstd;
+            let mut buffer = vec![0; BUFFER_BYTES];
+            loop {
+                let mut output = OutBuffer::around(buffer.as_mut_slice());
+                let left = encoder.finish(&mut output, true)?;
+                self.out.write_all(output.as_slice())?;
+                self.packed_bytes += output.as_slice().len() as u64;
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(PackStats { packing, raw_bytes: self.raw_bytes, packed_bytes: self.packed_bytes })
+    }
+
+    fn decide(&mut self) -> io::Result<()> {
+        let Stage::Sampling(sample) = &mut self.stage else { return Ok(()) };
+        let sample = std::mem::take(sample);
+        let (tag, stage) = match self.options.choose(&sample) {
+            Packing::Raw => (RAW, Stage::Raw),
+            Packing::Zstd => {
+                let mut encoder = Encoder::new(self.options.level)?;
+                // Levels of 20 and more would want windows that no reader here keeps.
+                if self.options.level >= 20 {
+                    encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG_MAX))?;
+                }
+                (ZSTD, Stage::Zstd(Box::new(encoder)))
+            }
+        };
+        self.out.write_all(&[tag])?;
+        self.packed_bytes += 1;
+        self.stage = stage;
+        self.pass(&sample)
+    }
+
+    fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Stage::Zstd(encoder) = &mut self.stage else {
+            self.packed_bytes += bytes.len() as u64;
+            return self.out.write_all(bytes);
+        };
+        let mut buffer = vec![0; BUFFER_BYTES.min(bytes.len() + 1024)];
+        let mut input = InBuffer::around(bytes);
+        while input.pos() < bytes.len() {
+            let mut output = OutBuffer::around(buffer.as_mut_slice());
+            encoder.run(&mut input, &mut output)?;
+            self.out.write_all(output.as_slice())?;
+            self.packed_bytes += output.as_slice().len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Why packed bytes are refused.
+#[derive(Debug, Error)]
+pub enum UnpackError {
+    /// The first byte says neither.
+    #[error("packing {0:#04x} is not known")]
+    Packing(u8),
+    /// Not a zstd frame, or one that wants a larger window than is kept here.
+    #[error("malformed zstd frame")]
+    Frame(#[source] io::Error),
+    /// More comes out than was announced.
+    #[error("more than the {expected_len} bytes announced come out")]
+    TooLong {
+        /// Announced length in bytes.
+        expected_len: u64,
+    },
+    /// Less comes out than was announced.
+    #[error("{found} of the {expected_len} bytes announced come out")]
+    TooShort {
+        /// Announced length in bytes.
+        expected_len: u64,
+        /// How many there were.
+        found: u64,
+    },
+    /// The frame has no end.
+    #[error("the zstd frame is cut short")]
+    Incomplete,
+    /// Bytes behind the frame.
+    #[error("bytes behind the zstd frame")]
+    Trailing,
+    /// What comes out cannot be written.
+    #[error("writing what was unpacked, at {offset}")]
+    Write {
+        /// Where in it.
+        offset: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// How an unpacker reads the bytes it gets.
+enum Source {
+    Unknown,
+    Raw,
+    Zstd { decoder: Box<Decoder<'static>>, buffer: Vec<u8>, ended: bool },
+}
+
+/// Unpacks a content fed in pieces of any size. Memory: at most the window (8 MiB) and one buffer of 128 KiB.
+pub struct Unpacker {
+    source: Source,
+    expected_len: u64,
+    position: u64,
+}
+
+impl Unpacker {
+    /// For a content of exactly `expected_len` bytes.
+    pub fn new(expected_len: u64) -> Self {
+        Self { source: Source::Unknown, expected_len, position: 0 }
+    }
+
+    /// Takes the next packed bytes and gives what they hold to `out`, in order.
+    ///
+    /// # Errors
+    /// [`UnpackError`]; what was given to `out` before is then of no use, nor is this.
+    pub fn feed(&mut self, mut packed: &[u8], out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), UnpackError> {
+        if let (Source::Unknown, Some((tag, rest))) = (&self.source, packed.split_first()) {
+            self.source = match *tag {
+                RAW => Source::Raw,
+                ZSTD => {
+                    let mut decoder = Decoder::new().map_err(UnpackError::Frame)?;
+                    decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(UnpackError::Frame)?;
+                    Source::Zstd { decoder: Box::new(decoder), buffer: vec![0; BUFFER_BYTES], ended: false }
+                }
+                other => return Err(UnpackError::Packing(other)),
+            };
+            packed = rest;
+        }
+        let room = (self.expected_len, &mut self.position);
+        match &mut self.source {
+            Source::Raw if !packed.is_empty() => give(packed, room.0, room.1, out),
+            Source::Unknown | Source::Raw => Ok(()),
+            Source::Zstd { decoder, buffer, ended } => {
+                let mut input = InBuffer::around(packed);
+                loop {
+                    if *ended {
+                        return if input.pos() < packed.len() { Err(UnpackError::Trailing) } else { Ok(()) };
+                    }
+                    let before = input.pos();
+                    let mut output = OutBuffer::around(buffer.as_mut_slice());
+                    *ended = decoder.run(&mut input, &mut output).map_err(UnpackError::Frame)? == 0;
+                    let produced = output.as_slice();
+                    let full = produced.len() == BUFFER_BYTES;
+                    let stuck = input.pos() == before && produced.is_empty();
+                    give(produced, room.0, room.1, out)?;
+                    // Not full: zstd has given all it can of what it was fed.
+                    if !*ended && (stuck || (input.pos() == packed.len() && !full)) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many bytes were given out.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// To be called behind the last packed byte.
+    ///
+    /// # Errors
+    /// If the frame has no end, or less came out than announced.
+    pub fn finish(self) -> Result<(), UnpackError> {
+        match self.source {
+            Source::Unknown | Source::Zstd { ended: false, .. } => Err(UnpackError::Incomplete),
+            _ if self.position < self.expected_len => {
+                Err(UnpackError::TooShort { expected_len: self.expected_len, found: self.position })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn give(
+    bytes: &[u8],
+    expected_len: u64,
+    position: &mut u64,
+    out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), UnpackError> {
+    if bytes.len() as u64 > expected_len - *position {
+        return Err(UnpackError::TooLong { expected_len });
+    }
+    if !bytes.is_empty() {
+        out(bytes).map_err(|source| UnpackError::Write { offset: *position, source })?;
+        *position += bytes.len() as u64;
+    }
+    Ok(())
+}

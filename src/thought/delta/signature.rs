@@ -1,0 +1,243 @@
+//! Signatures: one weak and one strong digest for every block of a content, against which a newer content is diffed.
+//!
+//! **Format** (librsync's, as `fast_rsync` writes it; integers big-endian): magic `0x72730136` (MD4) `u32`; block length `u32`; strong length
+//! `u32`; then for each block, the last of which may be short: rolling digest `u32`, the first strong-length bytes of its MD4.
+//! The header stands once, so signatures of windows that are multiples of the block concatenate to that of the whole.
+//!
+//! **Invariant:** a [`Signature`] was made or validated here: `fast_rsync` panics or hangs on a block length of 0.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// The most blocks a signature may have: 20 bytes each on the wire and about 100 in a diff's index, so 26 MiB.
+pub const BLOCKS_CAP: u64 = 1 << 18;
+/// The smallest block a peer may use, in bytes.
+pub const BLOCK_MIN: u32 = 512;
+/// The largest block, in bytes; with [`BLOCKS_CAP`] it bounds contents with signatures to 256 GiB.
+pub const BLOCK_MAX: u32 = 1 << 20;
+/// Strong digests are at least this long, in bytes.
+pub const STRONG_MIN: u32 = 8;
+/// The length of an MD4 digest, in bytes.
+pub const STRONG_MAX: u32 = 16;
+/// Magic, block length, strong length.
+const HEADER_BYTES: usize = 12;
+/// The magic of MD4 signatures.
+const MAGIC: u32 = 0x7273_0136;
+/// The length of a rolling digest, in bytes.
+const WEAK_BYTES: u64 = 4;
+/// Contents larger than this have full strong digests: the chance of a false match grows with the number of blocks.
+const LARGE_BYTES: u64 = 1 << 30;
+
+/// How a signature is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SignatureOptions {
+    block_bytes: u32,
+    strong_bytes: u32,
+}
+
+impl SignatureOptions {
+    /// Blocks of `block_bytes` ([`BLOCK_MIN`] to [`BLOCK_MAX`]) with strong digests of `strong_bytes` (8 to 16).
+    ///
+    /// # Errors
+    /// [`SignatureError::Options`] if one is outside its range.
+    pub fn new(block_bytes: u32, strong_bytes: u32) -> Result<Self, SignatureError> {
+        if (BLOCK_MIN..=BLOCK_MAX).contains(&block_bytes) && (STRONG_MIN..=STRONG_MAX).contains(&strong_bytes) {
+            Ok(Self { block_bytes, strong_bytes })
+        } else {
+            Err(SignatureError::Options { block_bytes, strong_bytes })
+        }
+    }
+
+    /// What suits a content of `size` bytes: blocks near its square root, a power of two between 1 and 64 KiB, larger only beyond
+    /// 16 GiB to stay within [`BLOCKS_CAP`]; full strong digests beyond 1 GiB. None beyond 256 GiB: no signature, send it whole.
+    pub fn for_size(size: u64) -> Option<Self> {
+        let root = u32::try_from(size.isqrt()).unwrap_or(u32::MAX);
+        let mut block_bytes = root.clamp(1024, 64 * 1024).next_power_of_two();
+        while size.div_ceil(block_bytes.into()) > BLOCKS_CAP {
+            block_bytes = block_bytes.checked_mul(2).filter(|block| *block <= BLOCK_MAX)?;
+        }
+        Some(Self { block_bytes, strong_bytes: if size > LARGE_BYTES { STRONG_MAX } else { STRONG_MIN } })
+    }
+
+    /// Block length in bytes.
+    pub fn block_bytes(&self) -> u32 {
+        self.block_bytes
+    }
+
+    /// How many bytes of each strong digest are kept.
+    pub fn strong_bytes(&self) -> u32 {
+        self.strong_bytes
+    }
+
+    fn foreign(self) -> fast_rsync::SignatureOptions {
+        fast_rsync::SignatureOptions { block_size: self.block_bytes, crypto_hash_size: self.strong_bytes }
+    }
+
+    fn entry_bytes(self) -> u64 {
+        WEAK_BYTES + u64::from(self.strong_bytes)
+    }
+}
+
+/// Why there is no signature.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum SignatureError {
+    /// Outside the limits, in options or in a received header.
+    #[error("blocks of {block_bytes} bytes with digests of {strong_bytes} are outside the limits")]
+    Options {
+        /// Block length in bytes.
+        block_bytes: u32,
+        /// Strong digest length in bytes.
+        strong_bytes: u32,
+    },
+    /// Not an MD4 signature, or not even a header.
+    #[error("not a signature")]
+    Magic,
+    /// The bytes are not those of a signature of such a content.
+    #[error("a signature of {content_size} bytes of content has {found} bytes")]
+    Length {
+        /// Length of the content, in bytes.
+        content_size: u64,
+        /// Length of the signature, in bytes.
+        found: usize,
+    },
+    /// More blocks than [`BLOCKS_CAP`].
+    #[error("the signature would have more than {BLOCKS_CAP} blocks")]
+    TooManyBlocks,
+}
+
+/// The signature of one content, valid by construction.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signature {
+    inner: fast_rsync::Signature,
+    options: SignatureOptions,
+    content_size: u64,
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signature")
+            .field("content_size", &self.content_size)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Signature {
+    /// Takes a peer's or a disk's signature of a content known to have `content_size` bytes.
+    ///
+    /// # Errors
+    /// If it is anything but an MD4 signature within the limits and of exactly the length for such a content.
+    pub fn parse(bytes: Vec<u8>, content_size: u64) -> Result<Self, SignatureError> {
+        let word = |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_be_bytes);
+        let (Some(MAGIC), Some(block), Some(strong)) = (word(0), word(4), word(8)) else {
+            return Err(SignatureError::Magic);
+        };
+        let options = SignatureOptions::new(block, strong)?;
+        let blocks = content_size.div_ceil(block.into());
+        if blocks > BLOCKS_CAP {
+            return Err(SignatureError::TooManyBlocks);
+        }
+        if bytes.len() as u64 != HEADER_BYTES as u64 + blocks * options.entry_bytes() {
+            return Err(SignatureError::Length { content_size, found: bytes.len() });
+        }
+        let inner = fast_rsync::Signature::deserialize(bytes).map_err(|_| SignatureError::Magic)?;
+        Ok(Self { inner, options, content_size })
+    }
+
+    /// The bytes, as [`Signature::parse`] takes them.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.inner.serialized()
+    }
+
+    /// The bytes, as [`Signature::parse`] takes them.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.inner.into_serialized()
+    }
+
+    /// Length in bytes of the content it is of.
+    pub fn content_size(&self) -> u64 {
+        self.content_size
+    }
+
+    /// How it was made.
+    pub fn options(&self) -> SignatureOptions {
+        self.options
+    }
+
+    /// The digests of block `index`, rolling and strong together; None behind the last.
+    pub(super) fn block(&self, index: u64) -> Option<&[u8]> {
+        let entry = self.options.entry_bytes();
+        let start = usize::try_from(index.checked_mul(entry)?).ok()?.checked_add(HEADER_BYTES)?;
+        self.as_bytes().get(start..start.checked_add(usize::try_from(entry).ok()?)?)
+    }
+
+    pub(super) fn index(&self) -> fast_rsync::IndexedSignature<'_> {
+        self.inner.index()
+    }
+}
+
+/// Makes a [`Signature`] of a content fed from its start to its end, in pieces of any size.
+#[derive(Debug)]
+pub struct SignatureBuilder {
+    options: SignatureOptions,
+    bytes: Vec<u8>,
+    /// Less than one block, between calls.
+    pending: Vec<u8>,
+    content_size: u64,
+}
+
+impl SignatureBuilder {
+    /// Starts at the beginning of a content.
+    pub fn new(options: SignatureOptions) -> Self {
+        let bytes = fast_rsync::Signature::calculate(&[], options.foreign()).into_serialized();
+        Self { options, bytes, pending: Vec::new(), content_size: 0 }
+    }
+
+    /// Feeds the next bytes. Memory is that of the signature so far (at most [`BLOCKS_CAP`] blocks) and one block.
+    pub fn update(&mut self, mut bytes: &[u8]) -> &mut Self {
+        self.content_size = self.content_size.saturating_add(bytes.len() as u64);
+        if self.blocks() > BLOCKS_CAP {
+            return self;
+        }
+        let block = self.options.block_bytes as usize;
+        if !self.pending.is_empty() {
+            let (fill, rest) = bytes.split_at(bytes.len().min(block - self.pending.len()));
+            self.pending.extend_from_slice(fill);
+            bytes = rest;
+            if self.pending.len() < block {
+                return self;
+            }
+            let pending = std::mem::take(&mut self.pending);
+            self.append(&pending);
+        }
+        let (whole, rest) = bytes.split_at(bytes.len() / block * block);
+        self.append(whole);
+        self.pending.extend_from_slice(rest);
+        self
+    }
+
+    /// The signature of all that was fed.
+    ///
+    /// # Errors
+    /// [`SignatureError::TooManyBlocks`] if the content was larger than the options allow for.
+    pub fn finish(mut self) -> Result<Signature, SignatureError> {
+        if self.blocks() > BLOCKS_CAP {
+            return Err(SignatureError::TooManyBlocks);
+        }
+        let pending = std::mem::take(&mut self.pending);
+        self.append(&pending);
+        Signature::parse(self.bytes, self.content_size)
+    }
+
+    fn blocks(&self) -> u64 {
+        self.content_size.div_ceil(self.options.block_bytes.into())
+    }
+
+    fn append(&mut self, blocks: &[u8]) {
+        if !blocks.is_empty() {
+            let signature = fast_rsync::Signature::calculate(blocks, self.options.foreign());
+            self.bytes.extend_from_slice(&signature.serialized()[HEADER_BYTES..]);
+        }
+    }
+}

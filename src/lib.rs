@@ -11,5 +11,6 @@
 //! | 4 life | `daemon`, `observe`, `control` | time and tasks |
 //! | 5 face | `config`, `cli` | people |
 
+pub mod fs;
 pub mod thought;
 pub mod words;

@@ -13,5 +13,6 @@
 
 pub mod index;
 pub mod journal;
+pub mod fs;
 pub mod thought;
 pub mod words;

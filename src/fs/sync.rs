@@ -1,0 +1,117 @@
+//! Durability, and what is known of the file system a root is on.
+
+use rustix::fs::{self, OFlags};
+use rustix::io::Errno;
+
+use super::error::{FsError, failed};
+use super::root::Root;
+use crate::words::path::RelPath;
+
+/// The file systems that are treated differently somewhere, by their magic numbers (statfs(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FilesystemKind {
+    /// ext2, ext3, ext4: one magic number.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// btrfs.
+    Btrfs,
+    /// In memory: nothing survives a power cut.
+    Tmpfs,
+    /// Layers: inode numbers and events are not those of the layers.
+    Overlay,
+    /// NFS, any version.
+    Nfs,
+    /// CephFS.
+    Ceph,
+    /// Any FUSE file system; whether it is local cannot be told.
+    Fuse,
+    /// SMB/CIFS.
+    Cifs,
+    /// Another, by its magic number.
+    Other(u64),
+}
+
+impl FilesystemKind {
+    fn of(magic: u64) -> Self {
+        match magic {
+            0xef53 => Self::Ext4,
+            0x5846_5342 => Self::Xfs,
+            0x9123_683e => Self::Btrfs,
+            0x0102_1994 | 0x8584_58f6 => Self::Tmpfs,
+            0x794c_7630 => Self::Overlay,
+            0x6969 => Self::Nfs,
+            0x00c3_6400 => Self::Ceph,
+            0x6573_5546 => Self::Fuse,
+            0xff53_4d42 | 0xfe53_4d42 | 0x517b => Self::Cifs,
+            other => Self::Other(other),
+        }
+    }
+
+    /// True if others may change files without this kernel seeing an event. FUSE counts: most of it in servers is remote.
+    pub fn is_network(self) -> bool {
+        matches!(self, Self::Nfs | Self::Ceph | Self::Fuse | Self::Cifs)
+    }
+
+    /// True for overlayfs.
+    pub fn is_overlay(self) -> bool {
+        self == Self::Overlay
+    }
+}
+
+/// What is free on a file system, for a process without privilege.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Free bytes.
+    pub available_bytes: u64,
+    /// All bytes, free or not.
+    pub total_bytes: u64,
+    /// Free inodes; `None` where they are made as needed (btrfs).
+    pub available_inodes: Option<u64>,
+}
+
+impl Root {
+    /// Makes everything written to the root's file system durable, by whomever it was written, and waits for it.
+    ///
+    /// A failed write-back since the last call is an error, told once: what was written must be written again.
+    pub fn sync_filesystem(&self) -> Result<(), FsError> {
+        fs::syncfs(self.fd()).map_err(failed!(Sync, self.path().display()))
+    }
+
+    /// Makes content and attributes of the regular file `path` durable. Needs permission to read or write it.
+    pub fn sync_file(&self, path: &RelPath) -> Result<(), FsError> {
+        let sync = || {
+            let place = self.place(path)?;
+            let fd = match place.open(OFlags::RDONLY | OFlags::NONBLOCK) {
+                Err(Errno::ACCESS) => place.open(OFlags::WRONLY | OFlags::NONBLOCK)?,
+                opened => opened?,
+            };
+            fs::fsync(fd)
+        };
+        sync().map_err(failed!(Sync, path))
+    }
+
+    /// Makes the names in the directory `path` durable. Needs permission to read it.
+    pub fn sync_directory(&self, path: &RelPath) -> Result<(), FsError> {
+        self.place(path)
+            .and_then(|place| fs::fsync(place.open(OFlags::RDONLY | OFlags::DIRECTORY)?))
+            .map_err(failed!(Sync, path))
+    }
+
+    /// Which file system the root is on.
+    pub fn filesystem(&self) -> Result<FilesystemKind, FsError> {
+        let facts = fs::fstatfs(self.fd()).map_err(failed!(Measure, self.path().display()))?;
+        // The magic numbers are 32 bits wide; some kernels sign-extend them.
+        Ok(FilesystemKind::of(u64::from_ne_bytes(i64::from(facts.f_type).to_ne_bytes()) & 0xffff_ffff))
+    }
+
+    /// What is free on the root's file system.
+    pub fn space(&self) -> Result<Space, FsError> {
+        let facts = fs::fstatvfs(self.fd()).map_err(failed!(Measure, self.path().display()))?;
+        Ok(Space {
+            available_bytes: facts.f_bavail.saturating_mul(facts.f_frsize),
+            total_bytes: facts.f_blocks.saturating_mul(facts.f_frsize),
+            available_inodes: (facts.f_files > 0).then_some(facts.f_favail),
+        })
+    }
+}

@@ -12,4 +12,5 @@
 //! | 5 face | `config`, `cli` | people |
 
 pub mod thought;
+pub mod watch;
 pub mod words;

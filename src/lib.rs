@@ -15,4 +15,5 @@ pub mod index;
 pub mod journal;
 pub mod fs;
 pub mod thought;
+pub mod watch;
 pub mod words;

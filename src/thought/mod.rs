@@ -3,3 +3,5 @@ pub mod store;
 
 pub mod delta;
 pub mod digest;
+
+pub mod timing;

@@ -1,0 +1,123 @@
+//! Why a watch could not be placed.
+
+use std::fmt;
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::words::path::RelPath;
+
+/// Why a directory or an inode is not watched.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The kernel allows no more. What was placed before stays.
+    #[error("{0}")]
+    LimitReached(Limit),
+    /// The path leads to nothing any more, or not to a directory.
+    #[error("cannot watch {path}: it is gone, or no directory")]
+    Gone {
+        /// What was to be watched.
+        path: RelPath,
+    },
+    /// The directory may not be read by this user, so not be watched either.
+    #[error("cannot watch {path}: permission denied")]
+    Unreadable {
+        /// What was to be watched.
+        path: RelPath,
+    },
+    /// The absolute path is too long for the kernel, and no descriptor was given.
+    #[error("cannot watch {path}: its absolute path is too long, and it was not given open")]
+    TooLong {
+        /// What was to be watched.
+        path: RelPath,
+    },
+    /// The barrier directory cannot be used.
+    #[error("cannot use the barrier directory .hotspare/barriers")]
+    Barriers(#[source] io::Error),
+    /// The source itself does not work (any more).
+    #[error("the {what} event source does not work")]
+    Source {
+        /// Which one.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("cannot watch {path}")]
+    Other {
+        /// What was to be watched.
+        path: RelPath,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl WatchError {
+    /// What it means that the kernel answered a request to watch `path` with `error`.
+    pub(super) fn placing(path: &RelPath, error: io::Error) -> Self {
+        let path = path.clone();
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOSPC) => Self::LimitReached(Limit::read(WATCHES)),
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Self::Gone { path },
+            Some(Errno::ACCESS | Errno::PERM) => Self::Unreadable { path },
+            Some(Errno::NAMETOOLONG) => Self::TooLong { path },
+            _ => Self::Other { path, source: error },
+        }
+    }
+
+    /// What it means that a source could not be created because of `error`.
+    pub(super) fn creating(what: &'static str, error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE) => Self::LimitReached(Limit::read(INSTANCES)),
+            _ => Self::Source { what, source: error },
+        }
+    }
+}
+
+/// The sysctl that limits watches, per user.
+pub(super) const WATCHES: &str = "max_user_watches";
+/// The sysctl that limits inotify instances, per user.
+pub(super) const INSTANCES: &str = "max_user_instances";
+/// What to advise when the present value cannot be read: the kernel's own upper default.
+const FALLBACK: u64 = 1_048_576;
+
+/// A limit of the kernel, and how to raise it. Displays as a sentence with the exact command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// The sysctl below `fs.inotify`.
+    pub name: &'static str,
+    /// Its present value, if it could be read.
+    pub present: Option<u64>,
+    /// The value to set: twice the present one.
+    pub advised: u64,
+}
+
+impl Limit {
+    pub(super) fn read(name: &'static str) -> Self {
+        let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"));
+        Self::of(name, text.ok().as_deref())
+    }
+
+    pub(super) fn of(name: &'static str, text: Option<&str>) -> Self {
+        let present = text.and_then(|text| text.trim().parse().ok());
+        let advised = present.map_or(FALLBACK, |present: u64| present.saturating_mul(2));
+        Self { name, present, advised }
+    }
+
+    /// The command that raises it until the next boot.
+    pub fn command(&self) -> String {
+        format!("sysctl -w fs.inotify.{}={}", self.name, self.advised)
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the limit fs.inotify.{} ", self.name)?;
+        if let Some(present) = self.present {
+            write!(f, "({present}) ")?;
+        }
+        write!(f, "is reached; raise it: {}", self.command())
+    }
+}

@@ -1,0 +1,128 @@
+//! Both sources behind one face.
+
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Barrier, Barriers, EventSource, InotifySource, Mailbox, NotifySource, SourceId, WatchError};
+use crate::words::entry::InodeId;
+use crate::words::path::RelPath;
+
+/// The longest absolute path that the kernel takes, in bytes without the NUL (`PATH_MAX` is 4096 with it).
+const ABSOLUTE_PATH_MAX: usize = 4095;
+const NOTIFY: SourceId = SourceId(0);
+const INOTIFY: SourceId = SourceId(1);
+
+/// What watches directories.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// The `notify` crate; raw inotify only for what it cannot do.
+    #[default]
+    Notify,
+    /// Raw inotify for everything.
+    Inotify,
+}
+
+/// How to watch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// How many changes may wait in the mailbox. Each takes some 60 bytes and its path.
+    pub mailbox_capacity: usize,
+    /// What watches directories.
+    pub backend: Backend,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { mailbox_capacity: 65_536, backend: Backend::default() }
+    }
+}
+
+/// Watches one home. Dropping it ends its threads.
+pub struct Watcher {
+    home: PathBuf,
+    mailbox: Arc<Mailbox>,
+    barriers: Barriers,
+    notify: Option<NotifySource>,
+    inotify: InotifySource,
+}
+
+impl Watcher {
+    /// Begins to watch `home`: the barrier directory for now, and nothing else.
+    pub fn open(home: &Path, options: Options) -> Result<Self, WatchError> {
+        let home = home.canonicalize().map_err(|error| WatchError::placing(&RelPath::root(), error))?;
+        let mailbox = Arc::new(Mailbox::new(options.mailbox_capacity));
+        let barriers = Barriers::open(&home, Arc::clone(&mailbox))?;
+        let inotify = InotifySource::open(&home, mailbox.feed(INOTIFY))?;
+        let notify = match options.backend {
+            Backend::Notify => Some(NotifySource::open(&home, mailbox.feed(NOTIFY))?),
+            Backend::Inotify => None,
+        };
+        Ok(Self { home, mailbox, barriers, notify, inotify })
+    }
+
+    /// Where the changes are.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// How many sources answer each barrier.
+    pub fn sources(&self) -> usize {
+        1 + usize::from(self.notify.is_some())
+    }
+
+    /// Raises a barrier; every source answers it with a `Barrier` change.
+    pub fn raise_barrier(&mut self) -> Result<Barrier, WatchError> {
+        self.barriers.raise()
+    }
+
+    /// Watches one directory, not what is below. When this returns the kernel watch exists: scan now. With `directory`, an open
+    /// descriptor of it, length does not matter; without, a path too long for the kernel is [`WatchError::TooLong`].
+    pub fn watch_directory(&mut self, path: &RelPath, directory: Option<BorrowedFd<'_>>) -> Result<(), WatchError> {
+        let length = self.home.as_os_str().as_bytes().len() + 1 + path.as_bytes().len();
+        let Some(notify) = self.notify.as_mut().filter(|_| length <= ABSOLUTE_PATH_MAX) else {
+            return self.inotify.watch_directory(path, directory);
+        };
+        match notify.watch_directory(path, directory) {
+            Err(WatchError::TooLong { .. }) => self.inotify.watch_directory(path, directory),
+            answer => answer,
+        }
+    }
+
+    /// Removes the watches of a directory and of all below it. What is not watched is no error.
+    pub fn unwatch_directory(&mut self, path: &RelPath) {
+        if let Some(notify) = &mut self.notify {
+            notify.unwatch_directory(path);
+        }
+        self.inotify.unwatch_directory(path);
+    }
+
+    /// Watches one inode, given open (`O_PATH` will do): a file with more links than known names.
+    pub fn watch_inode(&mut self, inode: InodeId, file: BorrowedFd<'_>) -> Result<(), WatchError> {
+        self.inotify.watch_inode(inode, file)
+    }
+
+    /// Removes the watch of an inode. What is not watched is no error.
+    pub fn unwatch_inode(&mut self, inode: InodeId) {
+        self.inotify.unwatch_inode(inode);
+    }
+
+    /// How many directories and inodes are watched.
+    pub fn watches(&self) -> usize {
+        self.inotify.watches() + self.notify.as_ref().map_or(0, EventSource::watches)
+    }
+
+    /// Begins anew with one source, after its `Overflow`: all its watches are gone (with raw inotify, the inodes' too), and barriers
+    /// raised before are not answered by it any more.
+    pub fn restart(&mut self, source: SourceId) -> Result<(), WatchError> {
+        self.barriers = Barriers::open(&self.home, Arc::clone(&self.mailbox))?;
+        match &mut self.notify {
+            Some(notify) if notify.id() == source => notify.restart(),
+            _ => self.inotify.restart(),
+        }
+    }
+}

@@ -5,3 +5,5 @@ pub mod delta;
 pub mod digest;
 
 pub mod timing;
+
+pub mod wire;

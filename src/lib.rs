@@ -11,9 +11,9 @@
 //! | 4 life | `daemon`, `observe`, `control` | time and tasks |
 //! | 5 face | `config`, `cli` | people |
 
+pub mod fs;
 pub mod index;
 pub mod journal;
-pub mod fs;
 pub mod thought;
 pub mod watch;
 pub mod words;

@@ -20,6 +20,7 @@ use crate::words::entry::{Digest, Entry, Timestamp};
 use crate::words::path::RelPath;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
 
+use super::delta::Span;
 use super::delta::probe::Probes;
 
 /// The header format this version writes.
@@ -216,7 +217,9 @@ pub struct Header {
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// A version this program does not know.
-    #[error("generation format {0} is newer than {HEADER_VERSION}, the newest this version of hotspare reads; upgrade this node")]
+    #[error(
+        "generation format {0} is newer than {HEADER_VERSION}, the newest this version of hotspare reads; upgrade this node"
+    )]
     TooNew(u16),
     /// A feature this program does not know.
     #[error("the generation needs features {0:#x} that this version of hotspare does not know; upgrade this node")]
@@ -296,15 +299,6 @@ pub struct Payload {
     pub unpacked: u64,
     /// True if they are zstd frames.
     pub zstd: bool,
-}
-
-/// A run of bytes written in place.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Span {
-    /// Where it begins.
-    pub offset: u64,
-    /// How long it is.
-    pub length: u64,
 }
 
 /// What is done to one path.

@@ -1,9 +1,10 @@
 //! Floor 1: what can be thought without touching anything: no file system, network, clock or runtime is named here.
-pub mod store;
 
 pub mod delta;
 pub mod digest;
-
+pub mod generation;
+pub mod plan;
+pub mod store;
 pub mod timing;
-
+pub mod tree;
 pub mod wire;

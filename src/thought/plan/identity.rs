@@ -47,7 +47,8 @@ impl Identity {
 /// Works out identities, path by path, parents before children.
 #[derive(Default, Debug)]
 pub struct Identities {
-    /// New path of a directory that is not what its path was, to the old path of the same directory; `None` if it is new.
+    /// New path at which a directory is not what it was, to the old path of the directory that is there now; `None` if that is
+    /// new, or if none is there any more.
     moved: BTreeMap<RelPath, Option<RelPath>>,
     /// Old paths whose inode was found at a new path.
     claimed: BTreeSet<RelPath>,
@@ -83,11 +84,18 @@ impl Identities {
     /// Notes that nothing is at `path`.
     pub fn absent<S: Store>(&mut self, tree: &Tree<S>, path: &RelPath) -> Result<(), TreeError> {
         if let Some(old) = self.old_slot(path)
-            && tree.row(&old)?.is_some()
+            && let Some(row) = tree.row(&old)?
         {
-            self.displaced.insert(old);
+            self.displace(path, old, &row);
         }
         Ok(())
+    }
+
+    fn displace(&mut self, path: &RelPath, old: RelPath, row: &Row) {
+        self.displaced.insert(old);
+        if row.entry.is_directory() {
+            self.moved.insert(path.clone(), None);
+        }
     }
 
     /// Says what the inode at `path` was. To be called once for each path, parents before children.
@@ -107,7 +115,7 @@ impl Identities {
             if path.is_root() || (row.entry.kind() == kind && row.inode.is_same(inode)) {
                 return Ok(Identity::Same { old, row: Box::new(row) });
             }
-            self.displaced.insert(old);
+            self.displace(path, old, &row);
         }
         let identity = self.elsewhere(tree, kind, inode)?;
         if kind == Kind::Directory {
@@ -153,14 +161,24 @@ impl Identities {
         self.displaced.contains(old)
     }
 
-    /// The old paths to remove, rising, none below another.
+    /// The old paths to remove, rising; none that goes anyway with a removed directory above it.
     pub(super) fn removals(&self) -> Vec<RelPath> {
-        let mut removals: Vec<RelPath> = Vec::new();
-        for old in self.displaced.iter().filter(|old| !self.claimed.contains(*old)) {
-            if !removals.last().is_some_and(|last| old.is_within(last)) {
-                removals.push(old.clone());
+        let is_removed = |old: &RelPath| self.displaced.contains(old) && !self.claimed.contains(old);
+        self.displaced.iter().filter(|old| is_removed(old) && !self.goes_with_its_directory(old)).cloned().collect()
+    }
+
+    /// True if the nearest directory above that does not stay is removed; what is in one that moved out goes with that one.
+    pub(super) fn goes_with_its_directory(&self, old: &RelPath) -> bool {
+        let mut above = old.parent();
+        while let Some(directory) = above {
+            if self.claimed.contains(&directory) {
+                return false;
             }
+            if self.displaced.contains(&directory) {
+                return true;
+            }
+            above = directory.parent();
         }
-        removals
+        false
     }
 }

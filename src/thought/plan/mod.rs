@@ -17,8 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::words::entry::{Entry, Inode, InodeId};
 use crate::words::path::RelPath;
 
+use super::delta::Span;
 use super::delta::probe::Probes;
-use super::generation::{Action, Content, Operation, Payload, Span};
+use super::generation::{Action, Content, Operation, Payload};
 use super::store::Store;
 use super::tree::{FileMemory, Row, Tree, TreeError};
 
@@ -191,17 +192,15 @@ impl Planner {
                 self.renames.insert(anchor.path.clone(), from.clone());
             }
             // A further name of an inode all of whose old names went: one of them moved here.
-            Identity::New { .. } => {
-                match old_names.iter().find(|old| self.identities.is_displaced(old)) {
-                    Some(old) if self.identities.claim(old) => {
-                        self.renames.insert(anchor.path.clone(), old.clone());
-                    }
-                    _ => {
-                        self.fresh(members);
-                        return Ok(());
-                    }
+            Identity::New { .. } => match old_names.iter().find(|old| self.identities.is_displaced(old)) {
+                Some(old) if self.identities.claim(old) => {
+                    self.renames.insert(anchor.path.clone(), old.clone());
                 }
-            }
+                _ => {
+                    self.fresh(members);
+                    return Ok(());
+                }
+            },
         }
         for member in members {
             if std::ptr::eq(member, anchor) {
@@ -231,25 +230,13 @@ impl Planner {
                 continue;
             }
             let new = self.identities.new_slot(&old);
-            let is_gone = self.identities.is_displaced(&old)
-                || old.parent().is_some_and(|parent| self.is_removed(&parent));
+            let is_gone = self.identities.is_displaced(&old) || self.identities.goes_with_its_directory(&old);
             if known.entry != *entry && !is_gone && !captures.contains_key(&new) {
                 self.wanting.insert(new);
             }
             names.push(old);
         }
         Ok(names)
-    }
-
-    fn is_removed(&self, old: &RelPath) -> bool {
-        let mut at = Some(old.clone());
-        while let Some(path) = at {
-            if self.identities.is_displaced(&path) {
-                return true;
-            }
-            at = path.parent();
-        }
-        false
     }
 
     /// A new inode: created under its first name, linked under the others.

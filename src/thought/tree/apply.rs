@@ -14,17 +14,22 @@ use crate::thought::store::Store;
 /// The operations of a generation, readable as often as needed.
 pub trait Operations {
     /// Calls `visit` for every operation of `section`, in order.
-    fn visit(&self, section: Section, visit: &mut dyn FnMut(Operation) -> Result<(), ApplyError>)
-    -> Result<(), ApplyError>;
+    fn visit(
+        &self,
+        section: Section,
+        visit: &mut dyn FnMut(Operation) -> Result<(), ApplyError>,
+    ) -> Result<(), ApplyError>;
 }
 
-impl Operations for [Operation] {
+impl Operations for Vec<Operation> {
     fn visit(
         &self,
         section: Section,
         visit: &mut dyn FnMut(Operation) -> Result<(), ApplyError>,
     ) -> Result<(), ApplyError> {
-        self.iter().filter(|operation| operation.action.section() == section).try_for_each(|operation| visit(operation.clone()))
+        self.iter()
+            .filter(|operation| operation.action.section() == section)
+            .try_for_each(|operation| visit(operation.clone()))
     }
 }
 
@@ -86,7 +91,9 @@ impl<S: Store> Tree<S> {
         let removed = self.take_all(operations, &mut renames, witness)?;
         self.arrive_all(operations, renames, witness)?;
         operations.visit(Section::Link, &mut |operation| {
-            let Action::Link { path, target, entry } = &operation.action else { return Err(ApplyError::Kind(operation.id)) };
+            let Action::Link { path, target, entry } = &operation.action else {
+                return Err(ApplyError::Kind(operation.id));
+            };
             check(&operation, path)?;
             let step = |source| ApplyError::Step { operation: operation.id, source };
             let linked = self.row(target)?.ok_or_else(|| step(TreeError::Missing(target.clone())))?;
@@ -158,7 +165,9 @@ impl<S: Store> Tree<S> {
         let mut waiting = renames.into_iter().peekable();
         let mut last: Option<RelPath> = None;
         operations.visit(Section::Create, &mut |operation| {
-            let Action::Create { path, entry, .. } = &operation.action else { return Err(ApplyError::Kind(operation.id)) };
+            let Action::Create { path, entry, .. } = &operation.action else {
+                return Err(ApplyError::Kind(operation.id));
+            };
             check(&operation, path)?;
             while let Some(renamed) = waiting.next_if(|renamed| renamed.to < *path) {
                 self.arrive(renamed)?;

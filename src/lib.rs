@@ -15,5 +15,6 @@ pub mod fs;
 pub mod index;
 pub mod journal;
 pub mod thought;
+pub mod walk;
 pub mod watch;
 pub mod words;

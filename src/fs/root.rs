@@ -188,3 +188,9 @@ fn split_step(path: &[u8], step_bytes: usize) -> (&[u8], &[u8]) {
         None => (path, &[]),
     }
 }
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

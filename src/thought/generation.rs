@@ -290,15 +290,13 @@ pub enum Content {
     Held,
 }
 
-/// The bytes that go with an operation.
+/// The bytes that go with an operation, packed as `delta::pack` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Payload {
     /// Bytes as shipped.
     pub length: u64,
     /// Bytes after unpacking.
     pub unpacked: u64,
-    /// True if they are zstd frames.
-    pub zstd: bool,
 }
 
 /// What is done to one path.

@@ -2,6 +2,8 @@
 
 pub mod delta;
 pub mod digest;
+pub mod dirty;
+pub mod filter;
 pub mod generation;
 pub mod plan;
 pub mod store;

@@ -1,0 +1,365 @@
+//! Capturing one file: its digest, and the cheapest bytes that bring a standby from the old content to the new.
+//!
+//! Every payload is made of bytes that were hashed: either in the same pass, or in an earlier one after which the file's change time shows that
+//! nothing was written. A file that does not hold still for that is read once more in a single pass that hashes what it ships.
+
+use std::io::{self, Write};
+
+use super::{CaptureError, Capturer, Taken};
+use crate::fs::{FileReader, FsError, Stat};
+use crate::thought::delta::diff::{DiffOptions, Outcome, diff};
+use crate::thought::delta::encoding::DeltaEncoder;
+use crate::thought::delta::pack::{PackOptions, Packer};
+use crate::thought::delta::probe::{PROBED_FROM, ProbeCollector, ProbePlan, Probes};
+use crate::thought::delta::signature::{Signature, SignatureBuilder, SignatureOptions};
+use crate::thought::delta::spans::Spans;
+use crate::thought::delta::{ReadAt, Span};
+use crate::thought::digest::{Content as Hashed, ContentHasher};
+use crate::thought::generation::{Content, Payload};
+use crate::thought::plan::{Encoded, Spooled};
+use crate::thought::store::Store;
+use crate::thought::tree::{CONTENT_LOOKUP_BYTES, FileMemory, Row, Tree};
+use crate::words::entry::{Body, Digest, Proof};
+
+/// Files from this length on get a signature, and are sent as deltas where that helps.
+pub(super) const SIGNED_FROM: u64 = 64 * 1024;
+/// How much is read at a time.
+const READ_BYTES: usize = 1024 * 1024;
+/// A change in place is written in place if it touches at most one part in this many.
+const EDIT_SHARE: u64 = 4;
+/// More spans than this are sent as a delta: they would not fit into one operation.
+const EDIT_SPANS: usize = 4096;
+
+/// A file, as far as it reached when it was first looked at: what is appended later is not seen.
+struct Bounded<'a> {
+    file: &'a FileReader,
+    length: u64,
+}
+
+impl ReadAt for Bounded<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        self.file.read_at(&mut buffer[..wanted], offset).map_err(io_error)
+    }
+}
+
+fn io_error(error: FsError) -> io::Error {
+    match error.errno() {
+        Some(errno) => errno.into(),
+        None => io::Error::other(error),
+    }
+}
+
+/// What one whole reading of a file yields.
+struct Reading {
+    hashed: Hashed,
+    probes: Option<Probes>,
+    signature: Option<Signature>,
+}
+
+impl Capturer {
+    /// Captures an open file. `old` is the row of the same inode, `base` of what was last at the same path.
+    pub(super) fn file<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        file: &FileReader,
+        stat: &Stat,
+        old: Option<&Row>,
+        base: Option<&Row>,
+        whole: bool,
+    ) -> Result<Taken, CaptureError> {
+        let bounded = Bounded { file, length: stat.size };
+        if !whole {
+            if let Some(taken) = unchanged(stat, old) {
+                return Ok(taken);
+            }
+            if let Some(taken) = self.appended(&bounded, stat, old)? {
+                return Ok(taken);
+            }
+        }
+        let is_sparse = stat.blocks_512.saturating_mul(512).saturating_add(4096) <= stat.size;
+        if stat.size <= SIGNED_FROM || whole {
+            return self.single_pass(tree, &bounded, stat, old, is_sparse, whole);
+        }
+        let reading = self.read(file, &bounded, stat)?;
+        let digest = reading.hashed.digest;
+        let memory = memory(&reading);
+        let body = Body::File { size: stat.size, digest, proof: Proof::Hashed };
+        if let Some(signature) = &reading.signature {
+            self.signatures.push((digest, signature.as_bytes().to_vec()));
+        }
+        if old.is_some_and(|row| row.entry.content() == Some(digest)) {
+            return Ok(Taken { body, memory, encoded: Encoded::Unchanged });
+        }
+        if !tree.holders(digest, 1)?.is_empty() {
+            let encoded = Encoded::New { content: Content::Held, payload: None, sparse: is_sparse };
+            return Ok(Taken { body, memory, encoded });
+        }
+        if !self.ships {
+            return Ok(Taken { body, memory, encoded: unshipped(is_sparse) });
+        }
+        let mark = self.spool.end();
+        if let Some(encoded) = self.encode_change(tree, &bounded, &reading, old, base, is_sparse)? {
+            let now = file.stat().map_err(CaptureError::File)?;
+            if now.inode.ctime == stat.inode.ctime {
+                return Ok(Taken { body, memory, encoded });
+            }
+            self.spool.truncate(mark);
+        }
+        self.single_pass(tree, &bounded, stat, old, is_sparse, true)
+    }
+
+    /// An append to a large file of which samples still read as they did: its digest goes on from where it was.
+    fn appended(&mut self, bounded: &Bounded<'_>, stat: &Stat, old: Option<&Row>) -> Result<Option<Taken>, CaptureError> {
+        let Some(row) = old.filter(|row| row.inode.is_same(&stat.inode)) else { return Ok(None) };
+        let Some(memory) = row.memory.as_ref().filter(|_| stat.size > row.entry.size()) else { return Ok(None) };
+        let old_length = row.entry.size();
+        if memory.probes.size() != old_length || !memory.probes.check(bounded)? {
+            return Ok(None);
+        }
+        let mut hasher = ContentHasher::resume(&memory.frontier);
+        let mut at = hasher.position();
+        let begin = self.spool.end();
+        let mut packer = Packer::new(&mut self.spool, PackOptions::default());
+        let mut buffer = vec![0; READ_BYTES];
+        while at < stat.size {
+            let count = bounded.read_at(&mut buffer, at)?;
+            if count == 0 {
+                return Err(CaptureError::Shrank);
+            }
+            hasher.update(&buffer[..count]);
+            let known = usize::try_from(old_length.saturating_sub(at)).unwrap_or(usize::MAX).min(count);
+            if self.ships {
+                packer.write(&buffer[known..count])?;
+            }
+            at += count as u64;
+        }
+        let packed = packer.finish()?;
+        let hashed = hasher.finish();
+        let identity = identity(stat);
+        // Read again what the sampled bytes say now, so that a rewrite during the capture is not taken for an append.
+        let Some(probes) = memory.probes.extended(bounded, stat.size, &self.secret, &identity)? else {
+            return Err(CaptureError::Shrank);
+        };
+        if !memory.probes.check(bounded)? {
+            self.spool.truncate(begin);
+            return Ok(None);
+        }
+        let body = Body::File { size: stat.size, digest: hashed.digest, proof: Proof::Probed };
+        let payload = Payload { length: packed.packed_bytes, unpacked: packed.raw_bytes };
+        let encoded = Encoded::Edit {
+            old_length,
+            spans: vec![Span { offset: old_length, len: stat.size - old_length }],
+            probes: Some(memory.probes.clone()),
+            payload: Spooled { offset: begin, payload },
+        };
+        let memory = Some(Box::new(FileMemory { frontier: hashed.frontier, probes }));
+        Ok(Some(Taken { body, memory, encoded }))
+    }
+
+    /// Reads a file once, from hole to hole: digest, samples and signature.
+    fn read(&mut self, file: &FileReader, bounded: &Bounded<'_>, stat: &Stat) -> Result<Reading, CaptureError> {
+        let mut hasher = ContentHasher::new();
+        let plan = ProbePlan::new(stat.size, &self.secret, &identity(stat));
+        let mut probes = plan.as_ref().map(ProbeCollector::new);
+        let mut signature = SignatureOptions::for_size(stat.size).map(SignatureBuilder::new);
+        let mut buffer = vec![0; READ_BYTES];
+        let mut at = 0;
+        let mut data = 0..0;
+        while at < stat.size {
+            if at >= data.end {
+                data = file.next_data(at, stat.size).map_err(CaptureError::File)?.unwrap_or(stat.size..stat.size);
+            }
+            let end = if at < data.start { data.start } else { data.end };
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(READ_BYTES);
+            if at < data.start {
+                buffer[..wanted].fill(0);
+            } else if bounded.read_at(&mut buffer[..wanted], at)? < wanted {
+                return Err(CaptureError::Shrank);
+            }
+            let piece = &buffer[..wanted];
+            hasher.update(piece);
+            if let Some(probes) = &mut probes {
+                probes.update(at, piece);
+            }
+            if let Some(signature) = &mut signature {
+                signature.update(piece);
+            }
+            at += wanted as u64;
+        }
+        let signature = match signature {
+            Some(builder) => builder.finish().ok(),
+            None => None,
+        };
+        Ok(Reading { hashed: hasher.finish(), probes: probes.and_then(ProbeCollector::finish), signature })
+    }
+
+    /// The change as bytes in place, or as a delta; `None` where whole content is no dearer.
+    fn encode_change<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        bounded: &Bounded<'_>,
+        reading: &Reading,
+        old: Option<&Row>,
+        base: Option<&Row>,
+        sparse: bool,
+    ) -> Result<Option<Encoded>, CaptureError> {
+        let is_file = |row: &&Row| row.entry.content().is_some() && row.entry.size() >= SIGNED_FROM;
+        if let Some(row) = old.filter(is_file)
+            && let (Some(before), Some(after)) = (signature_of(tree, row)?, &reading.signature)
+            && let Some(spans) = Spans::between(&before, after)
+            && spans.spans.len() <= EDIT_SPANS
+            && spans.changed_bytes() <= bounded.length / EDIT_SHARE
+            && bounded.length >= row.entry.size()
+        {
+            let payload = self.pack_spans(bounded, &spans.spans)?;
+            let old_length = row.entry.size();
+            return Ok(Some(Encoded::Edit { old_length, spans: spans.spans, probes: None, payload }));
+        }
+        let Some(row) = old.filter(is_file).or(base.filter(is_file)) else { return Ok(None) };
+        let Some(before) = signature_of(tree, row)? else { return Ok(None) };
+        let Some(base) = row.entry.content() else { return Ok(None) };
+        let begin = self.spool.end();
+        let mut packer = Packer::new(&mut self.spool, PackOptions::default());
+        let mut sink = PackerSink(&mut packer);
+        let mut encoder = DeltaEncoder::new(&mut sink)?;
+        let outcome = diff(&before, bounded, bounded.length, &DiffOptions::default(), &mut |command| encoder.command(command));
+        let unpacked = encoder.finish()?;
+        let packed = packer.finish()?;
+        match outcome? {
+            Outcome::Complete(stats) if stats.copied_bytes > bounded.length / 10 => {
+                let payload = Payload { length: packed.packed_bytes, unpacked };
+                let content = Content::Delta { base, base_length: row.entry.size() };
+                Ok(Some(Encoded::New { content, payload: Some(Spooled { offset: begin, payload }), sparse }))
+            }
+            Outcome::Complete(_) | Outcome::Unrelated(_) => {
+                self.spool.truncate(begin);
+                Ok(None)
+            }
+        }
+    }
+
+    fn pack_spans(&mut self, bounded: &Bounded<'_>, spans: &[Span]) -> Result<Spooled, CaptureError> {
+        let offset = self.spool.end();
+        let mut packer = Packer::new(&mut self.spool, PackOptions::default());
+        let mut buffer = vec![0; READ_BYTES];
+        for span in spans {
+            let mut at = span.offset;
+            while at < span.end() {
+                let wanted = usize::try_from(span.end() - at).unwrap_or(usize::MAX).min(READ_BYTES);
+                if bounded.read_at(&mut buffer[..wanted], at)? < wanted {
+                    return Err(CaptureError::Shrank);
+                }
+                packer.write(&buffer[..wanted])?;
+                at += wanted as u64;
+            }
+        }
+        let packed = packer.finish()?;
+        Ok(Spooled { offset, payload: Payload { length: packed.packed_bytes, unpacked: packed.raw_bytes } })
+    }
+
+    /// Reads, hashes and packs in one pass: what is shipped is what was hashed, whatever is written meanwhile.
+    fn single_pass<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        bounded: &Bounded<'_>,
+        stat: &Stat,
+        old: Option<&Row>,
+        sparse: bool,
+        whole: bool,
+    ) -> Result<Taken, CaptureError> {
+        let mut hasher = ContentHasher::new();
+        let plan = ProbePlan::new(stat.size, &self.secret, &identity(stat));
+        let mut probes = plan.as_ref().map(ProbeCollector::new);
+        let offset = self.spool.end();
+        let ships = self.ships;
+        let mut packer = Packer::new(&mut self.spool, PackOptions::default());
+        let mut buffer = vec![0; READ_BYTES.min(usize::try_from(stat.size).unwrap_or(READ_BYTES)).max(1)];
+        let mut at = 0;
+        while at < stat.size {
+            let count = bounded.read_at(&mut buffer, at)?;
+            if count == 0 {
+                return Err(CaptureError::Shrank);
+            }
+            hasher.update(&buffer[..count]);
+            if let Some(probes) = &mut probes {
+                probes.update(at, &buffer[..count]);
+            }
+            if ships {
+                packer.write(&buffer[..count])?;
+            }
+            at += count as u64;
+        }
+        let packed = packer.finish()?;
+        let hashed = hasher.finish();
+        let digest = hashed.digest;
+        let body = Body::File { size: stat.size, digest, proof: Proof::Hashed };
+        let memory = memory(&Reading { hashed, probes: probes.and_then(ProbeCollector::finish), signature: None });
+        let encoded = if !whole && old.is_some_and(|row| row.entry.content() == Some(digest)) {
+            Encoded::Unchanged
+        } else if stat.size == 0 {
+            Encoded::New { content: Content::None, payload: None, sparse: false }
+        } else if !whole && stat.size >= CONTENT_LOOKUP_BYTES && !tree.holders(digest, 1)?.is_empty() {
+            Encoded::New { content: Content::Held, payload: None, sparse }
+        } else if ships {
+            let payload = Payload { length: packed.packed_bytes, unpacked: packed.raw_bytes };
+            let payload = Some(Spooled { offset, payload });
+            return Ok(Taken { body, memory, encoded: Encoded::New { content: Content::Whole, payload, sparse } });
+        } else {
+            unshipped(sparse)
+        };
+        self.spool.truncate(offset);
+        Ok(Taken { body, memory, encoded })
+    }
+}
+
+/// What stands for content that nobody is there to receive.
+fn unshipped(sparse: bool) -> Encoded {
+    Encoded::New { content: Content::Held, payload: None, sparse }
+}
+
+/// The old row's content, if nothing about the file can have changed.
+fn unchanged(stat: &Stat, old: Option<&Row>) -> Option<Taken> {
+    let row = old?;
+    let is_same = row.inode.is_same(&stat.inode)
+        && row.inode.ctime == stat.inode.ctime
+        && row.entry.mtime == stat.mtime
+        && row.entry.size() == stat.size;
+    is_same.then(|| Taken { body: row.entry.body.clone(), memory: row.memory.clone(), encoded: Encoded::Unchanged })
+}
+
+fn memory(reading: &Reading) -> Option<Box<FileMemory>> {
+    let probes = reading.probes.clone().filter(|probes| probes.size() >= PROBED_FROM)?;
+    Some(Box::new(FileMemory { frontier: reading.hashed.frontier.clone(), probes }))
+}
+
+/// What makes one file's secret offsets differ from another's.
+fn identity(stat: &Stat) -> [u8; 16] {
+    let mut identity = [0; 16];
+    identity[..8].copy_from_slice(&stat.inode.id.dev.to_le_bytes());
+    identity[8..].copy_from_slice(&stat.inode.id.ino.to_le_bytes());
+    identity
+}
+
+fn signature_of<S: Store>(tree: &Tree<S>, row: &Row) -> Result<Option<Signature>, CaptureError> {
+    let Some(digest) = row.entry.content() else { return Ok(None) };
+    Ok(tree.signature(digest)?.and_then(|bytes| Signature::parse(bytes, row.entry.size()).ok()))
+}
+
+/// A packer as a place to write to.
+struct PackerSink<'a, 'w>(&'a mut Packer<'w>);
+
+impl Write for PackerSink<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A content's digest with the signature deltas will be made against.
+pub(super) type Signed = (Digest, Vec<u8>);

@@ -1,0 +1,184 @@
+//! Scanning: one directory watched, listed and compared with what the tree knows of it.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+
+use super::{Reach, WalkError, Walker};
+use crate::fs::{FileType, FsError, Root, Stat};
+use crate::thought::store::Store;
+use crate::thought::tree::{DirectoryId, Row, Tree, TreeError};
+use crate::watch::WatchError;
+use crate::words::entry::{Kind, Timestamp};
+use crate::words::path::{Name, RelPath};
+
+impl Walker {
+    /// Scans pending directories until about `budget` entries were looked at; true if none is left.
+    pub fn scan<S: Store>(&mut self, tree: &Tree<S>, budget: usize, now: Timestamp) -> Result<bool, WalkError> {
+        let mut looked = 0;
+        while looked < budget {
+            let Some((path, reach)) = self.pending.pop_first() else { return Ok(true) };
+            looked += self.scan_directory(tree, &path, reach, now)?;
+        }
+        Ok(self.pending.is_empty())
+    }
+
+    fn scan_directory<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        path: &RelPath,
+        reach: Reach,
+        now: Timestamp,
+    ) -> Result<usize, WalkError> {
+        let directory = match self.root.enter(path) {
+            Ok(directory) => directory,
+            Err(error) => return self.not_entered(tree, path, error, now),
+        };
+        self.watch(path, &directory)?;
+        let listing = match directory.stat(&RelPath::root()).and_then(|stat| Ok((stat, directory.list(&RelPath::root())?))) {
+            Ok((Some(stat), names)) => (stat, names),
+            Ok((None, _)) => return Ok(1),
+            Err(error) => {
+                self.findings.unreadable.note(path, reason(&error));
+                return Ok(1);
+            }
+        };
+        let (stat, names) = listing;
+        self.findings.unreadable.forget(path);
+        let known = known_directory(tree, path, &stat)?;
+        if !known.as_ref().is_some_and(|row| is_unchanged(row, &stat)) {
+            self.mark(path, now);
+        }
+        let mut before = match known.and_then(|row| row.directory) {
+            Some(facts) => children_of(tree, facts.id)?,
+            None => BTreeMap::new(),
+        };
+        let count = names.len() + before.len() + 1;
+        for (name, kind) in names {
+            let child = path.join(&name);
+            if self.filter.leaves_out(&child, kind.is_none_or(|kind| kind == FileType::Directory)) {
+                before.remove(&name);
+                continue;
+            }
+            let old = before.remove(&name);
+            match directory.stat(&RelPath::root().join(&name)) {
+                Ok(Some(stat)) => self.compare(&child, &stat, old.as_ref(), reach, now),
+                Ok(None) => self.mark(&child, now),
+                Err(error) => self.findings.unreadable.note(&child, reason(&error)),
+            }
+        }
+        for (name, row) in before {
+            let child = path.join(&name);
+            // What was left out by a filter set later stays as it is.
+            if !self.filter.leaves_out(&child, row.entry.is_directory()) {
+                self.mark(&child, now);
+            }
+        }
+        Ok(count)
+    }
+
+    fn compare(&mut self, path: &RelPath, stat: &Stat, old: Option<&Row>, reach: Reach, now: Timestamp) {
+        if let FileType::Special(special) = stat.what {
+            self.findings.skip(path, special);
+            if old.is_some() {
+                self.mark(path, now);
+            }
+            return;
+        }
+        if !old.is_some_and(|row| is_unchanged(row, stat)) {
+            self.mark(path, now);
+        }
+        let is_known = old.is_some_and(|row| row.inode.is_same(&stat.inode)) && self.watched.contains(path);
+        if stat.is_directory() && (reach == Reach::Below || !is_known) {
+            self.await_scan(path, Reach::Below);
+        }
+    }
+
+    fn not_entered<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        path: &RelPath,
+        error: FsError,
+        now: Timestamp,
+    ) -> Result<usize, WalkError> {
+        if path.is_root() {
+            return Err(WalkError::Home(error));
+        }
+        if error.is_permission() {
+            self.findings.unreadable.note(path, reason(&error));
+            self.watched.remove(path);
+        } else if tree.row(path)?.is_some() {
+            // Gone, or no directory: that is for the capture to find out.
+            self.mark(path, now);
+        }
+        Ok(1)
+    }
+
+    fn watch(&mut self, path: &RelPath, directory: &Root) -> Result<(), WalkError> {
+        match self.watcher.watch_directory(path, Some(directory.as_fd())) {
+            Ok(()) => {
+                self.watched.insert(path.clone());
+                self.findings.polled.remove(path);
+                Ok(())
+            }
+            Err(WatchError::LimitReached(limit)) => {
+                self.findings.limit_hint = Some(limit.to_string());
+                self.findings.polled.insert(path.clone());
+                Ok(())
+            }
+            Err(WatchError::Gone { .. }) => Ok(()),
+            Err(WatchError::Unreadable { path }) => {
+                self.findings.unreadable.note(&path, "permission denied");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The row of the directory that is at `path` now: found by inode, so that one that moved is compared with itself.
+fn known_directory<S: Store>(tree: &Tree<S>, path: &RelPath, stat: &Stat) -> Result<Option<Row>, TreeError> {
+    let is_it = |row: &Row| row.entry.is_directory() && row.inode.is_same(&stat.inode);
+    if let Some(row) = tree.row(path)?
+        && (is_it(&row) || path.is_root())
+    {
+        return Ok(Some(row));
+    }
+    for old in tree.names_of(stat.inode.id, 16)? {
+        if let Some(row) = tree.row(&old)?
+            && is_it(&row)
+        {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+fn children_of<S: Store>(tree: &Tree<S>, directory: DirectoryId) -> Result<BTreeMap<Name, Row>, TreeError> {
+    let mut children = BTreeMap::new();
+    tree.for_children::<TreeError>(directory, |name, row| {
+        children.insert(name, row);
+        Ok(())
+    })?;
+    Ok(children)
+}
+
+/// True if nothing can have changed: the change time moves with everything but a directory's place above it.
+pub(crate) fn is_unchanged(row: &Row, stat: &Stat) -> bool {
+    let kind = match stat.what {
+        FileType::File => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Special(_) => return false,
+    };
+    row.entry.kind() == kind
+        && row.inode == stat.inode
+        && row.entry.mtime == stat.mtime
+        && (kind != Kind::File || row.entry.size() == stat.size)
+}
+
+fn reason(error: &FsError) -> String {
+    match error.errno() {
+        Some(errno) => errno.to_string(),
+        None => error.to_string(),
+    }
+}

@@ -6,10 +6,10 @@
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
 
-use rustix::fs::{self, XattrFlags};
+use rustix::fs::{self, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::attributes::Unheld;
+use super::attributes::{Unheld, chmod_open};
 use super::error::{FsError, failed};
 use super::root::{Place, Root};
 use super::stat::stat_name;
@@ -152,7 +152,11 @@ pub(super) fn replace(
         Err(source) => Err(failed!(SetXattr, path, name: String::from_utf8_lossy(name))(source)),
     };
     for (name, _) in present.iter().filter(|(name, _)| entry.xattrs.value(name).is_none()) {
-        note(name, writable(place, || fs::lremovexattr(&address, name)))?;
+        let removed = match writable(place, || fs::lremovexattr(&address, name)) {
+            Err(Errno::NODATA) => Ok(()),
+            done => done,
+        };
+        note(name, removed)?;
     }
     for (name, value) in entry.xattrs.iter().filter(|(name, value)| present.value(name) != Some(*value)) {
         if policy.covers(name) {
@@ -170,6 +174,6 @@ fn writable(place: &Place<'_>, change: impl Fn() -> Result<(), Errno>) -> Result
         done => return done,
     }
     let mode = stat_name(place.dir(), place.name())?.mode;
-    super::attributes::chmod_open(&place.open(rustix::fs::OFlags::PATH)?, mode | 0o600)?;
+    chmod_open(&place.open(OFlags::PATH)?, mode | 0o600)?;
     change()
 }

@@ -57,6 +57,8 @@ pub struct Unheld {
     pub group: bool,
     /// Mode bits that differ: setuid or setgid as a rule, all on a file system without modes.
     pub mode: u16,
+    /// The file system keeps times less exactly, or not that early or late.
+    pub mtime: bool,
     /// Names of extended attributes that could not be set (or removed).
     pub xattrs: Vec<Box<[u8]>>,
 }
@@ -99,6 +101,8 @@ impl Root {
         }
         if before.mtime != entry.mtime {
             touch(&place, entry.mtime).map_err(failed!(SetMtime, path))?;
+            let after = stat_name(place.dir(), place.name()).map_err(failed!(Stat, path))?;
+            unheld.mtime = after.mtime != entry.mtime;
         }
         Ok(unheld)
     }
@@ -183,6 +187,10 @@ pub(super) fn chmod_open(fd: &OwnedFd, mode: u16) -> Result<(), Errno> {
 }
 
 fn touch(place: &Place<'_>, mtime: Timestamp) -> Result<(), Errno> {
+    // Among the larger ones are UTIME_NOW and UTIME_OMIT, which a peer has no business to send.
+    if mtime.nanoseconds > 999_999_999 {
+        return Err(Errno::INVAL);
+    }
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() },

@@ -187,6 +187,21 @@ fn an_ordinary_user_gives_a_read_only_file_its_attributes() {
     let entry = Entry { mtime: time(9, 9), xattrs: xattrs(&[("user.a", b"1")]), ..home.entry(&path) };
     as_ordinary_user(|| assert!(set(&home, &path, &entry).is_empty()));
     assert_eq!(home.entry(&path), entry);
+    // Not even readable, so its attributes cannot be compared as it is.
+    let closed = Entry { mode: 0, xattrs: xattrs(&[("user.a", b"2")]), ..entry };
+    as_ordinary_user(|| assert!(set(&home, &path, &closed).is_empty()));
+    assert_eq!(home.entry(&path), closed);
+}
+
+#[test]
+fn times_that_no_file_can_have_are_refused_or_told() {
+    let home = Home::new();
+    let path = home.file("file", b"");
+    assert!(home.root.set_mtime(&path, time(0, 1_000_000_000)).is_err());
+    // UTIME_NOW.
+    assert!(home.root.set_mtime(&path, time(0, 0x3fff_ffff)).is_err());
+    let entry = Entry { mtime: time(i64::MAX, 0), ..home.entry(&path) };
+    assert_eq!(set(&home, &path, &entry).mtime, home.entry(&path).mtime != entry.mtime);
 }
 
 #[test]

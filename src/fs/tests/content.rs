@@ -91,6 +91,14 @@ fn a_copied_range_lands_where_it_should() {
     let copied = home.content(&rel("target"));
     assert_eq!(copied[10..600_010], content[1_000..601_000]);
     assert_eq!(copied[600_010..], content[699_990..]);
+    for offset in [u64::MAX, u64::MAX - 5, 1 << 63] {
+        assert!(target.write_at(b"beyond", offset).is_err());
+        assert!(target.write_sparse_at(b"beyond", offset).is_err());
+        assert!(target.copy_range(&source, 0, offset, 10).is_err());
+        assert!(target.reserve(offset, 10).is_err());
+        assert!(target.set_len(offset).is_err());
+        assert_eq!(target.copy_range(&source, offset, 0, 10).unwrap(), 0);
+    }
 }
 
 #[test]

@@ -55,8 +55,10 @@ pub struct Unheld {
     pub owner: bool,
     /// The group is another.
     pub group: bool,
-    /// Mode bits that differ: setuid, setgid, sticky.
+    /// Mode bits that differ: setuid or setgid as a rule, all on a file system without modes.
     pub mode: u16,
+    /// The file system keeps times less exactly, or not that early or late.
+    pub mtime: bool,
     /// Names of extended attributes that could not be set (or removed).
     pub xattrs: Vec<Box<[u8]>>,
 }
@@ -84,19 +86,23 @@ impl Root {
         let before = stat_name(place.dir(), place.name()).map_err(failed!(Stat, path))?;
         check_kind(&before, entry.kind(), path)?;
         let mut unheld = Unheld::default();
-        set_owner(&place, &before, entry, privilege, &mut unheld).map_err(failed!(SetOwner, path))?;
-        let mode = wanted_mode(entry, &unheld);
-        set_mode(&place, entry.kind(), mode).map_err(failed!(SetMode, path))?;
-        let changed = xattr::replace(&place, path, entry, policy, &mut unheld)?;
+        let mut mode = before.mode;
+        if set_owner(&place, &before, entry, privilege, &mut unheld).map_err(failed!(SetOwner, path))? {
+            mode = stat_name(place.dir(), place.name()).map_err(failed!(Stat, path))?.mode;
+        }
+        let wanted = wanted_mode(entry, &unheld);
+        mode = settle_mode(&place, entry, mode, wanted).map_err(failed!(SetMode, path))?;
+        if xattr::replace(&place, path, entry, policy, &mut unheld)? {
+            mode = stat_name(place.dir(), place.name()).map_err(failed!(Stat, path))?.mode;
+            mode = settle_mode(&place, entry, mode, wanted).map_err(failed!(SetMode, path))?;
+        }
         if entry.kind() != Kind::Symlink {
-            if changed {
-                set_mode(&place, entry.kind(), mode).map_err(failed!(SetMode, path))?;
-            }
-            let now = stat_name(place.dir(), place.name()).map_err(failed!(Stat, path))?;
-            unheld.mode = now.mode ^ entry.mode;
+            unheld.mode = mode ^ (entry.mode & 0o7777);
         }
         if before.mtime != entry.mtime {
             touch(&place, entry.mtime).map_err(failed!(SetMtime, path))?;
+            let after = stat_name(place.dir(), place.name()).map_err(failed!(Stat, path))?;
+            unheld.mtime = after.mtime != entry.mtime;
         }
         Ok(unheld)
     }
@@ -124,30 +130,32 @@ fn check_kind(stat: &Stat, kind: Kind, path: &RelPath) -> Result<(), FsError> {
     Err(FsError::WrongKind { path: path.to_string().into(), expected })
 }
 
-/// Owner and group as far as allowed. EINVAL is an id that this user namespace does not map.
+/// Owner and group as far as allowed; true if either changed. EINVAL is an id that this user namespace does not map.
 fn set_owner(
     place: &Place<'_>,
     stat: &Stat,
     entry: &Entry,
     privilege: &Privilege,
     unheld: &mut Unheld,
-) -> Result<(), Errno> {
+) -> Result<bool, Errno> {
     let owner = (stat.uid != entry.uid).then(|| Uid::from_raw(entry.uid));
     let group = (stat.gid != entry.gid).then(|| Gid::from_raw(entry.gid));
-    if owner.is_none() && group.is_none() {
-        return Ok(());
-    }
     let chown = |owner, group| match fs::chownat(place.dir(), place.name(), owner, group, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(()) => Ok(true),
         Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
         Err(source) => Err(source),
     };
-    if (owner.is_none() || privilege.chown) && chown(owner, group)? {
-        return Ok(());
+    if owner.is_none() && group.is_none() {
+        return Ok(false);
     }
-    unheld.owner = owner.is_some() && !(privilege.chown && chown(owner, None)?);
-    unheld.group = group.is_some() && !chown(None, group)?;
-    Ok(())
+    if (owner.is_none() || privilege.chown) && chown(owner, group)? {
+        return Ok(true);
+    }
+    let owned = owner.is_some() && privilege.chown && chown(owner, None)?;
+    let grouped = group.is_some() && chown(None, group)?;
+    unheld.owner = owner.is_some() && !owned;
+    unheld.group = group.is_some() && !grouped;
+    Ok(owned || grouped)
 }
 
 /// The entry's mode, without the bits that would mean something else under another owner or group.
@@ -162,11 +170,13 @@ fn wanted_mode(entry: &Entry, unheld: &Unheld) -> u16 {
     mode
 }
 
-fn set_mode(place: &Place<'_>, kind: Kind, mode: u16) -> Result<(), Errno> {
-    if kind == Kind::Symlink || stat_name(place.dir(), place.name())?.mode == mode {
-        return Ok(());
+/// Makes the mode `wanted`, if it is not; returns what it is then: the kernel leaves bits out without an error.
+fn settle_mode(place: &Place<'_>, entry: &Entry, mode: u16, wanted: u16) -> Result<u16, Errno> {
+    if mode == wanted || entry.kind() == Kind::Symlink {
+        return Ok(mode);
     }
-    chmod_open(&place.open(OFlags::PATH)?, mode)
+    chmod_open(&place.open(OFlags::PATH)?, wanted)?;
+    Ok(stat_name(place.dir(), place.name())?.mode)
 }
 
 /// Sets the mode of what is open by path only. `fchmod` refuses such a descriptor and `fchmodat` would follow a link, so it
@@ -177,6 +187,10 @@ pub(super) fn chmod_open(fd: &OwnedFd, mode: u16) -> Result<(), Errno> {
 }
 
 fn touch(place: &Place<'_>, mtime: Timestamp) -> Result<(), Errno> {
+    // Among the larger ones are UTIME_NOW and UTIME_OMIT, which a peer has no business to send.
+    if mtime.nanoseconds > 999_999_999 {
+        return Err(Errno::INVAL);
+    }
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() },

@@ -152,6 +152,9 @@ impl FileWriter {
     /// Writes `bytes` at `offset`, a place of a new file never written before, but for its aligned blocks of 4 KiB that are
     /// all zeros, which stay holes. The last may leave the file short: [`FileWriter::set_len`] must follow.
     pub fn write_sparse_at(&self, bytes: &[u8], offset: u64) -> Result<(), FsError> {
+        if offset.checked_add(bytes.len() as u64).is_none() {
+            return Err(failed!(Write, self.path)(Errno::FBIG));
+        }
         let mut run = 0..0;
         let mut at = 0;
         while at < bytes.len() {
@@ -200,7 +203,7 @@ impl FileWriter {
             while at < range.end {
                 let want = usize::try_from(range.end - at).unwrap_or(COPY_BYTES).min(COPY_BYTES);
                 let got = source.read_at(&mut buffer[..want], at)?;
-                self.write_sparse_at(&buffer[..got], to + (at - from))?;
+                self.write_sparse_at(&buffer[..got], to.saturating_add(at - from))?;
                 at += got as u64;
                 if got < want {
                     return Ok(at - from);

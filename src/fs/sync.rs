@@ -29,11 +29,11 @@ pub enum FilesystemKind {
     /// SMB/CIFS.
     Cifs,
     /// Another, by its magic number.
-    Other(u64),
+    Other(u32),
 }
 
 impl FilesystemKind {
-    fn of(magic: u64) -> Self {
+    fn of(magic: u32) -> Self {
         match magic {
             0xef53 => Self::Ext4,
             0x5846_5342 => Self::Xfs,
@@ -102,7 +102,7 @@ impl Root {
     pub fn filesystem(&self) -> Result<FilesystemKind, FsError> {
         let facts = fs::fstatfs(self.fd()).map_err(failed!(Measure, self.path().display()))?;
         // The magic numbers are 32 bits wide; some kernels sign-extend them.
-        Ok(FilesystemKind::of(u64::from_ne_bytes(i64::from(facts.f_type).to_ne_bytes()) & 0xffff_ffff))
+        Ok(FilesystemKind::of(u32::try_from(i128::from(facts.f_type) & 0xffff_ffff).unwrap_or(0)))
     }
 
     /// What is free on the root's file system.

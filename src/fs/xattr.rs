@@ -6,10 +6,10 @@
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
 
-use rustix::fs::{self, XattrFlags};
+use rustix::fs::{self, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::attributes::Unheld;
+use super::attributes::{Unheld, chmod_open};
 use super::error::{FsError, failed};
 use super::root::{Place, Root};
 use super::stat::stat_name;
@@ -125,7 +125,8 @@ fn grown(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Er
     }
 }
 
-/// Makes the covered attributes of `place` those of `entry`; true if anything changed. What may not be set is put down as
+/// Makes the covered attributes of `place` those of `entry`; true if anything was tried, which may
+/// have changed the mode. What may not be set is put down as
 /// unheld.
 pub(super) fn replace(
     place: &Place<'_>,
@@ -138,21 +139,32 @@ pub(super) fn replace(
         return Ok(false);
     }
     let address = address(place);
-    let present = read(&address, policy).map_err(failed!(ReadXattrs, path))?;
     let mut changed = false;
-    let mut note = |name: &[u8], result: Result<(), Errno>| match result {
-        Ok(()) => {
+    let present = match read(&address, policy) {
+        Err(Errno::ACCESS) => {
             changed = true;
-            Ok(())
+            widen(place).and_then(|()| read(&address, policy))
         }
-        Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::TOOBIG | Errno::RANGE) => {
-            unheld.xattrs.push(name.into());
-            Ok(())
+        done => done,
+    }
+    .map_err(failed!(ReadXattrs, path))?;
+    let mut note = |name: &[u8], result: Result<(), Errno>| {
+        changed = true;
+        match result {
+            Ok(()) => Ok(()),
+            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::TOOBIG | Errno::RANGE) => {
+                unheld.xattrs.push(name.into());
+                Ok(())
+            }
+            Err(source) => Err(failed!(SetXattr, path, name: String::from_utf8_lossy(name).escape_debug())(source)),
         }
-        Err(source) => Err(failed!(SetXattr, path, name: String::from_utf8_lossy(name))(source)),
     };
     for (name, _) in present.iter().filter(|(name, _)| entry.xattrs.value(name).is_none()) {
-        note(name, writable(place, || fs::lremovexattr(&address, name)))?;
+        let removed = match writable(place, || fs::lremovexattr(&address, name)) {
+            Err(Errno::NODATA) => Ok(()),
+            done => done,
+        };
+        note(name, removed)?;
     }
     for (name, value) in entry.xattrs.iter().filter(|(name, value)| present.value(name) != Some(*value)) {
         if policy.covers(name) {
@@ -162,14 +174,16 @@ pub(super) fn replace(
     Ok(changed)
 }
 
-/// Does `change`; if the file's own mode forbids it (`user.*` needs write permission), once more with the owner allowed to
-/// write. The caller sets the mode afterwards.
+/// Does `change`; if the file's own mode forbids it (`user.*` needs write permission), once more with the owner allowed to.
 fn writable(place: &Place<'_>, change: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
     match change() {
-        Err(Errno::ACCESS) => {}
-        done => return done,
+        Err(Errno::ACCESS) => widen(place).and_then(|()| change()),
+        done => done,
     }
+}
+
+/// Lets the owner read and write; the caller sets the mode afterwards.
+fn widen(place: &Place<'_>) -> Result<(), Errno> {
     let mode = stat_name(place.dir(), place.name())?.mode;
-    super::attributes::chmod_open(&place.open(rustix::fs::OFlags::PATH)?, mode | 0o600)?;
-    change()
+    chmod_open(&place.open(OFlags::PATH)?, mode | 0o600)
 }

@@ -11,9 +11,11 @@
 //! | 4 life | `daemon`, `observe`, `control` | time and tasks |
 //! | 5 face | `config`, `cli` | people |
 
+pub mod capture;
 pub mod fs;
 pub mod index;
 pub mod journal;
+pub mod spool;
 pub mod thought;
 pub mod walk;
 pub mod watch;

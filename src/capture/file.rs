@@ -111,7 +111,12 @@ impl Capturer {
     }
 
     /// An append to a large file of which samples still read as they did: its digest goes on from where it was.
-    fn appended(&mut self, bounded: &Bounded<'_>, stat: &Stat, old: Option<&Row>) -> Result<Option<Taken>, CaptureError> {
+    fn appended(
+        &mut self,
+        bounded: &Bounded<'_>,
+        stat: &Stat,
+        old: Option<&Row>,
+    ) -> Result<Option<Taken>, CaptureError> {
         let Some(row) = old.filter(|row| row.inode.is_same(&stat.inode)) else { return Ok(None) };
         let Some(memory) = row.memory.as_ref().filter(|_| stat.size > row.entry.size()) else { return Ok(None) };
         let old_length = row.entry.size();
@@ -224,7 +229,8 @@ impl Capturer {
         let mut packer = Packer::new(&mut self.spool, PackOptions::default());
         let mut sink = PackerSink(&mut packer);
         let mut encoder = DeltaEncoder::new(&mut sink)?;
-        let outcome = diff(&before, bounded, bounded.length, &DiffOptions::default(), &mut |command| encoder.command(command));
+        let outcome =
+            diff(&before, bounded, bounded.length, &DiffOptions::default(), &mut |command| encoder.command(command));
         let unpacked = encoder.finish()?;
         let packed = packer.finish()?;
         match outcome? {

@@ -34,14 +34,15 @@ impl Walker {
             Err(error) => return self.not_entered(tree, path, error, now),
         };
         self.watch(path, &directory)?;
-        let listing = match directory.stat(&RelPath::root()).and_then(|stat| Ok((stat, directory.list(&RelPath::root())?))) {
-            Ok((Some(stat), names)) => (stat, names),
-            Ok((None, _)) => return Ok(1),
-            Err(error) => {
-                self.findings.unreadable.note(path, reason(&error));
-                return Ok(1);
-            }
-        };
+        let listing =
+            match directory.stat(&RelPath::root()).and_then(|stat| Ok((stat, directory.list(&RelPath::root())?))) {
+                Ok((Some(stat), names)) => (stat, names),
+                Ok((None, _)) => return Ok(1),
+                Err(error) => {
+                    self.findings.unreadable.note(path, reason(&error));
+                    return Ok(1);
+                }
+            };
         let (stat, names) = listing;
         self.findings.unreadable.forget(path);
         let known = known_directory(tree, path, &stat)?;

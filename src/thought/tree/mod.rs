@@ -305,6 +305,7 @@ impl<S: Store> Tree<S> {
         }
         self.unindex(&Place { directory: parent, name: name.clone() }, &old)?;
         self.put(parent, &name, &row)?;
+        self.let_go(&old)?;
         self.touch(parent, Some(&name));
         Ok(())
     }
@@ -353,6 +354,7 @@ impl<S: Store> Tree<S> {
     /// Drops all that is below a detached row; tells how many entries that were, itself included.
     pub fn forget(&mut self, row: &Row) -> Result<u64, TreeError> {
         let mut count = 1;
+        self.let_go(row)?;
         let mut below: Vec<DirectoryId> = row.directory.iter().map(|directory| directory.id).collect();
         while let Some(directory) = below.pop() {
             self.stale.remove(&directory);
@@ -366,6 +368,7 @@ impl<S: Store> Tree<S> {
                     let place = Place { directory, name };
                     self.unindex(&place, &row)?;
                     self.store.delete(Table::Rows, &row_key(directory, &place.name))?;
+                    self.let_go(&row)?;
                     if let Some(facts) = &row.directory {
                         self.store.delete(Table::Parents, &facts.id.0.to_be_bytes())?;
                         below.push(facts.id);
@@ -377,6 +380,16 @@ impl<S: Store> Tree<S> {
             }
         }
         Ok(count)
+    }
+
+    /// The signature kept of a content.
+    pub fn signature(&self, content: Digest) -> Result<Option<Vec<u8>>, TreeError> {
+        Ok(self.store.get(Table::Signatures, &content.0)?)
+    }
+
+    /// Keeps the signature of a content until no row has that content any more.
+    pub fn keep_signature(&mut self, content: Digest, signature: Vec<u8>) -> Result<(), TreeError> {
+        Ok(self.store.put(Table::Signatures, content.0.to_vec(), signature)?)
     }
 
     /// The tree digest. Costs what changed since it was last asked for.
@@ -539,6 +552,16 @@ impl<S: Store> Tree<S> {
         self.store.delete(Table::Inodes, &[&inode_prefix(row.inode.id)[..], &place].concat())?;
         if let Some(content) = looked_up(&row.entry) {
             self.store.delete(Table::Contents, &[&content.0[..], &place].concat())?;
+        }
+        Ok(())
+    }
+
+    /// Drops what is kept of the content of a row that went, if no other row has that content.
+    fn let_go(&mut self, row: &Row) -> Result<(), TreeError> {
+        if let Some(content) = looked_up(&row.entry)
+            && self.store.scan(Table::Contents, &content.0, None, 1)?.is_empty()
+        {
+            self.store.delete(Table::Signatures, &content.0)?;
         }
         Ok(())
     }

@@ -75,7 +75,7 @@ pub enum DiffError {
     /// The sink refused a command.
     #[error("writing the delta")]
     Sink(#[source] io::Error),
-    /// What `fast_rsync` answered is no delta. A bug there, or in this module's reading of it.
+    /// The signature contradicts itself, or what `fast_rsync` answered is no delta. Send the content whole.
     #[error("the delta search failed")]
     Search,
 }
@@ -179,8 +179,11 @@ impl<'a> Emitter<'a> {
         let block = u64::from(self.signature.options().block_bytes());
         for done in (0..len).step_by(usize::try_from(block).map_err(|_| DiffError::Search)?) {
             let source = self.preferred(offset + done, block);
-            let target = self.position();
-            self.stats.aligned &= source == target;
+            if source + block > self.signature.content_size() {
+                // A signature that says its short last block equals a whole one: only a hostile one does.
+                return Err(DiffError::Search);
+            }
+            self.stats.aligned &= source == self.position();
             self.stats.copied_bytes += block;
             self.queued = match self.queued {
                 Some((start, run)) if start + run == source => Some((start, run + block)),

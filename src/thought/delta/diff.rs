@@ -4,7 +4,9 @@
 //! block less a byte, is looked at again with the next one, so windows lose no match.
 //!
 //! Equal blocks (runs of zeros, say) have one entry in the index of `fast_rsync`, the last; among equal blocks the one at the same offset is
-//! preferred here, then the one that continues the copy before, so that a change in place is seen as one.
+//! preferred here, then the one that continues the copy before, so that a change in place is mostly
+//! seen as one. (Not within a run of equal blocks: behind the changed byte the search falls in step with the run at any offset.
+//! [`Spans::between`](super::spans::Spans::between) sees those too, and is faster: ask it first when the length did not change.)
 //!
 //! Unrelated data is diffed slower than a network ships it (62-116 MB/s), so the search is given up early.
 

@@ -305,3 +305,6 @@ fn give(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,7 +220,8 @@ fn a_change_in_place_is_seen_as_one_even_among_equal_blocks() {
     let mut old = vec![0; 64 * BLOCK];
     old[..8 * BLOCK].copy_from_slice(&noise(1, 8 * BLOCK));
     let mut new = old.clone();
-    new[20 * BLOCK + 3] = 1;
+    // The last byte of a block: rolling past an earlier one, the search would fall in step with the zeros behind it.
+    new[20 * BLOCK + 511] = 1;
     new[41 * BLOCK..43 * BLOCK].fill(2);
     let expected = Spans {
         spans: vec![

@@ -263,6 +263,9 @@ fn unrelated_content_is_given_up_after_the_sample() {
         assert_eq!(stats.copied_bytes, copied);
         assert!(stats.literal_bytes < 24_000, "{stats:?}");
     }
+    let patient = DiffOptions { literal_percent: 100, ..options };
+    let nothing = diff(&signature(&old, 9999), &noise(2, 64 * BLOCK), 64 * BLOCK as u64, &patient, &mut |_| Ok(()));
+    assert!(matches!(nothing, Ok(Outcome::Unrelated(_))));
     let related = delta(&signature(&old, 9999), &old, &options).1;
     assert_eq!(related.literal_bytes, 0);
 }

@@ -58,6 +58,9 @@ fn an_append_passes_and_any_change_within_a_probe_does_not() {
     assert!(probes.check(&[&old[..], b"more"].concat()).unwrap());
     assert!(!probes.check(&old[..old.len() - 1].to_vec()).unwrap());
     assert!(!probes.check(&noise(2, 2 * MIB)).unwrap());
+    let zeros = vec![0; MIB];
+    assert!(!taken(&zeros).check(&zeros[1..].to_vec()).unwrap());
+    assert_eq!(Probes::take(&zeros[1..].to_vec(), &plan(MIB)).unwrap(), None);
     for span in probes.spans() {
         for at in [span.offset, span.end() - 1] {
             let mut new = old.clone();

@@ -50,7 +50,7 @@ pub struct DiffStats {
     pub copied_bytes: u64,
     /// To be shipped.
     pub literal_bytes: u64,
-    /// True if every copy stays at its offset: a change in place. [`SpanCollector`](super::spans::SpanCollector) finds where.
+    /// True if every copy stays at its offset (also if there is none): a change in place. [`SpanCollector`](super::spans::SpanCollector) finds where.
     pub aligned: bool,
 }
 
@@ -104,7 +104,9 @@ pub fn diff(
     let mut read = 0_u64;
     while read < new_len {
         let kept = window.len();
-        let wanted = usize::try_from(new_len - read).unwrap_or(usize::MAX).min(window_bytes - kept);
+        // Not beyond the end of the sample, so that giving up costs no more than it.
+        let stop = if read < options.sample_bytes { new_len.min(options.sample_bytes) } else { new_len };
+        let wanted = usize::try_from(stop - read).unwrap_or(usize::MAX).min(window_bytes - kept);
         window.resize(kept + wanted, 0);
         let found =
             read_full(new, &mut window[kept..], read).map_err(|source| DiffError::Read { offset: read, source })?;

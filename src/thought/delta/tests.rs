@@ -255,13 +255,13 @@ fn equal_blocks_that_moved_are_one_copy() {
 #[test]
 fn unrelated_content_is_given_up_after_the_sample() {
     let old = noise(1, 64 * BLOCK);
-    let options = DiffOptions { window_bytes: 2048, sample_bytes: 8192, literal_percent: 90 };
+    let options = DiffOptions { window_bytes: 2000, sample_bytes: 8192, literal_percent: 90 };
     let (unrelated, mostly) = (noise(2, 64 * BLOCK), [&old[..2 * BLOCK], &noise(3, 62 * BLOCK)].concat());
-    for (new, copied) in [(unrelated, 0), (mostly, 2 * BLOCK as u64)] {
+    for (new, copied, most) in [(unrelated, 0, 8192), (mostly, 2 * BLOCK as u64, 16_384)] {
         let outcome = diff(&signature(&old, 9999), &new, new.len() as u64, &options, &mut |_| Ok(()));
         let Ok(Outcome::Unrelated(stats)) = outcome else { panic!("{outcome:?}") };
         assert_eq!(stats.copied_bytes, copied);
-        assert!(stats.literal_bytes < 24_000, "{stats:?}");
+        assert!(stats.literal_bytes <= most, "{stats:?}");
     }
     let patient = DiffOptions { literal_percent: 100, ..options };
     let nothing = diff(&signature(&old, 9999), &noise(2, 64 * BLOCK), 64 * BLOCK as u64, &patient, &mut |_| Ok(()));

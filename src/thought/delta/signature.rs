@@ -10,7 +10,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// The most blocks a signature may have: 20 bytes each on the wire and about 100 in a diff's index, so 26 MiB.
+/// The most blocks a signature may have: at most 20 bytes each on the wire, and (estimated, not
+/// measured) about 100 in the index of a diff, so some 30 MiB.
 pub const BLOCKS_CAP: u64 = 1 << 18;
 /// The smallest block a peer may use, in bytes.
 pub const BLOCK_MIN: u32 = 512;

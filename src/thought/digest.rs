@@ -7,7 +7,7 @@
 //! **Frontier, version 1.** For a content of `size` bytes, `units = (size - 1) / 65536` (0 when empty) complete units are
 //! left of the last 1 to 65536 bytes. There is one chaining value for each set bit of `units`, the highest bit (the leftmost, largest subtree)
 //! first. Serialized by serde as (version `u8`, size `u64`, list of 32-byte values); **Invariant:** the count is the number of set
-//! bits of `units`, so at most 48.
+//! bits of `units`; the size is below 2^63, so there are at most 47.
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,9 @@ pub enum FrontierError {
     /// Written by a later build.
     #[error("frontier version {0} is not known")]
     Version(u8),
+    /// Larger than any file: 2^63 bytes and more.
+    #[error("a frontier of {0} bytes is of no file")]
+    Size(u64),
     /// Subtrees and size contradict each other.
     #[error("a frontier of {size} bytes has {found} subtrees")]
     Count {
@@ -93,6 +96,9 @@ impl TryFrom<RawFrontier> for Frontier {
     fn try_from(RawFrontier(version, size, subtrees): RawFrontier) -> Result<Self, FrontierError> {
         if version != FRONTIER_VERSION {
             return Err(FrontierError::Version(version));
+        }
+        if i64::try_from(size).is_err() {
+            return Err(FrontierError::Size(size));
         }
         if subtrees.len() != complete_units(size).count_ones() as usize {
             return Err(FrontierError::Count { size, found: subtrees.len() });
@@ -165,16 +171,18 @@ impl ContentHasher {
 
     /// Digest, size and frontier of all that was fed. Feeding may go on afterwards.
     ///
-    /// After [`ContentHasher::resume`] at least the old bytes from the resume offset on must have been fed, unless the content is empty.
+    /// After [`ContentHasher::resume`] the old bytes from the resume offset on must have been fed: compare the size. If nothing at all was
+    /// fed to a resumed hasher there is no digest; it is then all zeros, which matches no content, and the frontier that of nothing.
     pub fn finish(&self) -> Content {
         let size = self.position();
         let digest = match self.subtrees.split_first() {
             None => blake3::hash(&self.tail),
+            Some(_) if self.tail.is_empty() => {
+                return Content { digest: Digest::default(), size, frontier: Frontier::default() };
+            }
             Some((leftmost, others)) => {
-                // Nothing fed after a resume is a caller's mistake; it must not panic and cannot yield a true digest.
-                let right = if self.tail.is_empty() { [0; 32] } else { self.subtree(&self.tail) };
-                let right =
-                    others.iter().rev().fold(right, |right, left| merge_subtrees_non_root(left, &right, Mode::Hash));
+                let join = |right, left| merge_subtrees_non_root(left, &right, Mode::Hash);
+                let right = others.iter().rev().fold(self.subtree(&self.tail), join);
                 merge_subtrees_root(leftmost, &right, Mode::Hash)
             }
         };
@@ -201,5 +209,132 @@ impl ContentHasher {
         }
         self.subtrees.push(value);
         self.units += units;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes that differ from unit to unit, the same in every run.
+    fn bytes(len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn fed(content: &[u8], piece: usize) -> Content {
+        let mut hasher = ContentHasher::new();
+        for piece in content.chunks(piece) {
+            hasher.update(piece);
+        }
+        hasher.finish()
+    }
+
+    fn stored(frontier: &Frontier) -> Frontier {
+        let bytes = postcard::to_allocvec(frontier).unwrap();
+        postcard::from_bytes(&bytes).unwrap()
+    }
+
+    #[test]
+    fn sizes_around_the_boundaries_of_units_and_chunks_have_the_digest_of_the_whole() {
+        let all = bytes(9 * UNIT + 1);
+        let near = |size: usize| [size - 1, size, size + 1];
+        let units = (1..=9).flat_map(|units| near(units * UNIT));
+        for size in [0, 1, 1023, 1024, 1025, 2048].into_iter().chain(units) {
+            let content = &all[..size.min(all.len())];
+            for piece in [1000, UNIT - 1, UNIT, UNIT + 1, 3 * UNIT, 16 * UNIT] {
+                let found = fed(content, piece);
+                assert_eq!(found.digest, Digest::of(content), "{size} bytes in pieces of {piece}");
+                assert_eq!(found.size, content.len() as u64);
+                assert_eq!(stored(&found.frontier), found.frontier);
+            }
+        }
+    }
+
+    #[test]
+    fn a_resumed_hasher_needs_no_more_than_one_old_unit() {
+        let all = bytes(5 * UNIT);
+        for size in [0, 1, UNIT - 1, UNIT, UNIT + 1, 2 * UNIT, 3 * UNIT + 5, 4 * UNIT] {
+            let frontier = fed(&all[..size], all.len()).frontier;
+            assert_eq!(frontier.size(), size as u64);
+            let offset = usize::try_from(frontier.resume_offset()).unwrap();
+            assert!(offset <= size && size - offset <= UNIT);
+            let mut hasher = ContentHasher::resume(&frontier);
+            assert_eq!(hasher.position(), offset as u64);
+            assert_eq!(hasher.update(&all[offset..]).finish().digest, Digest::of(&all), "after {size}");
+        }
+    }
+
+    #[test]
+    fn a_resumed_hasher_that_was_fed_nothing_claims_no_digest() {
+        let frontier = fed(&bytes(3 * UNIT), UNIT).frontier;
+        let content = ContentHasher::resume(&frontier).finish();
+        assert_eq!(content.digest, Digest::default());
+        assert_eq!(stored(&content.frontier), Frontier::default());
+    }
+
+    #[test]
+    fn a_frontier_of_another_shape_or_version_is_refused() {
+        let good = RawFrontier::from(fed(&bytes(3 * UNIT + 1), UNIT).frontier);
+        let RawFrontier(version, size, subtrees) = good;
+        let refused = |raw: RawFrontier| Frontier::try_from(raw).unwrap_err();
+        assert_eq!(refused(RawFrontier(2, size, subtrees.clone())), FrontierError::Version(2));
+        assert_eq!(
+            refused(RawFrontier(version, size - 1, subtrees)),
+            FrontierError::Count { size: size - 1, found: 2 }
+        );
+        assert_eq!(refused(RawFrontier(version, 1 << 62, vec![])), FrontierError::Count { size: 1 << 62, found: 0 });
+        assert_eq!(refused(RawFrontier(version, u64::MAX, vec![[0; 32]; 48])), FrontierError::Size(u64::MAX));
+    }
+
+    #[test]
+    fn the_frontier_format_is_pinned() {
+        let frontier = fed(&bytes(3 * UNIT + 1), UNIT).frontier;
+        let bytes = postcard::to_allocvec(&frontier).unwrap();
+        assert_eq!(bytes[..5], [1, 0x81, 0x80, 0x0c, 2]);
+        assert_eq!(Digest::of(&bytes).to_string(), "b3c7c56151f734b6001c73f698a91ef6c1a83f6123fb944ac8480bf072c2f5f3");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn any_series_of_appends_has_the_digest_of_the_whole(
+            appends in prop::collection::vec((0..5 * UNIT, 1..3 * UNIT), 1..8),
+        ) {
+            let all = bytes(appends.iter().map(|(len, _)| len).sum());
+            let mut frontier = Frontier::default();
+            let mut end = 0;
+            for (len, piece) in appends {
+                end += len;
+                let mut hasher = ContentHasher::resume(&stored(&frontier));
+                let start = usize::try_from(hasher.position()).unwrap();
+                for piece in all[start..end].chunks(piece) {
+                    hasher.update(piece);
+                }
+                let content = hasher.finish();
+                prop_assert_eq!(content.digest, Digest::of(&all[..end]));
+                frontier = content.frontier;
+            }
+        }
+
+        #[test]
+        fn decoding_a_frontier_never_panics(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..300),
+            size in any::<u64>(),
+            shaped in any::<bool>(),
+        ) {
+            if shaped {
+                let subtrees = vec![[7; 32]; complete_units(size).count_ones() as usize];
+                bytes = postcard::to_allocvec(&RawFrontier(FRONTIER_VERSION, size, subtrees)).unwrap();
+            }
+            if let Ok(frontier) = postcard::from_bytes::<Frontier>(&bytes) {
+                prop_assert!(frontier.resume_offset() <= frontier.size());
+                ContentHasher::resume(&frontier).update(&[0; 3 * UNIT]).finish();
+            }
+        }
     }
 }

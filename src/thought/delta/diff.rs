@@ -4,7 +4,9 @@
 //! block less a byte, is looked at again with the next one, so windows lose no match.
 //!
 //! Equal blocks (runs of zeros, say) have one entry in the index of `fast_rsync`, the last; among equal blocks the one at the same offset is
-//! preferred here, then the one that continues the copy before, so that a change in place is seen as one.
+//! preferred here, then the one that continues the copy before, so that a change in place is mostly
+//! seen as one. (Not within a run of equal blocks: behind the changed byte the search falls in step with the run at any offset.
+//! [`Spans::between`](super::spans::Spans::between) sees those too, and is faster: ask it first when the length did not change.)
 //!
 //! Unrelated data is diffed slower than a network ships it (62-116 MB/s), so the search is given up early.
 
@@ -48,7 +50,7 @@ pub struct DiffStats {
     pub copied_bytes: u64,
     /// To be shipped.
     pub literal_bytes: u64,
-    /// True if every copy stays at its offset: a change in place. [`SpanCollector`](super::spans::SpanCollector) finds where.
+    /// True if every copy stays at its offset (also if there is none): a change in place. [`SpanCollector`](super::spans::SpanCollector) finds where.
     pub aligned: bool,
 }
 
@@ -75,7 +77,7 @@ pub enum DiffError {
     /// The sink refused a command.
     #[error("writing the delta")]
     Sink(#[source] io::Error),
-    /// What `fast_rsync` answered is no delta. A bug there, or in this module's reading of it.
+    /// The signature contradicts itself, or what `fast_rsync` answered is no delta. Send the content whole.
     #[error("the delta search failed")]
     Search,
 }
@@ -102,7 +104,9 @@ pub fn diff(
     let mut read = 0_u64;
     while read < new_len {
         let kept = window.len();
-        let wanted = usize::try_from(new_len - read).unwrap_or(usize::MAX).min(window_bytes - kept);
+        // Not beyond the end of the sample, so that giving up costs no more than it.
+        let stop = if read < options.sample_bytes { new_len.min(options.sample_bytes) } else { new_len };
+        let wanted = usize::try_from(stop - read).unwrap_or(usize::MAX).min(window_bytes - kept);
         window.resize(kept + wanted, 0);
         let found =
             read_full(new, &mut window[kept..], read).map_err(|source| DiffError::Read { offset: read, source })?;
@@ -179,8 +183,11 @@ impl<'a> Emitter<'a> {
         let block = u64::from(self.signature.options().block_bytes());
         for done in (0..len).step_by(usize::try_from(block).map_err(|_| DiffError::Search)?) {
             let source = self.preferred(offset + done, block);
-            let target = self.position();
-            self.stats.aligned &= source == target;
+            if source + block > self.signature.content_size() {
+                // A signature that says its short last block equals a whole one: only a hostile one does.
+                return Err(DiffError::Search);
+            }
+            self.stats.aligned &= source == self.position();
             self.stats.copied_bytes += block;
             self.queued = match self.queued {
                 Some((start, run)) if start + run == source => Some((start, run + block)),

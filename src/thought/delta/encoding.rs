@@ -249,3 +249,112 @@ impl DeltaDecoder {
         Ok(Some(std::mem::take(&mut self.value)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Copies as they are, literals joined.
+    #[derive(Clone, PartialEq, Debug)]
+    enum Owned {
+        Copy(u64, u64),
+        Literal(Vec<u8>),
+    }
+
+    fn decoded(bytes: &[u8], piece: usize) -> Result<Vec<Owned>, DecodeError> {
+        let mut decoder = DeltaDecoder::new();
+        let mut all = Vec::new();
+        for mut piece in bytes.chunks(piece) {
+            while let Some(command) = decoder.next(&mut piece)? {
+                match (command, all.last_mut()) {
+                    (Command::Copy { offset, len }, _) => all.push(Owned::Copy(offset, len)),
+                    (Command::Literal(bytes), Some(Owned::Literal(last))) => last.extend_from_slice(bytes),
+                    (Command::Literal(bytes), _) => all.push(Owned::Literal(bytes.to_vec())),
+                }
+            }
+            assert!(piece.is_empty());
+        }
+        decoder.finish()?;
+        Ok(all)
+    }
+
+    fn encoded(commands: &[Owned]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = DeltaEncoder::new(&mut bytes).unwrap();
+        for command in commands {
+            match command {
+                Owned::Copy(offset, len) => encoder.command(Command::Copy { offset: *offset, len: *len }).unwrap(),
+                Owned::Literal(bytes) => encoder.command(Command::Literal(bytes)).unwrap(),
+            }
+        }
+        let written = encoder.finish().unwrap();
+        assert_eq!(written, bytes.len() as u64);
+        bytes
+    }
+
+    #[test]
+    fn version_1_is_pinned() {
+        let commands = [Owned::Copy(300, 128), Owned::Literal(b"abc".to_vec()), Owned::Copy(0, u64::MAX)];
+        let bytes = *b"\x01\x01\xac\x02\x80\x01\x02\x03abc\x01\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00";
+        assert_eq!(encoded(&commands), bytes);
+        assert_eq!(decoded(&bytes, 1).unwrap(), commands);
+    }
+
+    #[test]
+    fn every_malformed_delta_is_refused_for_its_reason_and_stays_refused() {
+        let cases: [(&[u8], DecodeError); 11] = [
+            (b"", DecodeError::Incomplete),
+            (b"\x01", DecodeError::Incomplete),
+            (b"\x01\x02\x02a", DecodeError::Incomplete),
+            (b"\x02\x00", DecodeError::Version(2)),
+            (b"\x01\x03", DecodeError::Tag(3)),
+            (b"\x01\x00\x00", DecodeError::Trailing),
+            (b"\x01\x01\x05\x00", DecodeError::Empty),
+            (b"\x01\x02\x00", DecodeError::Empty),
+            (b"\x01\x01\x85\x00\x01\x00", DecodeError::Varint),
+            (b"\x01\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", DecodeError::Varint),
+            (b"\x01\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01\x00", DecodeError::Overflow),
+        ];
+        for (bytes, reason) in cases {
+            assert_eq!(decoded(bytes, 1), Err(reason), "{bytes:?}");
+            assert_eq!(decoded(bytes, 99), Err(reason), "{bytes:?}");
+        }
+        let mut decoder = DeltaDecoder::new();
+        assert!(decoder.next(&mut &b"\x01\x03"[..]).is_err());
+        assert_eq!(decoder.next(&mut &b"\x00"[..]), Err(DecodeError::Tag(3)));
+        assert_eq!(decoder.finish(), Err(DecodeError::Tag(3)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded_in_any_pieces(
+            commands in prop::collection::vec(
+                prop_oneof![
+                    (any::<u64>(), 1..u64::MAX).prop_map(|(offset, len)| Owned::Copy(offset.min(u64::MAX - len), len)),
+                    prop::collection::vec(any::<u8>(), 1..300).prop_map(Owned::Literal),
+                ],
+                0..20,
+            ),
+            piece in 1..400_usize,
+        ) {
+            let mut joined: Vec<Owned> = Vec::new();
+            for command in &commands {
+                match (command, joined.last_mut()) {
+                    (Owned::Literal(bytes), Some(Owned::Literal(last))) => last.extend_from_slice(bytes),
+                    _ => joined.push(command.clone()),
+                }
+            }
+            prop_assert_eq!(decoded(&encoded(&commands), piece).unwrap(), joined);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic_and_pieces_do_not_matter(
+            bytes in prop::collection::vec(prop_oneof![0..4_u8, any::<u8>()], 0..200), piece in 1..9_usize,
+        ) {
+            let bytes = [&[DELTA_VERSION], &bytes[..]].concat();
+            prop_assert_eq!(decoded(&bytes, piece), decoded(&bytes, 999));
+        }
+    }
+}

@@ -20,6 +20,8 @@ pub mod patch;
 pub mod probe;
 pub mod signature;
 pub mod spans;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 

@@ -270,3 +270,6 @@ impl ProbeCollector {
         Some(Probes { size: self.size, spread: self.spread, samples })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// The most blocks a signature may have: 20 bytes each on the wire and about 100 in a diff's index, so 26 MiB.
+/// The most blocks a signature may have: at most 20 bytes each on the wire, and (estimated, not
+/// measured) about 100 in the index of a diff, so some 30 MiB.
 pub const BLOCKS_CAP: u64 = 1 << 18;
 /// The smallest block a peer may use, in bytes.
 pub const BLOCK_MIN: u32 = 512;
@@ -238,6 +239,103 @@ impl SignatureBuilder {
         if !blocks.is_empty() {
             let signature = fast_rsync::Signature::calculate(blocks, self.options.foreign());
             self.bytes.extend_from_slice(&signature.serialized()[HEADER_BYTES..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header(magic: u32, block: u32, strong: u32) -> Vec<u8> {
+        [magic, block, strong].iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    #[test]
+    fn blocks_follow_the_size_and_never_exceed_their_number() {
+        let block = |size| SignatureOptions::for_size(size).map(|options| options.block_bytes());
+        let table = [
+            (0, Some(1024)),
+            (1 << 20, Some(1024)),
+            (1 << 26, Some(8 * 1024)),
+            ((1 << 26) + 1_000_000, Some(16 * 1024)),
+            (1 << 32, Some(64 * 1024)),
+            (1 << 34, Some(64 * 1024)),
+            ((1 << 34) + 1, Some(128 * 1024)),
+            (1 << 38, Some(1024 * 1024)),
+            ((1 << 38) + 1, None),
+            (u64::MAX, None),
+        ];
+        for (size, expected) in table {
+            assert_eq!(block(size), expected, "{size}");
+        }
+        assert_eq!(SignatureOptions::for_size(1 << 30).unwrap().strong_bytes(), 8);
+        assert_eq!(SignatureOptions::for_size((1 << 30) + 1).unwrap().strong_bytes(), 16);
+    }
+
+    #[test]
+    fn a_peers_signature_outside_the_limits_is_refused() {
+        let parse = |bytes, size| Signature::parse(bytes, size).map(|_| ());
+        let options = |block_bytes, strong_bytes| Err(SignatureError::Options { block_bytes, strong_bytes });
+        assert_eq!(parse(header(MAGIC, 512, 8), 0), Ok(()));
+        assert_eq!(parse(header(MAGIC + 1, 512, 8), 0), Err(SignatureError::Magic));
+        assert_eq!(parse(header(MAGIC, 512, 8)[..11].to_vec(), 0), Err(SignatureError::Magic));
+        for (block, strong) in [(0, 8), (511, 8), (BLOCK_MAX + 1, 8), (512, 0), (512, 7), (512, 17), (512, u32::MAX)] {
+            assert_eq!(parse(header(MAGIC, block, strong), 0), options(block, strong));
+        }
+        assert_eq!(parse(header(MAGIC, 512, 8), 1), Err(SignatureError::Length { content_size: 1, found: 12 }));
+        let one = [header(MAGIC, 512, 8), vec![0; 12]].concat();
+        assert_eq!(parse(one.clone(), 512), Ok(()));
+        assert_eq!(parse(one.clone(), 513), Err(SignatureError::Length { content_size: 513, found: 24 }));
+        assert_eq!(parse(one, 0), Err(SignatureError::Length { content_size: 0, found: 24 }));
+        assert_eq!(parse(header(MAGIC, 512, 8), u64::MAX), Err(SignatureError::TooManyBlocks));
+    }
+
+    #[test]
+    fn a_content_too_large_for_its_options_yields_no_signature_and_costs_no_memory() {
+        let mut builder = SignatureBuilder::new(SignatureOptions::new(512, 8).unwrap());
+        let piece = vec![0; 1 << 22];
+        for _ in 0..=32 {
+            builder.update(&piece);
+        }
+        assert!(builder.bytes.len() as u64 <= 12 * (BLOCKS_CAP + 1));
+        assert_eq!(builder.finish(), Err(SignatureError::TooManyBlocks));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_have_the_signature_of_the_whole(
+            content in prop::collection::vec(any::<u8>(), 0..9000),
+            pieces in prop::collection::vec(0..2000_usize, 0..9),
+            block in 512..1500_u32,
+            strong in 8..=16_u32,
+        ) {
+            let options = SignatureOptions::new(block, strong).unwrap();
+            let mut builder = SignatureBuilder::new(options);
+            let mut rest = &content[..];
+            for piece in pieces {
+                let (piece, after) = rest.split_at(piece.min(rest.len()));
+                builder.update(piece);
+                rest = after;
+            }
+            builder.update(rest);
+            let signature = builder.finish().unwrap();
+            let whole = fast_rsync::Signature::calculate(&content, options.foreign());
+            prop_assert_eq!(signature.as_bytes(), whole.serialized());
+            prop_assert_eq!(Signature::parse(signature.as_bytes().to_vec(), content.len() as u64).unwrap(), signature);
+        }
+
+        #[test]
+        fn parsing_arbitrary_bytes_never_panics(
+            block in any::<u32>(), strong in 0..20_u32, rest in prop::collection::vec(any::<u8>(), 0..99), size in any::<u64>(),
+        ) {
+            // Whatever is let through can be indexed and diffed.
+            if let Ok(signature) = Signature::parse([header(MAGIC, block, strong), rest.clone()].concat(), size % 4096) {
+                fast_rsync::diff(&signature.index(), &[0; 4096], Vec::new()).unwrap();
+            }
+            prop_assert!(Signature::parse(rest, size).is_err());
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
-use crate::capture::{Capturer, Cut, RoundOptions, Wanted, cut, link_id};
+use crate::capture::{Capturer, Cut, Moment, RoundOptions, Wanted, cut, link_id};
 use crate::fs::{Root, XattrPolicy};
 use crate::spool::{Spool, SpoolReader};
 use crate::thought::delta::ReadAt as _;
@@ -64,6 +64,16 @@ pub(crate) fn now() -> Timestamp {
     Timestamp { seconds: raw.tv_sec, nanoseconds: u32::try_from(raw.tv_nsec).unwrap() }
 }
 
+fn moment() -> Moment {
+    let monotonic = || {
+        let raw = clock_gettime(ClockId::Monotonic);
+        Duration::new(raw.tv_sec.unsigned_abs(), u32::try_from(raw.tv_nsec).unwrap())
+    };
+    let before = monotonic();
+    let realtime = now();
+    Moment { before, realtime, after: monotonic() }
+}
+
 impl Bench {
     pub(crate) fn new(backend: Backend) -> Self {
         Self::with(Options { backend, ..Options::default() }, &[])
@@ -104,7 +114,7 @@ impl Bench {
     pub(crate) fn cut_only(&mut self, whole: &Wanted) -> (Cut, Capturer) {
         let spool = Spool::create(self.directory.path()).unwrap();
         let mut capturer = Capturer::new(spool, [7; 32], XattrPolicy::default(), true);
-        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.rounds, &now).unwrap();
+        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.rounds, &moment).unwrap();
         (cut, capturer)
     }
 
@@ -128,7 +138,8 @@ impl Bench {
         self.tree.apply(&operations, &mut receiver).unwrap_or_else(|error| {
             panic!("{error}: {:?}\n{operations:#?}", std::error::Error::source(&error));
         });
-        for (digest, signature) in signatures {
+        for signed in signatures.iter() {
+            let (digest, signature) = signed.unwrap();
             self.tree.keep_signature(digest, signature).unwrap();
         }
         let kept: BTreeSet<Digest> = self.rows().values().filter_map(|row| row.entry.content()).collect();

@@ -34,11 +34,16 @@ struct Before {
 }
 
 impl<S: Store> Round<'_, S> {
-    /// Takes out of `conflicts` the files that only grew.
-    pub(super) fn forgive_growth(&mut self, conflicts: &mut BTreeSet<RelPath>) -> Result<BTreeSet<RelPath>, CutError> {
+    /// Takes out of `conflicts` the files that only grew. One that has been still since its capture may as well be captured in the next
+    /// round, unless this is the last.
+    pub(super) fn forgive_growth(
+        &self,
+        conflicts: &mut BTreeSet<RelPath>,
+        is_last: bool,
+    ) -> Result<BTreeSet<RelPath>, CutError> {
         let mut grown = BTreeSet::new();
         for path in &*conflicts {
-            if self.has_only_grown(path)? {
+            if self.has_only_grown(path, is_last)? {
                 grown.insert(path.clone());
             }
         }
@@ -46,7 +51,7 @@ impl<S: Store> Round<'_, S> {
         Ok(grown)
     }
 
-    fn has_only_grown(&self, path: &RelPath) -> Result<bool, CutError> {
+    fn has_only_grown(&self, path: &RelPath, is_last: bool) -> Result<bool, CutError> {
         let Some(Some(present)) = self.captures.get(path) else { return Ok(false) };
         let is_file = present.entry.content().is_some() && present.entry.link.is_none();
         if !is_file || self.missed.contains(path) || self.is_shaken(path) {
@@ -59,7 +64,10 @@ impl<S: Store> Round<'_, S> {
         let known = known.map(|row| Before { entry: row.entry, inode: row.inode, memory: row.memory });
         let earlier = self.earlier.get(path).cloned();
         let earlier = earlier.map(|found| Before { entry: found.entry, inode: found.inode, memory: found.memory });
-        Ok(known.into_iter().chain(earlier).any(|before| self.still_begins(path, &before, present).unwrap_or(false)))
+        Ok(known
+            .into_iter()
+            .chain(earlier)
+            .any(|before| self.still_begins(path, &before, present, is_last).unwrap_or(false)))
     }
 
     /// True if the name, or one above it, came or went during the round.
@@ -74,7 +82,7 @@ impl<S: Store> Round<'_, S> {
         false
     }
 
-    fn still_begins(&self, path: &RelPath, before: &Before, present: &Present) -> Result<bool, FsError> {
+    fn still_begins(&self, path: &RelPath, before: &Before, present: &Present, is_last: bool) -> Result<bool, FsError> {
         let (first, captured) = (before.entry.size(), present.entry.size());
         let same_but_grown = |entry: &Entry| {
             let taken = &present.entry;
@@ -93,7 +101,11 @@ impl<S: Store> Round<'_, S> {
             let is_longer = stat.size >= captured && stat.size > first;
             Ok(stat.is_file() && stat.inode.is_same(&present.inode) && is_longer && same_but_grown(&entry))
         };
-        if !is_that()? {
+        let is_still = || {
+            let stat = self.walker.root().stat(path).ok().flatten();
+            stat.is_some_and(|stat| stat.inode.ctime == present.inode.ctime)
+        };
+        if !is_that()? || (!is_last && is_still()) {
             return Ok(false);
         }
         let file = self.walker.root().open_read(path)?;

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::proof::NAMES_CAP;
 use super::round::{CutError, Round};
+use crate::thought::generation::Action;
+use crate::thought::plan::Step;
 use crate::thought::store::Store;
+use crate::thought::tree::{DirectoryId, Row, TreeError};
 use crate::words::entry::InodeId;
 use crate::words::path::RelPath;
 
@@ -13,14 +16,42 @@ impl<S: Store> Round<'_, S> {
     pub(super) fn separated_names(&self) -> Result<BTreeSet<RelPath>, CutError> {
         let mut separated = BTreeSet::new();
         for (path, found) in &self.captures {
-            let Some(old) = self.capturer.identities.old_slot(path) else { continue };
+            // Inside a directory that went there is no old place any more; what was there is at the path itself.
+            let old = self.capturer.identities.old_slot(path).unwrap_or_else(|| path.clone());
             let Some(row) = self.tree.row(&old)?.filter(|row| row.entry.link.is_some()) else { continue };
             if !found.as_ref().is_some_and(|present| present.inode.is_same(&row.inode)) {
-                let names = self.tree.names_of(row.inode.id, NAMES_CAP)?;
-                separated.extend(names.iter().map(|name| self.capturer.identities.new_slot(name)));
+                self.other_names(&row, &mut separated)?;
             }
         }
         Ok(separated)
+    }
+
+    /// The same for what goes with a directory that is removed: one that left the home takes all below it along without a word. Costs what
+    /// forgetting it does.
+    pub(super) fn separated_below(&self, steps: &[Step]) -> Result<BTreeSet<RelPath>, CutError> {
+        let mut separated = BTreeSet::new();
+        for step in steps {
+            let Action::Remove { path } = &step.operation.action else { continue };
+            let mut below: Vec<DirectoryId> = self.tree.directory(path)?.into_iter().collect();
+            while let Some(directory) = below.pop() {
+                let mut linked = Vec::new();
+                self.tree.for_children::<TreeError>(directory, |_, row| {
+                    below.extend(row.directory.as_ref().map(|directory| directory.id));
+                    if row.entry.link.is_some() {
+                        linked.push(row);
+                    }
+                    Ok(())
+                })?;
+                linked.iter().try_for_each(|row| self.other_names(row, &mut separated))?;
+            }
+        }
+        Ok(separated)
+    }
+
+    fn other_names(&self, row: &Row, names: &mut BTreeSet<RelPath>) -> Result<(), CutError> {
+        let known = self.tree.names_of(row.inode.id, NAMES_CAP)?;
+        names.extend(known.iter().map(|name| self.capturer.identities.new_slot(name)));
+        Ok(())
     }
 
     /// Watches inodes with more names than are known, and no longer those whose names are all known. Returns the captured names of those

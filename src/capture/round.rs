@@ -174,8 +174,9 @@ impl<S: Store> Round<'_, S> {
             reasons.extend(closing.reasons.iter().copied());
             let mut conflicts = self.conflicts(&changed, &closing)?;
             conflicts.extend(fresh_watches);
-            let grown = self.forgive_growth(&mut conflicts)?;
-            if (conflicts.is_empty() && reasons.is_empty()) || round >= self.options.rounds {
+            let is_last = round >= self.options.rounds;
+            let grown = self.forgive_growth(&mut conflicts, is_last)?;
+            if (conflicts.is_empty() && reasons.is_empty()) || is_last {
                 return Ok(self.finish(steps, &opening, round, reasons, &conflicts, grown));
             }
             after = self.latest_change(&conflicts);
@@ -303,6 +304,8 @@ impl<S: Store> Round<'_, S> {
                 }
             };
             due = self.unlisted(&steps);
+            due.extend(self.separated_below(&steps)?);
+            due.retain(|path| !self.tried.contains(path) && !self.captures.contains_key(path));
             if due.is_empty() {
                 return Ok(steps);
             }
@@ -415,8 +418,7 @@ impl<S: Store> Round<'_, S> {
                 if entry.is_directory() { self.walker.root().list(path).unwrap_or_default() } else { Vec::new() };
             for (name, _) in names {
                 let child = path.join(&name);
-                let is_known = self.captures.contains_key(&child) || self.tried.contains(&child);
-                if !is_known && !self.walker.dirty().contains(&child) {
+                if !self.walker.dirty().contains(&child) {
                     unlisted.insert(child);
                 }
             }
@@ -475,7 +477,7 @@ impl<S: Store> Round<'_, S> {
         now: Timestamp,
         is_unproven: bool,
     ) {
-        for path in conflicts.iter().chain(grown).chain(&self.missed) {
+        for path in conflicts {
             if let Some(Some(present)) = self.captures.get_mut(path) {
                 present.inode.ctime = Timestamp::default();
             }

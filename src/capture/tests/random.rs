@@ -181,3 +181,11 @@ fn after_any_work_the_tree_is_what_is_on_disk() {
         play(seed, 12);
     }
 }
+
+#[test]
+#[ignore = "minutes: the same with many more seeds"]
+fn after_any_work_the_tree_is_what_is_on_disk_long() {
+    for seed in 1000..1400 {
+        play(seed, 25);
+    }
+}

@@ -3,7 +3,7 @@
 //! Changing all the time, a log would conflict in every round. What was captured of it is still a true prefix of what it is now if the bytes
 //! are still there; but so are they of a counter that was rewritten in place before it was captured. So three states must agree, in this order:
 //! one known from before the round's first barrier (the tree's, or an earlier round's), the captured one, and the present one; each begins with the
-//! one before, the last is longer than the first, and attributes and name are the same.
+//! one before, the last is longer than the captured one, and attributes and name are the same.
 //!
 //! **Invariant:** a file below [`KNOWN_FROM`] is never claimed: a number written as text grows by a digit now and then.
 
@@ -34,16 +34,12 @@ struct Before {
 }
 
 impl<S: Store> Round<'_, S> {
-    /// Takes out of `conflicts` the files that only grew. One that has been still since its capture may as well be captured in the next
-    /// round, unless this is the last.
-    pub(super) fn forgive_growth(
-        &self,
-        conflicts: &mut BTreeSet<RelPath>,
-        is_last: bool,
-    ) -> Result<BTreeSet<RelPath>, CutError> {
+    /// Takes out of `conflicts` the files that only grew. One that has not grown since its capture may as well be captured in the next
+    /// round.
+    pub(super) fn forgive_growth(&self, conflicts: &mut BTreeSet<RelPath>) -> Result<BTreeSet<RelPath>, CutError> {
         let mut grown = BTreeSet::new();
         for path in &*conflicts {
-            if self.has_only_grown(path, is_last)? {
+            if self.has_only_grown(path)? {
                 grown.insert(path.clone());
             }
         }
@@ -51,7 +47,7 @@ impl<S: Store> Round<'_, S> {
         Ok(grown)
     }
 
-    fn has_only_grown(&self, path: &RelPath, is_last: bool) -> Result<bool, CutError> {
+    fn has_only_grown(&self, path: &RelPath) -> Result<bool, CutError> {
         let Some(Some(present)) = self.captures.get(path) else { return Ok(false) };
         let is_file = present.entry.content().is_some() && present.entry.link.is_none();
         if !is_file || self.missed.contains(path) || self.is_shaken(path) {
@@ -64,10 +60,7 @@ impl<S: Store> Round<'_, S> {
         let known = known.map(|row| Before { entry: row.entry, inode: row.inode, memory: row.memory });
         let earlier = self.earlier.get(path).cloned();
         let earlier = earlier.map(|found| Before { entry: found.entry, inode: found.inode, memory: found.memory });
-        Ok(known
-            .into_iter()
-            .chain(earlier)
-            .any(|before| self.still_begins(path, &before, present, is_last).unwrap_or(false)))
+        Ok(known.into_iter().chain(earlier).any(|before| self.still_begins(path, &before, present).unwrap_or(false)))
     }
 
     /// True if the name, or one above it, came or went during the round.
@@ -82,7 +75,7 @@ impl<S: Store> Round<'_, S> {
         false
     }
 
-    fn still_begins(&self, path: &RelPath, before: &Before, present: &Present, is_last: bool) -> Result<bool, FsError> {
+    fn still_begins(&self, path: &RelPath, before: &Before, present: &Present) -> Result<bool, FsError> {
         let (first, captured) = (before.entry.size(), present.entry.size());
         let same_but_grown = |entry: &Entry| {
             let taken = &present.entry;
@@ -98,14 +91,10 @@ impl<S: Store> Round<'_, S> {
         let is_that = || -> Result<bool, FsError> {
             let Some(stat) = self.walker.root().stat(path)? else { return Ok(false) };
             let entry = stat.entry(present.entry.body.clone(), present.entry.xattrs.clone(), present.entry.link);
-            let is_longer = stat.size >= captured && stat.size > first;
+            let is_longer = stat.size > captured;
             Ok(stat.is_file() && stat.inode.is_same(&present.inode) && is_longer && same_but_grown(&entry))
         };
-        let is_still = || {
-            let stat = self.walker.root().stat(path).ok().flatten();
-            stat.is_some_and(|stat| stat.inode.ctime == present.inode.ctime)
-        };
-        if !is_that()? || (!is_last && is_still()) {
+        if !is_that()? {
             return Ok(false);
         }
         let file = self.walker.root().open_read(path)?;

@@ -175,7 +175,7 @@ impl<S: Store> Round<'_, S> {
             let mut conflicts = self.conflicts(&changed, &closing)?;
             conflicts.extend(fresh_watches);
             let is_last = round >= self.options.rounds;
-            let grown = self.forgive_growth(&mut conflicts, is_last)?;
+            let grown = self.forgive_growth(&mut conflicts)?;
             if (conflicts.is_empty() && reasons.is_empty()) || is_last {
                 return Ok(self.finish(steps, &opening, round, reasons, &conflicts, grown));
             }

@@ -165,7 +165,10 @@ impl Capturer {
         let link = (kind != Kind::Directory && stat.inode.nlink > 1).then(|| link_id(stat.inode.id));
         if link.is_some() {
             self.many_names.insert(stat.inode.id, (path.clone(), stat.inode.nlink));
-            if let Some(known) = self.linked.get(&stat.inode.id).filter(|known| known.inode == stat.inode) {
+            let suits = |known: &&Present| {
+                known.inode == stat.inode && (!whole || matches!(known.encoded, Encoded::New { .. }))
+            };
+            if let Some(known) = self.linked.get(&stat.inode.id).filter(suits) {
                 return Ok(Captured::Present(Box::new(known.clone())));
             }
         }

@@ -294,12 +294,15 @@ impl<S: Store> Round<'_, S> {
             let steps = match plan(self.tree, &self.captures)? {
                 Planned::Steps(steps) => steps,
                 Planned::Incomplete(wanted) => {
-                    due = wanted.iter().filter(|path| !self.tried_whole.contains(*path)).cloned().collect();
+                    due = wanted.iter().filter(|path| !self.tried.contains(*path)).cloned().collect();
+                    if due.is_empty() {
+                        due = wanted.iter().filter(|path| !self.tried_whole.contains(*path)).cloned().collect();
+                        self.whole.extend(due.iter().cloned());
+                    }
                     if due.is_empty() {
                         // Asked for again what was just captured: it is not there to be had in this state.
                         self.miss(wanted);
                     }
-                    self.whole.extend(due.iter().cloned());
                     continue;
                 }
             };
@@ -372,6 +375,9 @@ impl<S: Store> Round<'_, S> {
     fn replay(&mut self, path: &RelPath) -> Result<(), CutError> {
         match self.captures.get(path) {
             Some(Some(present)) => {
+                if present.entry.link.is_some() {
+                    self.capturer.linked.insert(present.inode.id, present.clone());
+                }
                 self.capturer.identities.present(self.tree, path, present.entry.kind(), &present.inode)?;
             }
             _ => self.capturer.identities.absent(self.tree, path)?,

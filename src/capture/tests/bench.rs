@@ -142,6 +142,10 @@ impl Bench {
             let (digest, signature) = signed.unwrap();
             self.tree.keep_signature(digest, signature).unwrap();
         }
+        for (path, row) in self.rows().iter().filter(|(_, row)| row.entry.size() > 0) {
+            let is_held = row.entry.content().is_none_or(|digest| self.standby.contents.contains_key(&digest));
+            assert!(is_held, "the standby lacks the content of {path}\n{:#?}\n{:#?}", cut.steps, cut.captures);
+        }
         let kept: BTreeSet<Digest> = self.rows().values().filter_map(|row| row.entry.content()).collect();
         self.standby.contents.retain(|digest, _| kept.contains(digest));
     }
@@ -287,10 +291,12 @@ impl Receiver<'_> {
         match &operation.action {
             Action::Create { entry, content, .. } => match content {
                 Content::None => assert!(entry.size() == 0, "{operation:?}"),
-                Content::Held => assert!(self.standby.contents.contains_key(&entry.content().unwrap())),
+                Content::Held => {
+                    assert!(self.standby.contents.contains_key(&entry.content().unwrap()), "{operation:?}");
+                }
                 Content::Whole => self.standby.keep(entry, self.payload(operation)),
                 Content::Delta { base, base_length } => {
-                    let base = &self.standby.contents[base];
+                    let base = self.standby.contents.get(base).unwrap_or_else(|| panic!("{operation:?}"));
                     assert_eq!(base.len() as u64, *base_length);
                     let mut bytes = Vec::new();
                     let mut patcher = Patcher::new(*base_length, entry.size());

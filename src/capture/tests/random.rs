@@ -156,6 +156,7 @@ fn play(seed: u64, batches: usize) {
         writer.step();
     }
     for batch in 0..batches {
+        println!("seed {seed} batch {batch}:\n{}", writer.log.join("\n"));
         let cut = bench.cut();
         let log = writer.log.join("\n");
         assert_eq!(cut.quality, Quality::Consistent, "seed {seed} batch {batch} {backend:?}\n{log}");

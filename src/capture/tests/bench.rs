@@ -152,13 +152,17 @@ impl Bench {
 
     /// Cuts until nothing is left to be done.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..20 {
+        let mut last = String::new();
+        for _ in 0..200 {
             let cut = self.cut();
             if cut.quality == Quality::Consistent && self.walker.dirty().is_empty() && self.walker.is_settled() {
                 return self.hash_probed();
             }
+            let dirty: Vec<_> = self.walker.dirty().paths().collect();
+            let Cut { quality, deferred, grown, captures, .. } = &cut;
+            last = format!("{quality}, dirty {dirty:?}, deferred {deferred:?}, grown {grown:?}, {captures:#?}");
         }
-        panic!("the home does not settle");
+        panic!("the home does not settle: {last}");
     }
 
     /// Captures whole what is only probed: that a file was changed in place before it was appended to, samples may not tell.

@@ -2,6 +2,7 @@
 
 mod clock;
 mod file;
+mod fitting;
 mod grown;
 mod links;
 mod proof;

@@ -18,6 +18,7 @@
 //! | `proof` | what conflicts: conditions (c) and (d) |
 //! | `grown` | the file that only grew |
 //! | `links` | names of one inode, in the home and outside |
+//! | `fitting` | a plan made of what was caught in motion must fit all the same |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -176,7 +177,9 @@ impl<S: Store> Round<'_, S> {
             conflicts.extend(fresh_watches);
             let is_last = round >= self.options.rounds;
             let grown = self.forgive_growth(&mut conflicts)?;
-            if (conflicts.is_empty() && reasons.is_empty()) || is_last {
+            let is_proven = conflicts.is_empty() && reasons.is_empty();
+            if is_proven || is_last {
+                let steps = if is_proven { steps } else { self.fitting(steps)? };
                 return Ok(self.finish(steps, &opening, round, reasons, &conflicts, grown));
             }
             after = self.latest_change(&conflicts);
@@ -318,7 +321,7 @@ impl<S: Store> Round<'_, S> {
         Ok(Vec::new())
     }
 
-    fn miss(&mut self, paths: BTreeSet<RelPath>) {
+    pub(super) fn miss(&mut self, paths: BTreeSet<RelPath>) {
         for path in paths {
             self.captures.remove(&path);
             self.missed.insert(path);
@@ -386,7 +389,7 @@ impl<S: Store> Round<'_, S> {
     }
 
     /// Leaves out what has no directory to be in: that one changed, or could not be captured.
-    fn drop_orphans(&mut self) -> Result<(), CutError> {
+    pub(super) fn drop_orphans(&mut self) -> Result<(), CutError> {
         let mut in_tree: BTreeMap<RelPath, bool> = BTreeMap::new();
         let mut orphans = BTreeSet::new();
         for path in self.captures.iter().filter(|(_, found)| found.is_some()).map(|(path, _)| path) {

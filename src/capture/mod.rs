@@ -3,6 +3,7 @@
 mod clock;
 mod file;
 mod fitting;
+mod gather;
 mod grown;
 mod links;
 mod proof;

@@ -30,8 +30,8 @@
 //! | epoch, generation | 8 + 8 | the position; zero for a floor |
 //! | sequence | 8 | one more than that of the record before |
 //! | synced | 8 | the highest sequence that was known durable when this record was written |
-//! | CRC-32 | 4 | of the segment's salt, all above, and the payload |
-//! | zero | 4 | |
+//! | header CRC-32 | 4 | of the segment's salt and all above |
+//! | payload CRC-32 | 4 | of the segment's salt, all above, and the payload |
 //! | payload | | |
 //!
 //! Records follow each other without gaps; behind the last one is the end of the file or zeros (preallocated). A *floor* record's payload
@@ -61,8 +61,12 @@
 //!
 //! One process at a time: the daemon's own lock on the home sees to it.
 
+mod ledger;
 mod log;
+mod medium;
 mod record;
+mod recovery;
+mod segment;
 
 pub use log::{Log, Stats};
 pub use record::{Location, PAYLOAD_CAP, Record, RecordKind};
@@ -157,7 +161,7 @@ pub enum JournalError {
     /// The file system refused.
     #[error("cannot {operation} {}", path.display())]
     Medium {
-        /// "list", "create", "read", "write", "sync", "cut", "remove".
+        /// "open", "list", "create", "read", "write", "sync", "cut", "remove".
         operation: &'static str,
         /// The segment or the journal's directory.
         path: PathBuf,

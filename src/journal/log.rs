@@ -189,8 +189,7 @@ impl Log {
             return Ok(0);
         }
         self.guarded(|log| {
-            // What makes them unneeded is durable before the floor says so, and the floor before they go.
-            log.flush_and_sync()?;
+            // The floor is durable before they go; what makes them unneeded stands before it, and recovery takes prefixes only.
             let floor = log.segments.keys().nth(firsts.len()).copied().unwrap_or(log.current);
             log.add(FrameKind::Floor, Position::default(), &floor.to_le_bytes())?;
             log.flush_and_sync()?;

@@ -71,6 +71,9 @@ mod segment;
 pub use log::{Log, Stats};
 pub use record::{Location, PAYLOAD_CAP, Record, RecordKind};
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use crate::words::position::{HomeId, Position};
@@ -90,14 +93,14 @@ pub enum State {
     Dropped,
 }
 
-/// One generation of which the journal still has records.
+/// One generation whose records are all still in the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kept {
     /// Its position.
     pub position: Position,
     /// Its last state.
     pub state: State,
-    /// Where its parts are, in order. Empty when their segments were pruned already: `state` is then `Done` or `Dropped`.
+    /// Where its parts are, in order; all of them, once `state` is beyond `Staging`.
     pub parts: Vec<Location>,
     /// Where the record of the last state is, for its payload; `None` while staging.
     pub mark: Option<Location>,
@@ -117,7 +120,8 @@ pub struct Torn {
 /// What [`Log::open`] found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
-    /// The generations that still have records, in the order in which they were begun.
+    /// The generations whose records are all there, in the order in which they were begun (the last time, if dropped and staged anew).
+    /// One of which the beginning was pruned is finished, and not listed.
     pub generations: Vec<Kept>,
     /// What was cut off.
     pub torn: Option<Torn>,

@@ -226,6 +226,9 @@ impl Story<'_> {
             }
         };
         self.found.ledger.set(position, progress);
+        if progress.orphan {
+            return Ok(());
+        }
         let generations = &mut self.found.recovered.generations;
         let anew = kind == RecordKind::Staged { part: 0 };
         let at = match self.index.get(&position) {
@@ -243,7 +246,6 @@ impl Story<'_> {
         let kept = &mut generations[at];
         kept.state = progress.state;
         match kind {
-            RecordKind::Staged { .. } if progress.orphan => {}
             RecordKind::Staged { .. } => kept.parts.push(location),
             _ => kept.mark = Some(location),
         }

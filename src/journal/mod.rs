@@ -30,8 +30,8 @@
 //! | epoch, generation | 8 + 8 | the position; zero for a floor |
 //! | sequence | 8 | one more than that of the record before |
 //! | synced | 8 | the highest sequence that was known durable when this record was written |
-//! | CRC-32 | 4 | of the segment's salt, all above, and the payload |
-//! | zero | 4 | |
+//! | header CRC-32 | 4 | of the segment's salt and all above |
+//! | payload CRC-32 | 4 | of the segment's salt, all above, and the payload |
 //! | payload | | |
 //!
 //! Records follow each other without gaps; behind the last one is the end of the file or zeros (preallocated). A *floor* record's payload
@@ -61,11 +61,18 @@
 //!
 //! One process at a time: the daemon's own lock on the home sees to it.
 
+mod ledger;
 mod log;
+mod medium;
 mod record;
+mod recovery;
+mod segment;
 
 pub use log::{Log, Stats};
 pub use record::{Location, PAYLOAD_CAP, Record, RecordKind};
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
@@ -86,14 +93,14 @@ pub enum State {
     Dropped,
 }
 
-/// One generation of which the journal still has records.
+/// One generation whose records are all still in the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kept {
     /// Its position.
     pub position: Position,
     /// Its last state.
     pub state: State,
-    /// Where its parts are, in order. Empty when their segments were pruned already: `state` is then `Done` or `Dropped`.
+    /// Where its parts are, in order; all of them, once `state` is beyond `Staging`.
     pub parts: Vec<Location>,
     /// Where the record of the last state is, for its payload; `None` while staging.
     pub mark: Option<Location>,
@@ -113,7 +120,8 @@ pub struct Torn {
 /// What [`Log::open`] found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
-    /// The generations that still have records, in the order in which they were begun.
+    /// The generations whose records are all there, in the order in which they were begun (the last time, if dropped and staged anew).
+    /// One of which the beginning was pruned is finished, and not listed.
     pub generations: Vec<Kept>,
     /// What was cut off.
     pub torn: Option<Torn>,
@@ -157,7 +165,7 @@ pub enum JournalError {
     /// The file system refused.
     #[error("cannot {operation} {}", path.display())]
     Medium {
-        /// "list", "create", "read", "write", "sync", "cut", "remove".
+        /// "open", "list", "create", "read", "write", "sync", "cut", "remove".
         operation: &'static str,
         /// The segment or the journal's directory.
         path: PathBuf,

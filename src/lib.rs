@@ -11,5 +11,6 @@
 //! | 4 life | `daemon`, `observe`, `control` | time and tasks |
 //! | 5 face | `config`, `cli` | people |
 
+pub mod net;
 pub mod thought;
 pub mod words;

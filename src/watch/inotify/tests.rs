@@ -61,3 +61,27 @@ fn a_watch_has_one_name_and_a_name_one_watch() {
     assert_eq!(targets.name(2, named("a")), None);
     assert_eq!(targets.directories.len(), 1);
 }
+
+#[test]
+fn the_kernel_keeps_no_watch_that_has_no_name() {
+    let home = TempDir::new().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    ["a/b", "c/b", ".hotspare/barriers"].iter().for_each(|name| fs::create_dir_all(home.join(name)).unwrap());
+    let mailbox = Arc::new(Mailbox::new(100));
+    let mut source = InotifySource::open(&home, mailbox.feed(SourceId(0))).unwrap();
+    let kept = |source: &InotifySource| {
+        let said = fs::read_to_string(format!("/proc/self/fdinfo/{}", source.queue.as_raw_fd())).unwrap();
+        said.lines().filter(|line| line.starts_with("inotify")).count()
+    };
+    source.watch_directory(&path("a/b"), None).unwrap();
+    source.watch_directory(&path("a"), None).unwrap();
+    assert_eq!(kept(&source), 3, "with the barrier directory");
+    // Another inode under a watched name, unseen.
+    fs::rename(home.join("a"), home.join("gone")).unwrap();
+    fs::rename(home.join("c"), home.join("a")).unwrap();
+    source.watch_directory(&path("a"), None).unwrap();
+    source.watch_directory(&path("a/b"), None).unwrap();
+    assert_eq!(kept(&source), 3);
+    source.unwatch_directory(&path(""));
+    assert_eq!((kept(&source), source.watches()), (1, 0));
+}

@@ -16,6 +16,7 @@ pub mod fs;
 pub mod index;
 pub mod journal;
 pub mod net;
+pub mod reveal;
 pub mod spool;
 pub mod thought;
 pub mod walk;

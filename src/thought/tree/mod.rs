@@ -230,6 +230,11 @@ impl<S: ReadStore> Tree<S> {
         }
     }
 
+    /// The directories in which something changed since the digest was last asked for.
+    pub fn stale_directories(&self) -> impl Iterator<Item = DirectoryId> {
+        self.stale.keys().copied()
+    }
+
     /// The path of `directory`; `None` if it has gone.
     pub fn path_of(&self, directory: DirectoryId) -> Result<Option<RelPath>, TreeError> {
         let mut names = Vec::new();

@@ -52,23 +52,20 @@
 //! 6. After a failed write, sync, creation or removal nothing more is written: the log is poisoned. Nobody knows what such a sync
 //!    left behind; what counts is what the next [`Log::open`] finds.
 //!
-//! Invariant 3 is what tells a torn tail from damage. Before a sync, writes may reach the medium in any order, so a
-//! broken record with
-//! good ones behind it is ordinary if none of them claims that it was synced (it was never acked: cut off and reported as
-//! [`Torn`]), and
-//! damage if one does ([`JournalError::Damaged`]). The salt keeps a peer from planting such records inside payloads.
+//! Invariant 3 is what tells a torn tail from damage. Before a sync, writes may reach the medium in any order, so a broken
+//! record with good ones behind it is ordinary if none of them claims that it was synced (it was never acked: cut off and
+//! reported as [`Torn`]), and damage if one does ([`JournalError::Damaged`]). The salt keeps a peer from planting such
+//! records inside payloads.
 //!
 //! # Assumed of the medium
 //!
-//! A successful fdatasync makes all earlier writes, and the file's size, durable; a directory fsync makes created and
-//! removed names
-//! durable. Unsynced writes may be lost, kept, or torn at any byte, in any order. What is durable does not change by
-//! itself; where it does, CRC-32
-//! finds it. Not found: loss of the *newest* synced records together with everything behind them (the last segment
-//! deleted, a flip in
-//! the very last record): the owner compares with the position in the index and says that the node went backwards.
+//! A successful fdatasync makes all earlier writes, and the file's size, durable; a directory fsync makes created and removed
+//! names durable. Unsynced writes may be lost, kept, or torn at any byte, in any order. What is durable does not change by
+//! itself; where it does, CRC-32 finds it. Not found: loss of the *newest* synced records together with everything behind
+//! them (the last segment deleted, a flip in the very last record): the owner compares with the position in the index and
+//! says that the node went backwards.
 //!
-//! One process at a time: the daemon's own lock on the home sees to it.
+//! One process at a time: the directory is held under an exclusive flock.
 
 mod ledger;
 mod log;

@@ -132,7 +132,7 @@ fn scan(medium: &dyn Medium, home: HomeId, first: u64, bytes: &[u8], last: bool)
         return Err(JournalError::OtherHome { path: path(), found: header.home });
     }
     let (mut at, mut sequence, mut floor) = (segment::HEADER_BYTES, first, header.floor);
-    let (mut proven, mut highest) = (first.saturating_sub(1), Position::default());
+    let (mut proven, mut highest) = (first - 1, Position::default());
     let mut frames = Vec::new();
     while let Some((frame, payload)) = whole(&header, &bytes[at..], sequence) {
         match frame.kind {
@@ -151,8 +151,10 @@ fn scan(medium: &dyn Medium, home: HomeId, first: u64, bytes: &[u8], last: bool)
     if !rest.is_empty() && (!last || proves_durable(&header, rest, sequence)) {
         return Err(damaged(medium, first, at as u64, Damage::Record));
     }
-    let unproven = frames.iter().find(|(_, frame)| frame.sequence > proven).map_or(at, |&(offset, _)| offset as usize);
-    let unproven = if proven < first { 0 } else { unproven };
+    let durable = frames.iter().take_while(|(_, frame)| frame.sequence <= proven).map(|(_, frame)| frame.bytes());
+    let durable = segment::HEADER_BYTES + durable.sum::<usize>();
+    // With no record proven durable the header is not, either.
+    let unproven = if proven < first { 0 } else { durable };
     Ok(Scan {
         segment: Segment { header, end: at as u64, length: bytes.len() as u64, highest },
         frames,

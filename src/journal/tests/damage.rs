@@ -12,7 +12,7 @@ fn whole() -> (Sim, Told, usize) {
     let (mut log, _) = open(&sim).unwrap();
     for generation in 1..=6 {
         for part in 0..3 {
-            let payload = vec![generation as u8; 150];
+            let payload = [u8::try_from(generation).unwrap(); 150];
             told.append(&mut log, crate::journal::RecordKind::Staged { part }, generation, &payload).unwrap();
         }
         told.sync(&mut log).unwrap();
@@ -89,6 +89,75 @@ fn a_missing_segment_is_an_error_unless_it_is_the_last() {
         assert_eq!(after(&sim, &told, name, None), None, "{name}");
     }
     assert!(after(&sim, &told, names.last().unwrap(), None).is_some());
+}
+
+#[test]
+fn an_empty_last_segment_does_not_hide_that_the_one_before_is_missing() {
+    let (sim, told, _) = whole();
+    let mut names = sim.names();
+    let (last, before) = (names.pop().unwrap(), names.pop().unwrap());
+    sim.set(&last, Some(vec![0; 900]));
+    assert_eq!(after(&sim, &told, &before, None), None);
+}
+
+#[test]
+fn a_record_cut_out_or_doubled_is_an_error() {
+    let (sim, told, _) = whole();
+    let name = sim.names().remove(1);
+    let bytes = sim.bytes(&name);
+    let end = HEADER_BYTES + crate::journal::record::HEADER_BYTES + 150;
+    assert_eq!(bytes[HEADER_BYTES..end][..4], bytes[end..][..4]);
+    let without = [&bytes[..HEADER_BYTES], &bytes[end..]].concat();
+    assert_eq!(after(&sim, &told, &name, Some(without)), None);
+    let doubled = [&bytes[..end], &bytes[HEADER_BYTES..]].concat();
+    assert_eq!(after(&sim, &told, &name, Some(doubled)), None);
+}
+
+/// A journal of three one-record generations in one segment, with a sync after each or after the first and the last.
+fn three(sync_each: bool) -> (Sim, Vec<u8>) {
+    let sim = Sim::default();
+    let (mut log, _) = open(&sim).unwrap();
+    let mut told = Told::default();
+    for generation in 1..=3 {
+        told.append(&mut log, crate::journal::RecordKind::Staged { part: 0 }, generation, b"same size").unwrap();
+        if sync_each || generation != 2 {
+            told.sync(&mut log).unwrap();
+        }
+    }
+    let bytes = sim.bytes(&segment::name(1));
+    (sim, bytes)
+}
+
+#[test]
+fn a_broken_record_that_was_never_synced_is_a_torn_tail_even_with_good_ones_behind_it() {
+    let second = HEADER_BYTES + crate::journal::record::HEADER_BYTES + 9;
+    for (sync_each, damaged) in [(false, false), (true, true)] {
+        let (sim, mut bytes) = three(sync_each);
+        bytes[second + 60] ^= 1;
+        sim.set(&segment::name(1), Some(bytes));
+        match open(&sim) {
+            Ok((_, recovered)) => {
+                assert!(!damaged);
+                assert_eq!(recovered.generations.len(), 1);
+                assert_eq!(recovered.torn.unwrap().offset, second as u64);
+            }
+            Err(error) => assert!(damaged, "{error:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_whole_generation_cut_out_of_the_last_segment_is_never_skipped() {
+    let size = crate::journal::record::HEADER_BYTES + 9;
+    let cut_out = |sync_each| {
+        let (sim, bytes) = three(sync_each);
+        let without = [&bytes[..HEADER_BYTES + size], &bytes[HEADER_BYTES + 2 * size..]].concat();
+        sim.set(&segment::name(1), Some(without));
+        open(&sim)
+    };
+    assert!(matches!(cut_out(true), Err(JournalError::Damaged { damage: Damage::Record, .. })));
+    let (_, recovered) = cut_out(false).unwrap();
+    assert_eq!((recovered.generations.len(), recovered.torn.is_some()), (1, true));
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Told {
                 for part in 0..=(generation % 3) {
                     let length = if generation == 5 { 1500 } else { usize::try_from(random.next() % 220).unwrap() };
                     let part = u32::try_from(part).unwrap();
-                    self.append(log, RecordKind::Staged { part }, generation, &vec![part as u8 + 1; length])?;
+                    self.append(log, RecordKind::Staged { part }, generation, &vec![0xa5; length])?;
                 }
                 if round + 1 < rounds {
                     self.append(log, RecordKind::Dropped, generation, b"")?;

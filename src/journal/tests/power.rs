@@ -34,6 +34,7 @@ fn tell(sim: &Sim) -> (Told, Result<(), JournalError>) {
 /// Opens what is left, checks that it is the synced records and a prefix of the others, and that the log goes on from there.
 fn check(sim: &Sim, told: &Told, case: &str) {
     let (mut log, recovered) = open(sim).unwrap_or_else(|error| panic!("{case}: {error:?}"));
+    assert_eq!(sim.names().len(), log.stats().segments, "{case}: litter");
     let mut told = told.clone();
     let count = told.explains(&log, &recovered, told.synced);
     let count = count.unwrap_or_else(|| panic!("{case}: {recovered:?} after {} synced", told.synced));
@@ -59,7 +60,8 @@ fn whatever_the_power_cut_synced_records_stay_and_later_ones_are_a_prefix() {
         sim.fail_at(call, ErrorKind::Other, true);
         let (told, result) = tell(&sim);
         assert!(result.is_err());
-        for cut in [Cut::None, Cut::Unsynced].into_iter().chain((1..12).map(Cut::Torn)) {
+        for cut in [Cut::None, Cut::Unsynced].into_iter().chain((1..20).map(|seed| Cut::Torn(100 * call as u64 + seed)))
+        {
             check(&sim.after(cut), &told, &format!("cut {cut:?} at call {call}"));
         }
     }
@@ -78,6 +80,7 @@ fn a_failed_call_poisons_the_log_and_a_new_one_keeps_what_it_shows() {
                 "call {call}"
             );
             check(&sim.after(Cut::None), &told, &format!("{kind:?} at call {call}"));
+            check(&sim.after(Cut::Unsynced), &told, &format!("{kind:?} at call {call}, then a power cut"));
         }
     }
 }

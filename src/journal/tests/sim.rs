@@ -263,11 +263,16 @@ impl Medium for Sim {
     fn sync_data(&mut self, name: &str) -> io::Result<()> {
         let synced = self.call().map(drop);
         let mut disk = self.disk();
+        if synced.is_err() && disk.fault.is_some_and(|(.., for_ever)| for_ever) {
+            // No power: what is on its way stays there, for the cut to tear.
+            return synced;
+        }
         let inode = disk.inode(name)?;
         // What a failed sync could not write is forgotten: live shows it, the disk will never have it.
-        inode.pending.clear();
-        if synced.is_ok() {
-            inode.durable.clone_from(&inode.live);
+        for change in std::mem::take(&mut inode.pending) {
+            if synced.is_ok() {
+                change.apply(&mut inode.durable);
+            }
         }
         synced
     }

@@ -128,7 +128,8 @@ pub struct SocketBuffers {
     pub send_bytes: usize,
 }
 
-/// A bound UDP address. Owned by one task or shared by reference; connections outlive neither it nor its `close`.
+/// A bound UDP address. Shared by reference between the tasks that dial and accept. Dropping it ends handshakes and accepting;
+/// open connections live on until they, or it before, are closed.
 pub struct Endpoint {
     quinn: quinn::Endpoint,
     identity: Identity,

@@ -20,7 +20,7 @@ use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::time::timeout;
 
 use super::NetError;
-use super::endpoint::Connection;
+use super::connection::Connection;
 use crate::thought::wire::frame::{Frame, FrameDecoder, FrameError};
 
 /// The kind of the frame that opens a control stream. Only its place, as the very first, gives it its meaning.

@@ -2,7 +2,8 @@
 //!
 //! - [`identity`]: a node's key and its id.
 //! - [`trust`]: the ids a node believes, and the one place where a peer's certificate is judged.
-//! - [`endpoint`]: the UDP socket on which a node dials and is dialed; gives a [`Connection`](endpoint::Connection) to a known peer.
+//! - [`endpoint`]: the UDP socket on which a node dials and is dialed.
+//! - [`connection`]: one open connection to a known peer, and the list of all that are open.
 //! - [`link`]: a connection's control stream and its data streams.
 //!
 //! **Invariant:** every byte that leaves this floor upwards came from a peer that proved to hold the key of a trusted id. There is
@@ -24,6 +25,7 @@ use std::time::Duration;
 use crate::thought::wire::frame::FrameError;
 use identity::NodeId;
 
+pub mod connection;
 pub mod endpoint;
 pub mod identity;
 pub mod link;

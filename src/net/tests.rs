@@ -1,6 +1,7 @@
 //! Two or more nodes on 127.0.0.1, over real QUIC.
 
-use super::endpoint::{Connection, Endpoint, Limits};
+use super::connection::Connection;
+use super::endpoint::{Endpoint, Limits};
 use super::identity::Identity;
 use super::link::Link;
 use super::trust::TrustedPeers;

@@ -1,6 +1,6 @@
 //! Whom a node believes.
 //!
-//! Both sides of a handshake show a certificate, and both judge it with [`Judge::judge`], the one function that does; rustls, with the
+//! Both sides of a handshake show a certificate, and both judge it with `Judge::judge`, the one function that does; rustls, with the
 //! ring provider, then checks that the peer holds the certificate's key. Neither names nor dates in certificates count.
 
 use std::collections::BTreeMap;

@@ -11,5 +11,9 @@
 //! | 4 life | `daemon`, `observe`, `control` | time and tasks |
 //! | 5 face | `config`, `cli` | people |
 
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod observe;
 pub mod thought;
 pub mod words;

@@ -293,4 +293,4 @@ pub struct ProgressStatus {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::words::path::RelPath;
 
-fn sample() -> Status {
+pub(crate) fn sample() -> Status {
     let path = |bytes: &[u8]| PathText(RelPath::parse(bytes).unwrap());
     Status {
         version: VERSION,

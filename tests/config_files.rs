@@ -1,5 +1,7 @@
 //! The configurations that are shipped as examples are valid, and fit each other.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::path::{Path, PathBuf};
 
 use hotspare::config::{Preset, Role, Settings};

@@ -1,5 +1,7 @@
 //! What the program says and returns when it cannot do what it is asked; run as a program, as people do.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -34,7 +34,7 @@ Exit status:
 Environment:
   HOTSPARE_CONFIG            the configuration file, where -c names none
   HOTSPARE_SECTION_KEY       replaces one value of it: HOTSPARE_NODE_NAME, HOTSPARE_BATCH_QUIET
-  HOTSPARE_LOG               what is logged to stderr, as tracing directives: debug, hotspare::net=trace
+  HOTSPARE_LOG               what is logged to stderr: error, warn, info, debug, trace
 
 Files:
   /etc/hotspare/hotspare.toml    the configuration

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn hotspare(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hotspare"));
@@ -99,6 +99,16 @@ fn completions_name_every_command() {
             assert!(script.contains(command.get_name()), "{shell} {}", command.get_name());
         }
     }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hotspare"));
+    let mut child =
+        command.args(["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
 
 #[expect(clippy::disallowed_methods, reason = "a file of the test's own")]

@@ -1,11 +1,10 @@
 //! `completions`: what a shell needs to complete our command lines.
 
-use std::io;
-
 use clap::Args;
 use clap_complete::Shell;
 
 use super::exit::Answer;
+use super::output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +24,6 @@ pub(super) struct CompletionsArgs {
 pub(super) fn main(args: &CompletionsArgs) -> anyhow::Result<Answer> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "hotspare", &mut script);
-    io::Write::write_all(&mut io::stdout().lock(), &script)?;
+    output::say(&String::from_utf8(script)?)?;
     Ok(Answer::Yes)
 }

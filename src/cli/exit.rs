@@ -50,12 +50,11 @@ impl Failure {
     }
 }
 
-/// Says what went wrong and gives the exit code. A reader that went away (`hotspare status | head -1`) is no failure.
+/// Says what went wrong and gives the exit code.
 pub(super) fn code(outcome: anyhow::Result<Answer>) -> ExitCode {
     match outcome {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let (class, hint) = judge(&error);
             output::complain(&format!("error: {error:#}"));

@@ -4,12 +4,14 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Writes text and a newline to stdout.
+/// Writes text and a newline to stdout. A reader that went away (`hotspare status | head -1`) has seen what it wanted.
 pub(super) fn say(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.trim_end_matches('\n').as_bytes())?;
-    out.write_all(b"\n")?;
-    out.flush()
+    let text = text.trim_end_matches('\n');
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        said => said,
+    }
 }
 
 /// Writes a JSON document to stdout.
@@ -20,9 +22,4 @@ pub(super) fn say_json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Writes a line to stderr. Where there is none, there is nobody to tell.
 pub(super) fn complain(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
-}
-
-/// True for the error of writing to a reader that went away.
-pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

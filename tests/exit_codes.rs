@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+const ID: &str = "hs1-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
 fn hotspare(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hotspare"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOTSPARE_")) {
@@ -50,8 +52,8 @@ fn a_bad_configuration_is_2_and_names_the_line_for_every_command_that_reads_one(
     let file = dir.path().join("h.toml");
     write(&file, "[node]\nname = \"a\"\nhome = \"/srv/home\"\nlissten = \"x\"\n");
     let file = file.to_str().unwrap();
-    let trust = ["trust", "hs1-abcdefgh", "--name", "b"];
-    for command in [&["run"][..], &["status"], &["wait"], &["verify"], &["id"], &trust, &["untrust", "hs1-abcdefgh"]] {
+    let trust = ["trust", ID, "--name", "b"];
+    for command in [&["run"][..], &["status"], &["wait"], &["verify"], &["id"], &trust, &["untrust", ID]] {
         let output = hotspare(&[command, &["-c", file]].concat());
         assert_eq!(output.status.code(), Some(2), "{command:?}");
         let expected = format!("{file}:4: node.lissten: found an unknown key; allowed: did you mean `listen`?");

@@ -46,7 +46,7 @@ impl Progress {
     pub fn on_stderr() -> Self {
         if io::stderr().is_terminal() {
             let style =
-                ProgressStyle::with_template("[{bar:30}] {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+                ProgressStyle::with_template("[{bar:30}] {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
             Self { face: Face::Bar(ProgressBar::new(STEPS).with_style(style)), phase: None }
         } else {
             Self::lines(Box::new(io::stderr()))

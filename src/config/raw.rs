@@ -80,7 +80,7 @@ macro_rules! sections {
                 )*
                 "peer.name" => Some("the name of another node: 1 to 64 characters of a-z A-Z 0-9 . _ -, each name once"),
                 "peer.address" => Some("\"host:port\", or a list of them, the port 1 to 65535"),
-                "peer.id" => Some("what `hotspare id` prints on that node: \"hs1-...\", each id once"),
+                "peer.id" => Some("what `hotspare id` prints on that node: \"hs1-\" and 64 hexadecimal digits, each id once"),
                 _ => None,
             }
         }

@@ -110,13 +110,13 @@ impl fmt::Display for Address {
     }
 }
 
-/// The text of a node's id: `hs1-` and 8 to 128 lower-case letters and digits. Whether it is a fingerprint, the net room says.
+/// The text of a node's id: `hs1-` and 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PeerId(String);
 
 /// Why a text is no node id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a node id is `hs1-` followed by lower-case letters and digits, as `hotspare id` prints it, and {0:?} is not")]
+#[error("a node id is `hs1-` and 64 lower-case hexadecimal digits, as `hotspare id` prints it, and {0:?} is not")]
 pub struct PeerIdError(String);
 
 impl PeerId {
@@ -130,10 +130,8 @@ impl TryFrom<String> for PeerId {
     type Error = PeerIdError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let fits = |rest: &str| {
-            (8..=128).contains(&rest.len())
-                && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-        };
+        let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+        let fits = |rest: &str| rest.len() == 64 && rest.bytes().all(is_digit);
         if text.strip_prefix("hs1-").is_some_and(fits) { Ok(Self(text)) } else { Err(PeerIdError(text)) }
     }
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const LEAST: &str = "[node]\nname = \"a\"\nhome = \"/srv/home\"\n";
 
 fn parse(text: &str, overrides: &[(&str, &str)]) -> Result<Settings, String> {
@@ -55,6 +56,7 @@ fn every_bad_value_is_told_with_line_key_find_and_what_is_allowed() {
         ("[[peer]]\nname = \"b\"\naddress = 7", "h.toml:3: peer.address", "integer `7`"),
         ("[[peer]]\nname = \"a\"\naddress = \"b:1\"", "h.toml:2: peer.name", "\"a\""),
         ("[[peer]]\nname = \"b\"\naddress = \"b:1\"\nid = \"b\"", "h.toml:4: peer.id", "\"b\""),
+        ("[[peer]]\nname = \"b\"\naddress = \"b:1\"\nid = \"hs1-abc\"", "h.toml:4: peer.id", "\"hs1-abc\""),
     ] {
         let error = complaint(text);
         let expected = format!("\n  {origin_and_key}: found {found}; allowed: ");
@@ -151,14 +153,14 @@ fn what_is_not_acted_upon_is_checked_and_listed() {
 #[test]
 fn a_peer_has_one_address_or_several() {
     let text = format!(
-        "{LEAST}[[peer]]\nname = \"b\"\naddress = \"b.example:7420\"\nid = \"hs1-abcdefgh23456789\"\n\
+        "{LEAST}[[peer]]\nname = \"b\"\naddress = \"b.example:7420\"\nid = \"hs1-{ID}\"\n\
          [[peer]]\nname = \"c\"\naddress = [\"10.0.0.3:1\", \"[fe80:0::1]:2\"]\n"
     );
     let peers = parse(&text, &[]).unwrap().peers;
     let addresses = |peer: &Peer| peer.addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(addresses(&peers[0]), ["b.example:7420"]);
     assert_eq!(addresses(&peers[1]), ["10.0.0.3:1", "[fe80::1]:2"]);
-    assert_eq!(peers[0].id.as_ref().unwrap().as_str(), "hs1-abcdefgh23456789");
+    assert_eq!(peers[0].id.as_ref().unwrap().as_str(), format!("hs1-{ID}"));
     assert_eq!(peers[1].id, None);
     for address in ["b", ":7", "b:0", "b:70000", "fe80::1:2", "[b]:1", "b c:1", "http://b:1"] {
         let text = format!("{LEAST}[[peer]]\nname = \"b\"\naddress = \"{address}\"\n");
@@ -168,7 +170,9 @@ fn a_peer_has_one_address_or_several() {
 
 #[test]
 fn two_peers_never_share_a_name_or_an_id() {
-    let peer = |name: &str, id: &str| format!("[[peer]]\nname = \"{name}\"\naddress = \"x:1\"\nid = \"hs1-{id}\"\n");
+    let peer = |name: &str, id: &str| {
+        format!("[[peer]]\nname = \"{name}\"\naddress = \"x:1\"\nid = \"hs1-{}\"\n", id.repeat(8))
+    };
     let two = |one: String, other: String| parse(&format!("{LEAST}{one}{other}"), &[]);
     assert!(two(peer("b", "aaaaaaaa"), peer("c", "bbbbbbbb")).is_ok());
     assert!(two(peer("b", "aaaaaaaa"), peer("b", "bbbbbbbb")).unwrap_err().contains("h.toml:9: peer.name"));

@@ -45,8 +45,8 @@ impl Progress {
     /// A bar if stderr is a terminal, else lines.
     pub fn on_stderr() -> Self {
         if io::stderr().is_terminal() {
-            let style =
-                ProgressStyle::with_template("[{bar:30}] {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = ProgressStyle::with_template("[{bar:30}] {percent:>3}% {prefix}\n  {wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
             Self { face: Face::Bar(ProgressBar::new(STEPS).with_style(style)), phase: None }
         } else {
             Self::lines(Box::new(io::stderr()))
@@ -76,7 +76,8 @@ impl Progress {
         match &mut self.face {
             Face::Bar(bar) => {
                 bar.set_position(phase.steps());
-                bar.set_message(phase.text(now));
+                bar.set_prefix(phase.latest.phase.clone());
+                bar.set_message(phase.figures(now));
             }
             Face::Lines { out, last } => match last {
                 Some(at) if now.saturating_duration_since(*at) >= LINE_EVERY => {
@@ -119,11 +120,14 @@ fn write_line(out: &mut dyn Write, text: &str) {
 }
 
 impl Phase {
-    /// `reading: 1,200 of 9,000 entries, 3 MiB of 1 GiB, 55 MiB/s, 20 seconds left`
     fn text(&self, now: Instant) -> String {
+        format!("{}: {}", self.latest.phase, self.figures(now))
+    }
+
+    /// `1,200 of 9,000 entries, 3 MiB of 1 GiB, 55 MiB/s, 20s left`: what fits 80 columns
+    fn figures(&self, now: Instant) -> String {
         let mut text = format!(
-            "{}: {} entries, {}",
-            self.latest.phase,
+            "{} entries, {}",
             of(self.latest.entries_done, self.latest.entries_total, |count| HumanCount(count).to_string()),
             of(self.latest.bytes_done, self.latest.bytes_total, |bytes| HumanBytes(bytes).to_string()),
         );
@@ -132,7 +136,7 @@ impl Phase {
             text.push_str(&format!(", {}/s", HumanBytes(rate)));
         }
         if let Some(left) = self.left(elapsed) {
-            text.push_str(&format!(", {} left", HumanDuration(left)));
+            text.push_str(&format!(", {:#} left", HumanDuration(left)));
         }
         text
     }
@@ -233,8 +237,8 @@ mod tests {
         progress.finish(start + Duration::from_secs(16));
         let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         let expected = "\
-            reading: 500 of 2,000 entries, 5.00 MiB of 100.00 MiB, 1.00 MiB/s, 2 minutes left\n\
-            reading: 1,000 of 2,000 entries, 10.00 MiB of 100.00 MiB, 1.00 MiB/s, 2 minutes left\n\
+            reading: 500 of 2,000 entries, 5.00 MiB of 100.00 MiB, 1.00 MiB/s, 2m left\n\
+            reading: 1,000 of 2,000 entries, 10.00 MiB of 100.00 MiB, 1.00 MiB/s, 2m left\n\
             reading: 1,200 entries, 12.00 MiB in 13.0 s\n\
             sending: 0 entries, 0 B in 2.0 s\n";
         assert_eq!(text, expected);

@@ -1,0 +1,126 @@
+//! `id`, `trust`, `untrust`: who this node is, and whom it believes.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::exit::{Answer, Class, Failure};
+use super::output;
+use super::target::{ConfigArgs, DaemonArgs};
+use crate::config::PeerId;
+use crate::control::ClientError;
+use crate::words::position::NodeName;
+
+const ID_EXAMPLES: &str = "\
+Examples:
+  hotspare id                        the id of the node in /etc/hotspare/hotspare.toml
+  hotspare id -c standby.toml        that of another one
+  ssh jenkins-b hotspare id          what to write into [[peer]] id on this node";
+
+/// Print this node's id
+///
+/// The id is the fingerprint of the node's public key, and what peers know it by: write it into their configuration, or give it
+/// to `hotspare trust` there. The key is made in the state directory when there is none yet. The daemon need not run.
+#[derive(Debug, Args)]
+#[command(after_long_help = ID_EXAMPLES)]
+pub(super) struct IdArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(super) fn id(args: &IdArgs) -> anyhow::Result<Answer> {
+    let settings = args.config.load()?;
+    output::say(own_id(&settings.node.state)?.as_str())?;
+    Ok(Answer::Yes)
+}
+
+const TRUST_EXAMPLES: &str = "\
+Examples:
+  hotspare trust hs1-... --name jenkins-b";
+
+/// Believe a node
+///
+/// From now on the node with this id is let in, under this name, and a [[peer]] section of that name needs no id. It is kept in
+/// the state directory. The daemon need not run; one that does acts upon it at once.
+#[derive(Debug, Args)]
+#[command(after_long_help = TRUST_EXAMPLES)]
+pub(super) struct TrustArgs {
+    /// The node's id, as `hotspare id` prints it there
+    #[arg(value_parser = parse_id)]
+    id: PeerId,
+
+    /// The node's name
+    #[arg(long, value_parser = parse_name)]
+    name: NodeName,
+
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+pub(super) async fn trust(args: &TrustArgs) -> anyhow::Result<Answer> {
+    let daemon = args.daemon.find()?;
+    match (daemon.connect().await, &daemon.settings) {
+        (Ok(client), _) => client.trust(args.id.to_string(), args.name.clone()).await?,
+        (Err(ClientError::NoDaemon(_)), Some(settings)) => {
+            trust_in_state(&settings.node.state, &args.id, &args.name)?;
+        }
+        (Err(error), _) => return Err(error.into()),
+    }
+    Ok(Answer::Yes)
+}
+
+const UNTRUST_EXAMPLES: &str = "\
+Examples:
+  hotspare untrust hs1-...";
+
+/// Believe a node no longer
+///
+/// Undoes `hotspare trust`; a running daemon ends its links to that node at once. An id that stands in the configuration must be
+/// taken out there.
+#[derive(Debug, Args)]
+#[command(after_long_help = UNTRUST_EXAMPLES)]
+pub(super) struct UntrustArgs {
+    /// The node's id
+    #[arg(value_parser = parse_id)]
+    id: PeerId,
+
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+pub(super) async fn untrust(args: &UntrustArgs) -> anyhow::Result<Answer> {
+    let daemon = args.daemon.find()?;
+    match (daemon.connect().await, &daemon.settings) {
+        (Ok(client), _) => client.untrust(args.id.to_string()).await?,
+        (Err(ClientError::NoDaemon(_)), Some(settings)) => untrust_in_state(&settings.node.state, &args.id)?,
+        (Err(error), _) => return Err(error.into()),
+    }
+    Ok(Answer::Yes)
+}
+
+/// The id of the key in `state`, which is made if there is none.
+fn own_id(_state: &Path) -> anyhow::Result<PeerId> {
+    Err(not_built("id"))
+}
+
+/// Writes into `state` that a node is believed, while no daemon runs.
+fn trust_in_state(_state: &Path, _id: &PeerId, _name: &NodeName) -> anyhow::Result<()> {
+    Err(not_built("trust without a daemon"))
+}
+
+/// Takes it back, while no daemon runs.
+fn untrust_in_state(_state: &Path, _id: &PeerId) -> anyhow::Result<()> {
+    Err(not_built("untrust without a daemon"))
+}
+
+fn not_built(what: &str) -> anyhow::Error {
+    Failure::new(Class::Other, format!("{what} is not built yet")).into()
+}
+
+fn parse_id(text: &str) -> Result<PeerId, String> {
+    PeerId::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn parse_name(text: &str) -> Result<NodeName, String> {
+    NodeName::try_from(text.to_owned()).map_err(|error| error.to_string())
+}

@@ -12,16 +12,16 @@
 //! | 5 face | `config`, `cli` | people |
 
 pub mod capture;
+pub mod cli;
+pub mod config;
+pub mod control;
 pub mod fs;
 pub mod index;
 pub mod journal;
 pub mod net;
+pub mod observe;
 pub mod reveal;
 pub mod spool;
-pub mod cli;
-pub mod config;
-pub mod control;
-pub mod observe;
 pub mod thought;
 pub mod walk;
 pub mod watch;

@@ -23,7 +23,8 @@ pub(super) fn take_possession(root: &Root, options: &ReplicaOptions, home: HomeI
         None => {}
     }
     let is_ours = |name: &crate::words::path::Name| name.as_bytes() == crate::words::path::RESERVED;
-    let is_empty = root.list(&RelPath::root())?.iter().all(|(name, _)| is_ours(name) || name.as_bytes() == b"lost+found");
+    let is_empty =
+        root.list(&RelPath::root())?.iter().all(|(name, _)| is_ours(name) || name.as_bytes() == b"lost+found");
     if !is_empty && !options.adopt {
         return Err(ReplicaError::NoReplica { path: path() });
     }
@@ -83,11 +84,6 @@ pub(super) fn keep_replaced(root: &Root, position: crate::words::position::Posit
             Ok(())
         }
     }
-}
-
-/// Which home a directory is, or is a replica of; `None` if it is neither.
-pub fn home_of(root: &Root) -> Result<Option<HomeId>, ReplicaError> {
-    marker::read(root)
 }
 
 impl FromStr for HomeId {

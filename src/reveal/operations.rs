@@ -39,6 +39,7 @@ impl Records {
         visit: &mut dyn FnMut(&[u8]) -> Result<(), ApplyError>,
     ) -> Result<(), ApplyError> {
         let failed = |error: std::io::Error| ApplyError::Source(Box::new(error));
+        let total = end - at;
         let mut buffer = vec![0; 256 * 1024];
         let mut filled = 0..0;
         let mut record = Vec::new();
@@ -62,7 +63,6 @@ impl Records {
             Ok(())
         };
         let mut done = 0;
-        let total = end - at;
         while done < total {
             take(&mut record, 4)?;
             let length = u32::from_le_bytes(record.as_slice().try_into().unwrap_or_default());
@@ -101,19 +101,19 @@ pub(super) const PART_BYTES: usize = 1024 * 1024;
 
 /// The operations of a generation in the journal: in the order in which they were applied.
 #[derive(Clone, Copy)]
-pub struct Journalled<'a> {
+pub(super) struct Journalled<'a> {
     log: &'a Log,
     parts: &'a [Location],
 }
 
 impl<'a> Journalled<'a> {
     /// The generation whose parts, without the header's, lie at `parts`.
-    pub fn new(log: &'a Log, parts: &'a [Location]) -> Self {
+    pub(super) fn new(log: &'a Log, parts: &'a [Location]) -> Self {
         Self { log, parts }
     }
 
     /// Calls `visit` with every operation in the order of the journal.
-    pub fn each(
+    pub(super) fn each(
         &self,
         visit: &mut dyn FnMut(JournalledOperation) -> Result<(), ApplyError>,
     ) -> Result<(), ApplyError> {

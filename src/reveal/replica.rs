@@ -92,7 +92,9 @@ impl Replica {
     pub fn open(options: ReplicaOptions, home: HomeId) -> Result<(Self, Opening), ReplicaError> {
         let root = Root::open(&options.home)?;
         let opening = adopt::take_possession(&root, &options, home)?;
-        for directory in [Area::Stage, Area::Reveal, Area::Journal].map(layout::area).into_iter().chain([layout::held()]) {
+        for directory in
+            [Area::Stage, Area::Reveal, Area::Journal].map(layout::area).into_iter().chain([layout::held()])
+        {
             match root.make_directory(&directory, 0o700) {
                 Err(error) if !error.is_existing() => return Err(error.into()),
                 _ => {}
@@ -174,7 +176,11 @@ impl Replica {
         for kept in generations {
             match kept.state {
                 State::Staging => {
-                    self.log.append(&Record { kind: RecordKind::Dropped, position: kept.position, payload: Vec::new() })?;
+                    self.log.append(&Record {
+                        kind: RecordKind::Dropped,
+                        position: kept.position,
+                        payload: Vec::new(),
+                    })?;
                 }
                 State::Dropped | State::Done => {}
                 State::Acked | State::Revealed => {
@@ -223,7 +229,8 @@ impl Replica {
     }
 
     fn header(&self, kept: &Kept) -> Result<Header, ReplicaError> {
-        let part = kept.parts.first().ok_or(ReplicaError::Header { position: kept.position, what: "it has no header" })?;
+        let part =
+            kept.parts.first().ok_or(ReplicaError::Header { position: kept.position, what: "it has no header" })?;
         Ok(Header::decode(&self.log.read(part)?)?)
     }
 
@@ -241,7 +248,10 @@ impl Replica {
 
     fn write_standing(&mut self) -> Result<(), ReplicaError> {
         let bytes = postcard::to_allocvec(&self.standing).unwrap_or_default();
-        self.tree.store_mut().put(Table::Facts, STANDING_FACT.to_vec(), bytes).map_err(crate::thought::tree::TreeError::from)?;
+        self.tree
+            .store_mut()
+            .put(Table::Facts, STANDING_FACT.to_vec(), bytes)
+            .map_err(crate::thought::tree::TreeError::from)?;
         Ok(())
     }
 
@@ -291,7 +301,8 @@ impl Replica {
             return Err(ReplicaError::Header { position, what: "a payload is missing" });
         }
         let mut journal = Records::new(Spool::create(&self.options.state)?);
-        let mut recorder = Recorder { root: &self.root, position, stager: &mut stager, journal: &mut journal, failed: None };
+        let mut recorder =
+            Recorder { root: &self.root, position, stager: &mut stager, journal: &mut journal, failed: None };
         let applied = self.tree.apply(operations, &mut recorder);
         if let Some(error) = recorder.failed {
             return Err(error);
@@ -338,7 +349,8 @@ impl Replica {
         let mut parts: Vec<Location> = Vec::new();
         let mut add = |payload: Vec<u8>| {
             let part = u32::try_from(parts.len()).unwrap_or(u32::MAX);
-            log.append(&Record { kind: RecordKind::Staged { part }, position, payload }).map(|location| parts.push(location))
+            log.append(&Record { kind: RecordKind::Staged { part }, position, payload })
+                .map(|location| parts.push(location))
         };
         add(header.encode())?;
         let mut part = Vec::with_capacity(PART_BYTES);
@@ -482,8 +494,7 @@ impl Recorder<'_> {
             Action::Edit { old_length, path, .. } => {
                 let row = before.ok_or(ReplicaError::Header { position: self.position, what: "an edit of nothing" })?;
                 let at = self.now_at(row, path)?;
-                let (memory, old_blocks) =
-                    check_edit(self.root, self.position, operation, &at, row.memory.as_deref())?;
+                let (memory, old_blocks) = check_edit(self.root, self.position, operation, &at, row.memory.as_deref())?;
                 let entry = row.entry.clone();
                 let image = PreImage::Edited { entry, old_length: *old_length, old_blocks };
                 (image, inode, Some(Arrived { inode: row.inode, memory }))

@@ -222,7 +222,10 @@ impl Stager {
                 self.take_held(root, tree, operation.id, slot, path, *digest, sparse)?;
                 self.attributes(root, slot, entry)
             }
-            _ => Err(ReplicaError::Header { position: self.position, what: "an entry and its content do not go together" }),
+            _ => Err(ReplicaError::Header {
+                position: self.position,
+                what: "an entry and its content do not go together",
+            }),
         }
     }
 
@@ -237,7 +240,8 @@ impl Stager {
             return Err(ReplicaError::Payload { path: path.clone(), source });
         };
         let making = making(&operation)?;
-        self.current = Some(Current { unpacker: Unpacker::new(payload.unpacked), left: payload.length, making, operation });
+        self.current =
+            Some(Current { unpacker: Unpacker::new(payload.unpacked), left: payload.length, making, operation });
         Ok(())
     }
 
@@ -247,7 +251,8 @@ impl Stager {
             return Err(ReplicaError::Header { position: self.position, what: "a payload belongs to nothing" });
         };
         let path = current.operation.action.path().clone();
-        let malformed = |source: Box<dyn std::error::Error + Send + Sync>| ReplicaError::Payload { path: path.clone(), source };
+        let malformed =
+            |source: Box<dyn std::error::Error + Send + Sync>| ReplicaError::Payload { path: path.clone(), source };
         current.left = current
             .left
             .checked_sub(bytes.len() as u64)
@@ -283,7 +288,9 @@ impl Stager {
         unpacker.finish().map_err(|error| malformed(Box::new(error)))?;
         let slot = layout::slot(Area::Stage, self.position, operation.id);
         match (&operation.action, making) {
-            (Action::Create { entry, .. }, Making::File(file)) => self.finish_file(root, &operation, &slot, file, entry)?,
+            (Action::Create { entry, .. }, Making::File(file)) => {
+                self.finish_file(root, &operation, &slot, file, entry)?
+            }
             (Action::Create { entry, .. }, Making::Patched { file, patcher, .. }) => {
                 patcher.finish().map_err(|error| malformed(Box::new(error)))?;
                 self.finish_file(root, &operation, &slot, file, entry)?;

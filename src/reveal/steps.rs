@@ -192,7 +192,7 @@ impl Reveal<'_> {
         entry: &Entry,
     ) -> Result<(), ReplicaError> {
         let payload = self.root.open_read(&layout::slot(Area::Stage, self.position, operation))?;
-        let restore = self.root.ensure_writable(path)?;
+        self.root.ensure_writable(path)?;
         let file = self.root.open_write(path)?;
         let mut buffer = vec![0; PIECE];
         let mut from = 0;
@@ -210,7 +210,6 @@ impl Reveal<'_> {
             }
         }
         file.set_len(entry.size())?;
-        drop(restore);
         self.set(path, entry).map(|_| ())
     }
 

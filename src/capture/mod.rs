@@ -17,7 +17,7 @@ use crate::thought::tree::{FileMemory, Row, Tree, TreeError};
 use crate::words::entry::{Body, InodeId, Kind, LinkId};
 use crate::words::path::RelPath;
 
-pub use round::{Cut, RoundOptions, cut};
+pub use round::{Cut, CutError, RoundOptions, cut};
 
 /// Why a path could not be captured.
 #[derive(Debug, thiserror::Error)]

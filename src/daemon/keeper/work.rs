@@ -136,7 +136,7 @@ impl Keeper {
     pub fn run(mut self) -> Result<Position, KeeperError> {
         let ended = self.work();
         if let Err(error) = &ended {
-            self.shared.report().failed = Some(chain_of(error));
+            self.shared.report().failed = Some(crate::daemon::explain(error));
         }
         self.shared.head.send_replace(self.position);
         ended?;
@@ -466,17 +466,6 @@ fn gone(options: &KeeperOptions) -> FsError {
             FsError::WrongKind { path: options.home.display().to_string().into(), expected: "a directory that stays" }
         }
     }
-}
-
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[expect(clippy::disallowed_methods, reason = "the keeper owns the primary's clocks")]

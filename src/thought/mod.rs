@@ -1,5 +1,6 @@
 //! Floor 1: what can be thought without touching anything: no file system, network, clock or runtime is named here.
 
+pub mod compare;
 pub mod delta;
 pub mod digest;
 pub mod dirty;

@@ -86,12 +86,7 @@ impl<S: ReadStore> Auditor<'_, S> {
 
     fn xattrs_of(&mut self, spot: &Spot<'_>, entry: &Entry) -> Result<(), FsError> {
         let here = spot.directory.xattrs(&spot.relative, self.xattrs)?;
-        let covered = |xattrs: &Xattrs| -> Vec<(Box<[u8]>, Box<[u8]>)> {
-            let pairs = xattrs.iter().filter(|(name, _)| self.xattrs.covers(name));
-            pairs.map(|(name, value)| (name.into(), value.into())).collect()
-        };
-        let there = covered(&entry.xattrs);
-        if covered(&here) != there {
+        if !here.iter().eq(entry.xattrs.iter().filter(|(name, _)| self.xattrs.covers(name))) {
             let (here, there) = xattrs_text(&here, &entry.xattrs);
             self.differ(&spot.path, What::Xattrs, here, there);
         }

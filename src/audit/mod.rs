@@ -137,14 +137,18 @@ pub enum What {
 
 /// Compares the directory `root` with `tree` and tells `visit` of every difference, in the order of paths. With `paths`, only those and
 /// what is below them is looked at; without, everything.
-pub fn audit<'a, S: ReadStore>(
-    root: &'a Root,
-    tree: &'a Tree<S>,
-    filter: &'a Filter,
-    xattrs: &'a XattrPolicy,
+pub fn audit<S: ReadStore>(
+    root: &Root,
+    tree: &Tree<S>,
+    filter: &Filter,
+    xattrs: &XattrPolicy,
     paths: &[RelPath],
-    options: AuditOptions<'a>,
-    visit: &'a mut dyn FnMut(Difference),
+    options: AuditOptions<'_>,
+    visit: &mut dyn FnMut(Difference),
 ) -> Result<Audited, AuditError> {
+    let AuditOptions { owners, content, progress } = options;
+    // Taken apart so that the watcher's lifetime may be longer than the audit's.
+    let progress = progress.map(|watching| -> Watching<'_> { watching });
+    let options = AuditOptions { owners, content, progress };
     join::Auditor::new(root, tree, filter, xattrs, options, visit).run(paths)
 }

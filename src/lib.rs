@@ -16,6 +16,7 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod fs;
 pub mod index;
 pub mod journal;

@@ -3,7 +3,7 @@
 mod file;
 mod round;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,7 +17,7 @@ use crate::thought::tree::{FileMemory, Row, Tree, TreeError};
 use crate::words::entry::{Body, InodeId, Kind, LinkId};
 use crate::words::path::RelPath;
 
-pub use round::{Cut, RoundOptions, cut};
+pub use round::{Cut, CutError, RoundOptions, cut};
 
 /// Why a path could not be captured.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,8 @@ pub struct Capturer {
     linked: BTreeMap<InodeId, Present>,
     /// Signatures of new contents, for the tree to keep.
     signatures: Vec<file::Signed>,
+    /// How much content was read.
+    read_bytes: u64,
     /// Inodes with more names than the tree and the captures know: (a name, how many).
     pub(crate) many_names: BTreeMap<InodeId, (RelPath, u32)>,
 }
@@ -86,6 +88,7 @@ impl Capturer {
             identities: Identities::default(),
             linked: BTreeMap::new(),
             signatures: Vec::new(),
+            read_bytes: 0,
             many_names: BTreeMap::new(),
         }
     }
@@ -93,6 +96,11 @@ impl Capturer {
     /// The spool, and the signatures of new contents.
     pub fn finish(self) -> (Spool, Vec<file::Signed>) {
         (self.spool, self.signatures)
+    }
+
+    /// How many bytes of content were read.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes
     }
 
     /// Begins a round: identities are worked out anew, parents first.

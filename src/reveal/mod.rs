@@ -16,6 +16,7 @@
 //! **Invariant:** nothing is ever hard-linked between replica, stage and bundles; content is moved or copied.
 
 mod adopt;
+mod held;
 mod layout;
 pub mod marker;
 mod operations;
@@ -34,6 +35,7 @@ use crate::words::entry::Digest;
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
+pub use held::Holding;
 pub use operations::Records;
 pub use replica::{Opening, Replica, ReplicaOptions, Standing};
 pub use stage::{Stager, UnheldCounts};

@@ -31,6 +31,11 @@ impl Records {
         self.spool.write_all(encoded)
     }
 
+    /// How many bytes they take.
+    pub fn bytes(&self) -> u64 {
+        self.spool.end()
+    }
+
     /// Calls `visit` with every encoded record from `start` up to `end`.
     fn each(
         reader: &SpoolReader,

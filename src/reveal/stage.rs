@@ -80,7 +80,7 @@ enum Making {
 }
 
 /// A file being written and hashed.
-struct NewFile {
+pub(super) struct NewFile {
     writer: FileWriter,
     hasher: ContentHasher,
     probes: Option<ProbeCollector>,
@@ -89,14 +89,14 @@ struct NewFile {
 }
 
 impl NewFile {
-    fn create(root: &Root, path: &RelPath, size: u64, sparse: bool) -> Result<Self, FsError> {
+    pub(super) fn create(root: &Root, path: &RelPath, size: u64, sparse: bool) -> Result<Self, FsError> {
         let writer = root.create_file(path)?;
         let plan = ProbePlan::new(size, &[0; 32], &[]);
         let probes = plan.as_ref().map(ProbeCollector::new);
         Ok(Self { writer, hasher: ContentHasher::new(), probes, at: 0, sparse })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
         if let Some(probes) = &mut self.probes {
             probes.update(self.at, bytes);
@@ -110,7 +110,7 @@ impl NewFile {
         written.map_err(io::Error::other)
     }
 
-    fn finish(self) -> Result<(Hashed, Option<Box<FileMemory>>, FileWriter), FsError> {
+    pub(super) fn finish(self) -> Result<(Hashed, Option<Box<FileMemory>>, FileWriter), FsError> {
         if self.sparse {
             self.writer.set_len(self.at)?;
         }

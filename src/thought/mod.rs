@@ -6,6 +6,7 @@ pub mod dirty;
 pub mod filter;
 pub mod generation;
 pub mod plan;
+pub mod session;
 pub mod store;
 pub mod timing;
 pub mod tree;

@@ -1,0 +1,9 @@
+//! Cuts of real homes, compared with what is on disk.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test writes the home that is captured, in its own temporary directory"
+)]
+
+pub(crate) mod bench;
+mod random;

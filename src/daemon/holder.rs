@@ -16,6 +16,7 @@ use crate::reveal::{
 };
 use crate::spool::Spool;
 use crate::thought::generation::{FormatError, Header, Joint, Operation, OperationsDigest};
+use crate::thought::session::receiver::Receiver;
 use crate::thought::tree::Tree;
 use crate::thought::wire::message::{
     Acked, Child, HeldAll, HeldContent, LISTING_CAP, Lack, List, Listing, Rejected, Revealed,
@@ -37,8 +38,10 @@ pub enum Job {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Option<Stand>, ReplicaError>>,
     },
-    /// A data stream begins; what was under way is given up.
-    Stream(mpsc::Sender<Event>),
+    /// A link begins: its events go there, its generations are judged so. What was under way is given up.
+    Link(mpsc::Sender<Event>, Receiver),
+    /// A data stream with contents begins.
+    Contents,
     /// A generation begins.
     Begin(Box<Header>),
     /// Its next operation.
@@ -93,7 +96,7 @@ impl Holder {
         let (jobs, queue) = mpsc::channel(JOBS);
         let runtime = Handle::current();
         std::thread::Builder::new().name("holder".into()).spawn(move || {
-            let mut work = Work { options, replica: None, incoming: Incoming::Nothing, events: None };
+            let mut work = Work { options, replica: None, incoming: Incoming::Nothing, events: None, receiver: None };
             work.run(&runtime, queue, &failed);
         })?;
         Ok(Self { jobs })
@@ -137,6 +140,7 @@ struct Work {
     replica: Option<Replica>,
     incoming: Incoming,
     events: Option<mpsc::Sender<Event>>,
+    receiver: Option<Receiver>,
 }
 
 impl Work {
@@ -177,9 +181,14 @@ impl Work {
                 reply.send(stand).ok();
                 Ok(())
             }
-            Job::Stream(events) => {
+            Job::Link(events, receiver) => {
                 self.give_up()?;
                 self.events = Some(events);
+                self.receiver = Some(receiver);
+                Ok(())
+            }
+            Job::Contents => {
+                self.give_up()?;
                 self.incoming = Incoming::Contents { holding: None, count: 0 };
                 Ok(())
             }
@@ -262,6 +271,10 @@ impl Work {
     }
 
     fn begin(&mut self, header: Box<Header>) -> Result<(), ReplicaError> {
+        self.give_up()?;
+        if let Some(Err(error)) = self.receiver.map(|receiver| receiver.check(&header)) {
+            return self.reject(header.position, &error);
+        }
         let Some(replica) = &mut self.replica else { return Ok(()) };
         // One is revealed before the next is staged: its bases and targets are where the tree says.
         while replica.reveal()?.is_some() {}
@@ -335,6 +348,9 @@ impl Work {
                     return Err(error);
                 }
                 let is_catch_up = matches!(header.joint, Joint::CatchUp { .. });
+                if let Some(receiver) = &mut self.receiver {
+                    receiver.accepted(&header);
+                }
                 self.tell(Event::Acked(Acked { position, chain: header.chain() }, header));
                 let Some(replica) = &mut self.replica else { return Ok(()) };
                 while let Some(position) = replica.reveal()? {
@@ -361,7 +377,7 @@ impl Work {
         self.reject(position, &error)
     }
 
-    fn reject(&mut self, position: Position, error: &ReplicaError) -> Result<(), ReplicaError> {
+    fn reject(&mut self, position: Position, error: &dyn std::error::Error) -> Result<(), ReplicaError> {
         let text = super::explain(error);
         tracing::warn!(%position, %text, "what the primary sent was not taken");
         self.incoming = Incoming::Refused;

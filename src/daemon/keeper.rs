@@ -28,6 +28,7 @@ use crate::words::entry::{Digest, Timestamp};
 use crate::words::path::RelPath;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, Reign};
 
+pub(crate) use work::wall_clock;
 pub use work::{Keeper, KeeperError};
 
 /// How the keeper works.

@@ -1,8 +1,14 @@
 //! Life: the tasks of a node, each owning its state.
 
+pub mod catch_up;
 pub mod holder;
 pub mod keeper;
 pub mod memory;
+pub mod node;
+pub mod peers;
+pub mod primary;
+pub mod shipping;
+pub mod standby;
 pub mod window;
 
 /// An error with all its causes, on one line.

@@ -78,6 +78,12 @@ impl Window {
         }
     }
 
+    /// The oldest change in the generations after `position`.
+    pub fn oldest_change_after(&self, position: Position) -> Option<crate::words::entry::Timestamp> {
+        let later = self.shipments.iter().filter(|shipment| shipment.header.position > position);
+        later.map(|shipment| shipment.header.oldest_change).min()
+    }
+
     /// Where the primary stands.
     pub fn head(&self) -> (Position, ChainDigest) {
         self.head

@@ -36,8 +36,8 @@ impl Records {
         self.spool.end()
     }
 
-    /// Calls `visit` with every encoded record from `start` up to `end`.
-    fn each(
+    /// Calls `visit` with every record between the offsets `at` and `end`.
+    pub fn each(
         reader: &SpoolReader,
         mut at: u64,
         end: u64,

@@ -67,6 +67,16 @@ impl Sender {
         self.revealed = position;
     }
 
+    /// What is under way will not be acked: the standby goes on from what it acked.
+    pub fn reset(&mut self) {
+        self.under_way.clear();
+    }
+
+    /// What is acked, with the history that led there.
+    pub fn acked_head(&self) -> (Position, ChainDigest) {
+        self.acked
+    }
+
     /// What is acked.
     pub fn position(&self) -> Position {
         self.acked.0

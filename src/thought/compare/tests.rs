@@ -208,7 +208,10 @@ fn one_changed_file_asks_for_the_directories_on_its_path_only() {
 /// The operations in short: what is done, and where.
 fn said(near: &Model, far: &Model) -> Vec<String> {
     check(near, far);
-    let operations = catch_up(&near.tree(), &far.tree()).operations;
+    spoken(&catch_up(&near.tree(), &far.tree()).operations)
+}
+
+fn spoken(operations: &[Operation]) -> Vec<String> {
     operations.iter().map(|operation| format!("{:?} {}", operation.action.section(), operation.action.path())).collect()
 }
 
@@ -358,8 +361,36 @@ fn emitting_ends_at_the_first_error_and_at_a_damaged_record() {
     emitter.take(Difference::Extra { path: &missing, entry: &near.root().entry }).unwrap();
     let refused = emitter.finish(&mut keep, &mut |_| Err(TreeError::Row));
     assert!(matches!(refused, Err(EmitError::Sink(TreeError::Row))));
+    let mut emitter = Emitter::new(&near, Vec::new());
+    let row = Row { directory: None, ..near.root().clone() };
+    ["a", "b"].into_iter().for_each(|at| emitter.take(Difference::Missing { path: &path(at), row: &row }).unwrap());
+    let refused =
+        emitter.finish(&mut keep, &mut |operation| if operation.id == 0 { Err(TreeError::Row) } else { Ok(()) });
+    assert!(matches!(refused, Err(EmitError::Sink(TreeError::Row))));
     for record in [vec![], vec![0], vec![0, 255, 255], vec![1, 1]] {
         let damaged = Emitter::new(&near, vec![record]).finish(&mut keep, &mut |_| Ok::<_, TreeError>(()));
         assert!(matches!(damaged, Err(EmitError::Record)));
     }
+}
+
+#[test]
+fn names_of_one_inode_that_were_read_at_different_instants_are_not_linked() {
+    let mut model = Model::new();
+    for (at, number) in [("x", 1), ("y", 2), ("z", 3)] {
+        model.add(at, file(number));
+    }
+    let (mut near, mut far) = (Model::new().tree(), Model::new().tree());
+    for (at, link) in [("x", Some(LinkId(7))), ("y", Some(LinkId(7))), ("z", None)] {
+        let mut row = model.row(&path(at));
+        row.entry.link = link;
+        row.inode.id.ino = 7;
+        near.attach(&path(at), row).unwrap();
+    }
+    far.attach(&path("z"), model.row(&path("z"))).unwrap();
+    near.digest().unwrap();
+    far.digest().unwrap();
+    let operations = catch_up(&near, &far).operations;
+    assert_eq!(spoken(&operations), ["Create x", "Create y"]);
+    far.apply(&operations, &mut Maker(0)).unwrap();
+    assert_eq!(far.digest().unwrap(), near.root().digest());
 }

@@ -47,7 +47,8 @@ impl Scratch for Vec<Vec<u8>> {
     }
 
     fn read_all(&mut self, visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), ScratchError> {
-        let _ = self.iter().try_for_each(|record| visit(record));
+        let mut records = self.iter();
+        while records.next().is_some_and(|record| visit(record).is_continue()) {}
         Ok(())
     }
 }
@@ -136,6 +137,11 @@ impl<'a, S: ReadStore, K: Scratch> Emitter<'a, S, K> {
         let record = postcard::to_extend(&(path, entry), vec![waiting as u8])
             .map_err(|source| ScratchError { operation: "write", source: Box::new(source) })?;
         self.scratch.push(&record)
+    }
+
+    /// How many paths are held in memory: what a limit is measured against.
+    pub fn in_memory(&self) -> usize {
+        self.removals.len() + self.groups.values().map(Vec::len).sum::<usize>()
     }
 
     /// Writes the operations to `sink`, in the order and numbering of a generation; tells how many they are. `payload_of` is asked once for

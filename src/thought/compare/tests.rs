@@ -1,130 +1,15 @@
+mod model;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use self::model::{Model, Steps, file, path};
 use super::*;
 use crate::thought::generation::{Action, Content, Operation, Payload, Section};
 use crate::thought::store::MemoryStore;
 use crate::thought::tree::{ApplyError, Arrived, Witness};
-use crate::words::entry::{Body, Inode, InodeId, LinkId, Proof, Timestamp, Xattrs};
-
-/// A file system of names, inodes and contents. Inode numbers are given again, lowest first, as file systems do.
-#[derive(Clone, Debug)]
-struct Model {
-    names: BTreeMap<RelPath, u64>,
-    inodes: BTreeMap<u64, (Body, i64)>,
-    /// What link ids are counted from.
-    links: u64,
-}
-
-type Steps = Vec<(u8, usize, usize, u8)>;
-
-impl Model {
-    fn new() -> Self {
-        let root = (RelPath::root(), 1);
-        Self { names: [root].into(), inodes: [(1, (Body::Directory, 0))].into(), links: 0 }
-    }
-
-    fn after(mut self, steps: &Steps) -> Self {
-        steps.iter().for_each(|&(kind, pick, directory, name)| self.step(kind, pick, directory, name));
-        self
-    }
-
-    fn is_directory(&self, path: &RelPath) -> bool {
-        self.names.get(path).is_some_and(|ino| self.inodes[ino].0 == Body::Directory)
-    }
-
-    fn add(&mut self, path: &str, body: Body) {
-        self.put(self::path(path), body);
-    }
-
-    fn put(&mut self, path: RelPath, body: Body) {
-        let free = (1..).find(|ino| !self.names.values().any(|used| used == ino)).unwrap();
-        self.names.insert(path, free);
-        self.inodes.insert(free, (body, 0));
-    }
-
-    fn link(&mut self, from: &str, to: &str) {
-        self.names.insert(path(to), self.names[&path(from)]);
-    }
-
-    fn inode(&mut self, at: &str) -> &mut (Body, i64) {
-        self.inodes.get_mut(&self.names[&path(at)]).unwrap()
-    }
-
-    fn remove(&mut self, path: &RelPath) {
-        self.names.retain(|name, _| !name.is_within(path));
-    }
-
-    fn rename(&mut self, from: &RelPath, to: &RelPath) {
-        let moved: Vec<_> =
-            self.names.iter().filter(|(name, _)| name.is_within(from)).map(|(n, i)| (n.clone(), *i)).collect();
-        self.remove(to);
-        self.remove(from);
-        for (name, ino) in moved {
-            self.names.insert(name.rebase(from, to).unwrap(), ino);
-        }
-    }
-
-    /// One random step; steps that make no sense do nothing.
-    fn step(&mut self, kind: u8, pick: usize, directory: usize, name: u8) {
-        let directories: Vec<_> = self.names.keys().filter(|path| self.is_directory(path)).cloned().collect();
-        let to = directories[directory % directories.len()].join(&Name::parse(&[b'a' + name % 5]).unwrap());
-        let from = self.names.keys().nth(pick % self.names.len()).unwrap().clone();
-        let is_usable = !from.is_root() && !to.is_within(&from) && !from.is_within(&to);
-        let is_link = is_usable && !self.is_directory(&from);
-        match kind % 12 {
-            0 | 1 if !self.names.contains_key(&to) => self.put(to, Body::Directory),
-            2 | 3 => {
-                self.remove(&to);
-                self.put(to, file(pick as u64 % 7));
-            }
-            4 => {
-                self.remove(&to);
-                self.put(to, Body::Symlink { target: [name % 3].into() });
-            }
-            5 if !from.is_root() => self.remove(&from),
-            6 if is_usable => self.rename(&from, &to),
-            7 if matches!(self.inodes[&self.names[&from]].0, Body::File { .. }) => {
-                let ino = self.names[&from];
-                self.inodes.insert(ino, (file(u64::from(name) % 7), i64::from(name)));
-            }
-            8..=10 if is_link && !self.names.contains_key(&to) => {
-                self.names.insert(to, self.names[&from]);
-            }
-            11 => self.inodes.get_mut(&self.names[&from]).unwrap().1 += 1,
-            _ => {}
-        }
-    }
-
-    fn row(&self, path: &RelPath) -> Row {
-        let ino = self.names[path];
-        let (body, mtime) = self.inodes[&ino].clone();
-        let nlink = u32::try_from(self.names.values().filter(|other| **other == ino).count()).unwrap();
-        let link = (nlink > 1).then_some(LinkId(self.links + ino));
-        let mtime = Timestamp { seconds: mtime, nanoseconds: 0 };
-        let entry = Entry { link, mode: 0o644, uid: 0, gid: 0, mtime, xattrs: Xattrs::default(), body };
-        Row::new(entry, Inode { id: InodeId { dev: 1, ino }, nlink, ..Inode::default() })
-    }
-
-    fn tree(&self) -> Tree<MemoryStore> {
-        let mut tree = Tree::open(MemoryStore::default(), self.row(&RelPath::root())).unwrap();
-        for path in self.names.keys().filter(|path| !path.is_root()) {
-            tree.attach(path, self.row(path)).unwrap();
-        }
-        tree.digest().unwrap();
-        tree
-    }
-}
-
-/// Lengths on both sides of [`CONTENT_LOOKUP_BYTES`]; number 0 is empty.
-fn file(number: u64) -> Body {
-    Body::File { size: number * 1500, digest: Digest::of(&number.to_le_bytes()), proof: Proof::Hashed }
-}
-
-fn path(text: &str) -> RelPath {
-    RelPath::parse(text.as_bytes()).unwrap()
-}
+use crate::words::entry::{Body, Inode, InodeId, LinkId};
 
 /// A far tree that notes what it is asked and answers in an order of its own.
 struct Asked<'a> {
@@ -318,4 +203,194 @@ fn one_changed_file_asks_for_the_directories_on_its_path_only() {
     assert_eq!(caught_up.questions.len(), 8, "{:?}", caught_up.questions);
     assert_eq!(caught_up.told, [path(&at)]);
     check(&near, &far);
+}
+
+/// The operations in short: what is done, and where.
+fn said(near: &Model, far: &Model) -> Vec<String> {
+    check(near, far);
+    spoken(&catch_up(&near.tree(), &far.tree()).operations)
+}
+
+fn spoken(operations: &[Operation]) -> Vec<String> {
+    operations.iter().map(|operation| format!("{:?} {}", operation.action.section(), operation.action.path())).collect()
+}
+
+#[test]
+fn each_difference_becomes_the_least_operation_that_mends_it() {
+    let mut far = Model::new();
+    for at in ["gone", "gone/below", "was-file", "was-file-too"] {
+        far.add(at, Body::Directory);
+    }
+    for at in ["gone/x", "gone/below/y", "kept", "moded", "rewritten", "was-file/z"] {
+        far.add(at, file(3));
+    }
+    let mut near = far.clone();
+    near.remove(&path("gone"));
+    near.remove(&path("was-file"));
+    near.add("was-file", file(1));
+    near.remove(&path("kept"));
+    near.add("kept", Body::Directory);
+    near.add("kept/new", file(0));
+    near.inode("moded").1 = 7;
+    near.inode("was-file-too").1 = 7;
+    near.inode("rewritten").0 = file(4);
+    near.inodes.get_mut(&1).unwrap().1 = 7;
+    let expected = [
+        "Remove was-file",
+        "Remove rewritten",
+        "Remove kept",
+        "Remove gone",
+        "Create kept",
+        "Create kept/new",
+        "Create rewritten",
+        "Create was-file",
+        "Attributes .",
+        "Attributes moded",
+        "Attributes was-file-too",
+    ];
+    assert_eq!(said(&near, &far), expected);
+}
+
+#[test]
+fn a_difference_at_one_name_of_a_linked_file_concerns_all_its_names() {
+    let mut far = Model::new();
+    far.add("b", file(3));
+    far.link("b", "c");
+    let mut near = far.clone();
+    near.add("a", Body::Directory);
+    near.link("b", "a/first");
+    let expected = ["Remove c", "Remove b", "Create a", "Create a/first", "Link b", "Link c"];
+    assert_eq!(said(&near, &far), expected);
+    // The other way, one name of several goes: the others stay as they are, until only one is left.
+    assert_eq!(said(&far, &near), ["Remove a"]);
+    let mut single = far.clone();
+    single.remove(&path("b"));
+    assert_eq!(said(&single, &far), ["Remove c", "Remove b", "Create c"]);
+    let other_id = Model { links: 9, ..far.clone() };
+    assert_eq!(said(&other_id, &far), ["Remove c", "Remove b", "Create b", "Link c"]);
+}
+
+#[test]
+fn content_is_needed_unless_the_far_side_has_it_there_and_can_find_it() {
+    let row = |number, link: Option<u64>| {
+        let mut model = Model::new();
+        model.add("f", file(number));
+        let mut row = model.row(&path("f"));
+        row.entry.link = link.map(LinkId);
+        row
+    };
+    let at = path("f");
+    let needed = |near: (u64, Option<u64>), far: (u64, Option<u64>)| {
+        let (row, far) = (row(near.0, near.1), row(far.0, far.1).entry);
+        contents(&Difference::Changed { path: &at, row: &row, far: &far }).map(|(_, size)| size)
+    };
+    assert_eq!(needed((1, None), (1, None)), None);
+    assert_eq!(needed((5, None), (5, Some(1))), None);
+    assert_eq!(needed((1, None), (1, Some(1))), Some(1500));
+    assert_eq!(needed((1, Some(1)), (1, Some(1))), Some(1500));
+    assert_eq!(needed((5, None), (1, None)), Some(7500));
+    assert_eq!(needed((0, None), (1, None)), None);
+    let row = row(2, None);
+    assert_eq!(contents(&Difference::Missing { path: &at, row: &row }), Some((row.entry.content().unwrap(), 3000)));
+    assert_eq!(contents(&Difference::Extra { path: &at, entry: &row.entry }), None);
+}
+
+#[test]
+fn what_is_created_waits_in_the_scratch_not_in_memory() {
+    let mut tree = Tree::open(MemoryStore::default(), Model::new().row(&RelPath::root())).unwrap();
+    let mut empty = Model::new();
+    empty.add("f", file(1));
+    let row = empty.row(&path("f"));
+    for number in 0..10_000 {
+        tree.attach(&path(&format!("{number:05}")), row.clone()).unwrap();
+    }
+    tree.digest().unwrap();
+    let far = Model::new().tree();
+    let mut emitter = Emitter::new(&tree, Vec::new());
+    let mut asked = Asked { tree: &far, questions: Vec::new() };
+    let root = (&far.root().entry, far.root().digest());
+    differences(&tree, root, &mut asked, &mut |difference| emitter.take(difference)).unwrap();
+    assert_eq!(asked.questions.len(), 1);
+    assert_eq!(emitter.in_memory(), 0);
+    let mut count = 0;
+    let mut sink = |_| {
+        count += 1;
+        Ok::<_, TreeError>(())
+    };
+    emitter.finish(&mut |_, _| Supply::Held, &mut sink).unwrap();
+    assert_eq!(count, 10_000);
+}
+
+/// What a comparison of a tree with one file `f` comes to, when the far side answers `answer`.
+fn answered(answer: Result<Vec<FarChild>, TreeError>) -> CompareError<TreeError, TreeError> {
+    struct Once(Option<Result<Vec<FarChild>, TreeError>>);
+    impl Far for Once {
+        type Error = TreeError;
+        fn directory(&mut self, path: &RelPath) -> Result<Vec<FarChild>, TreeError> {
+            self.0.take().unwrap_or_else(|| Err(TreeError::Missing(path.clone())))
+        }
+    }
+    let mut model = Model::new();
+    model.add("f", file(1));
+    let near = model.tree();
+    let mut refuse = |difference: Difference<'_>| Err(TreeError::Occupied(difference.path().clone()));
+    differences(&near, (&near.root().entry, Digest::default()), &mut Once(Some(answer)), &mut refuse).unwrap_err()
+}
+
+#[test]
+fn a_comparison_ends_at_the_first_error_and_says_whose_it_is() {
+    let entry = Model::new().row(&RelPath::root()).entry;
+    let child = FarChild { name: Name::parse(b"g").unwrap(), entry, digest: Digest::default() };
+    assert!(matches!(answered(Ok(vec![child.clone(), child])), CompareError::Twice(at) if at == path("g")));
+    assert!(matches!(answered(Err(TreeError::Row)), CompareError::Far { path, .. } if path.is_root()));
+    assert!(matches!(answered(Ok(Vec::new())), CompareError::Sink(TreeError::Occupied(at)) if at == path("f")));
+    let mut near = Model::new().tree();
+    near.attach(&path("f"), Model::new().row(&RelPath::root())).unwrap();
+    let far = Model::new().tree();
+    let mut asked = Asked { tree: &far, questions: Vec::new() };
+    let root = (&far.root().entry, far.root().digest());
+    let stale = differences(&near, root, &mut asked, &mut |_| Ok::<_, TreeError>(()));
+    assert!(matches!(stale, Err(CompareError::Stale)));
+}
+
+#[test]
+fn emitting_ends_at_the_first_error_and_at_a_damaged_record() {
+    let near = Model::new().tree();
+    let (missing, mut keep) = (path("gone"), |_: &RelPath, _: &Entry| Supply::Held);
+    let mut emitter = Emitter::new(&near, Vec::new());
+    emitter.take(Difference::Extra { path: &missing, entry: &near.root().entry }).unwrap();
+    let refused = emitter.finish(&mut keep, &mut |_| Err(TreeError::Row));
+    assert!(matches!(refused, Err(EmitError::Sink(TreeError::Row))));
+    let mut emitter = Emitter::new(&near, Vec::new());
+    let row = Row { directory: None, ..near.root().clone() };
+    ["a", "b"].into_iter().for_each(|at| emitter.take(Difference::Missing { path: &path(at), row: &row }).unwrap());
+    let refused =
+        emitter.finish(&mut keep, &mut |operation| if operation.id == 0 { Err(TreeError::Row) } else { Ok(()) });
+    assert!(matches!(refused, Err(EmitError::Sink(TreeError::Row))));
+    for record in [vec![], vec![0], vec![0, 255, 255], vec![1, 1]] {
+        let damaged = Emitter::new(&near, vec![record]).finish(&mut keep, &mut |_| Ok::<_, TreeError>(()));
+        assert!(matches!(damaged, Err(EmitError::Record)));
+    }
+}
+
+#[test]
+fn names_of_one_inode_that_were_read_at_different_instants_are_not_linked() {
+    let mut model = Model::new();
+    for (at, number) in [("x", 1), ("y", 2), ("z", 3)] {
+        model.add(at, file(number));
+    }
+    let (mut near, mut far) = (Model::new().tree(), Model::new().tree());
+    for (at, link) in [("x", Some(LinkId(7))), ("y", Some(LinkId(7))), ("z", None)] {
+        let mut row = model.row(&path(at));
+        row.entry.link = link;
+        row.inode.id.ino = 7;
+        near.attach(&path(at), row).unwrap();
+    }
+    far.attach(&path("z"), model.row(&path("z"))).unwrap();
+    near.digest().unwrap();
+    far.digest().unwrap();
+    let operations = catch_up(&near, &far).operations;
+    assert_eq!(spoken(&operations), ["Create x", "Create y"]);
+    far.apply(&operations, &mut Maker(0)).unwrap();
+    assert_eq!(far.digest().unwrap(), near.root().digest());
 }

@@ -20,9 +20,9 @@ use crate::thought::generation::{Content, Payload};
 use crate::thought::plan::{Encoded, Spooled};
 use crate::thought::store::Store;
 use crate::thought::tree::{CONTENT_LOOKUP_BYTES, FileMemory, Row, Tree};
-use crate::words::entry::{Body, Digest, Proof};
+use crate::words::entry::{Body, Proof};
 
-/// Files from this length on get a signature, and are sent as deltas where that helps.
+/// Files longer than this get a signature, and are sent as deltas where that helps.
 pub(super) const SIGNED_FROM: u64 = 64 * 1024;
 /// How much is read at a time.
 const READ_BYTES: usize = 1024 * 1024;
@@ -104,7 +104,7 @@ impl Capturer {
         let memory = memory(&reading);
         let body = Body::File { size: stat.size, digest, proof: Proof::Hashed };
         if let Some(signature) = &reading.signature {
-            self.signatures.push((digest, signature.as_bytes().to_vec()));
+            self.signatures.keep(&mut self.spool, digest, signature.as_bytes())?;
         }
         if old.is_some_and(|row| row.entry.content() == Some(digest)) {
             return Ok(Taken { body, memory, encoded: Encoded::Unchanged });
@@ -384,6 +384,3 @@ impl Write for PackerSink<'_, '_> {
         Ok(())
     }
 }
-
-/// A content's digest with the signature deltas will be made against.
-pub(super) type Signed = (Digest, Vec<u8>);

@@ -262,10 +262,11 @@ impl CatchUp {
         let mut operations_digest = OperationsDigest::default();
         let mut count = 0;
         let mut bytes = 0;
-        let supplied = |path: &RelPath, entry: &Entry| supply(&whole, path, entry);
+        // By digest: a hard-linked file may be created under another name than it was captured under.
+        let whole: BTreeMap<Digest, Whole> = whole.into_values().map(|whole| (whole.digest, whole)).collect();
         emitter
-            .finish(&mut |path, entry| supplied(path, entry).1, &mut |operation| {
-                let offset = operation.action.entry().map_or(0, |entry| supplied(operation.action.path(), entry).0);
+            .finish(&mut |_, entry| supply(&whole, entry).1, &mut |operation| {
+                let offset = operation.action.entry().map_or(0, |entry| supply(&whole, entry).0);
                 let encoded = operation.encode();
                 operations_digest.update(&encoded);
                 count += 1;
@@ -316,8 +317,8 @@ struct Ahead {
 }
 
 /// Where the content of a created file comes from: its place in the fold's spool, or what was sent ahead.
-fn supply(whole: &BTreeMap<RelPath, Whole>, path: &RelPath, entry: &Entry) -> (u64, Supply) {
-    match whole.get(path).filter(|whole| Some(whole.digest) == entry.content()) {
+fn supply(whole: &BTreeMap<Digest, Whole>, entry: &Entry) -> (u64, Supply) {
+    match entry.content().and_then(|digest| whole.get(&digest)) {
         Some(whole) => {
             let spooled = whole.spooled;
             (spooled.offset, Supply::Whole { payload: spooled.payload, sparse: whole.sparse })

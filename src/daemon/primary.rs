@@ -170,8 +170,9 @@ async fn greet(
     context.peers.change(name, |peer| {
         peer.id = Some(id);
         peer.address = Some(address);
-        peer.acked = Some(theirs.position);
-        peer.revealed = Some(theirs.position);
+        // What it says counts only once it is known to be of this history.
+        peer.acked = None;
+        peer.revealed = None;
         peer.sent = Arc::clone(&sent);
         peer.asks = Some(asks);
         peer.trouble = None;
@@ -268,7 +269,16 @@ impl Session {
         let next =
             if self.wants_catch_up { Next::CatchUp } else { self.context.shared.window().after(self.sender.head().1) };
         match next {
-            Next::Wait => self.busy(Busy::Streaming),
+            Next::Wait => {
+                let (acked, revealed) = (self.sender.position(), self.sender.revealed_position());
+                let is_idle = self.sender.is_idle();
+                self.busy(Busy::Streaming);
+                self.context.peers.change(&self.name, |peer| {
+                    if is_idle && peer.acked.is_none() {
+                        (peer.acked, peer.revealed) = (Some(acked), Some(revealed));
+                    }
+                });
+            }
             Next::Shipment(shipment) => {
                 self.busy(Busy::Streaming);
                 self.sender.sent(shipment.header.position, shipment.header.chain());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
-use crate::capture::{Capturer, Cut, RoundOptions, Wanted, cut, link_id};
+use crate::capture::{Capturer, Cut, Moment, RoundOptions, Wanted, cut, link_id};
 use crate::fs::{Root, XattrPolicy};
 use crate::spool::{Spool, SpoolReader};
 use crate::thought::delta::ReadAt as _;
@@ -64,6 +64,16 @@ pub(crate) fn now() -> Timestamp {
     Timestamp { seconds: raw.tv_sec, nanoseconds: u32::try_from(raw.tv_nsec).unwrap() }
 }
 
+fn moment() -> Moment {
+    let monotonic = || {
+        let raw = clock_gettime(ClockId::Monotonic);
+        Duration::new(raw.tv_sec.unsigned_abs(), u32::try_from(raw.tv_nsec).unwrap())
+    };
+    let before = monotonic();
+    let realtime = now();
+    Moment { before, realtime, after: monotonic() }
+}
+
 impl Bench {
     pub(crate) fn new(backend: Backend) -> Self {
         Self::with(Options { backend, ..Options::default() }, &[])
@@ -104,7 +114,7 @@ impl Bench {
     pub(crate) fn cut_only(&mut self, whole: &Wanted) -> (Cut, Capturer) {
         let spool = Spool::create(self.directory.path()).unwrap();
         let mut capturer = Capturer::new(spool, [7; 32], XattrPolicy::default(), true);
-        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.rounds, &now).unwrap();
+        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.rounds, &moment).unwrap();
         (cut, capturer)
     }
 
@@ -128,8 +138,13 @@ impl Bench {
         self.tree.apply(&operations, &mut receiver).unwrap_or_else(|error| {
             panic!("{error}: {:?}\n{operations:#?}", std::error::Error::source(&error));
         });
-        for (digest, signature) in signatures {
+        for signed in signatures.iter() {
+            let (digest, signature) = signed.unwrap();
             self.tree.keep_signature(digest, signature).unwrap();
+        }
+        for (path, row) in self.rows().iter().filter(|(_, row)| row.entry.size() > 0) {
+            let is_held = row.entry.content().is_none_or(|digest| self.standby.contents.contains_key(&digest));
+            assert!(is_held, "the standby lacks the content of {path}\n{:#?}\n{:#?}", cut.steps, cut.captures);
         }
         let kept: BTreeSet<Digest> = self.rows().values().filter_map(|row| row.entry.content()).collect();
         self.standby.contents.retain(|digest, _| kept.contains(digest));
@@ -276,10 +291,12 @@ impl Receiver<'_> {
         match &operation.action {
             Action::Create { entry, content, .. } => match content {
                 Content::None => assert!(entry.size() == 0, "{operation:?}"),
-                Content::Held => assert!(self.standby.contents.contains_key(&entry.content().unwrap())),
+                Content::Held => {
+                    assert!(self.standby.contents.contains_key(&entry.content().unwrap()), "{operation:?}");
+                }
                 Content::Whole => self.standby.keep(entry, self.payload(operation)),
                 Content::Delta { base, base_length } => {
-                    let base = &self.standby.contents[base];
+                    let base = self.standby.contents.get(base).unwrap_or_else(|| panic!("{operation:?}"));
                     assert_eq!(base.len() as u64, *base_length);
                     let mut bytes = Vec::new();
                     let mut patcher = Patcher::new(*base_length, entry.size());

@@ -6,4 +6,7 @@
 )]
 
 pub(crate) mod bench;
+mod economy;
+mod grown;
+mod prefix;
 mod random;

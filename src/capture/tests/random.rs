@@ -156,6 +156,7 @@ fn play(seed: u64, batches: usize) {
         writer.step();
     }
     for batch in 0..batches {
+        println!("seed {seed} batch {batch}:\n{}", writer.log.join("\n"));
         let cut = bench.cut();
         let log = writer.log.join("\n");
         assert_eq!(cut.quality, Quality::Consistent, "seed {seed} batch {batch} {backend:?}\n{log}");
@@ -179,5 +180,13 @@ fn play(seed: u64, batches: usize) {
 fn after_any_work_the_tree_is_what_is_on_disk() {
     for seed in 0..30 {
         play(seed, 12);
+    }
+}
+
+#[test]
+#[ignore = "minutes: the same with many more seeds"]
+fn after_any_work_the_tree_is_what_is_on_disk_long() {
+    for seed in 1000..1400 {
+        play(seed, 25);
     }
 }

@@ -134,7 +134,9 @@ fn start_primary(
     let cluster = *memory.cluster.get_or_insert(ClusterId(random()?));
     // Only a primary that ended in order knows where it stood; any other begins a new reign.
     let (reign, position) = match (memory.reign(), memory.ended_at.take()) {
-        (Some(reign), Some(position)) if reign.epoch == position.epoch => (reign, position),
+        (Some(reign), Some(position)) if reign.epoch == position.epoch => {
+            (reign, Position { generation: position.generation + 1, ..position })
+        }
         (known, _) => {
             let fork = known.map(|reign| reign.fork).unwrap_or_default();
             let reign = memory.begin_reign(ReignId(random()?), fork);

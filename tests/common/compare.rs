@@ -97,7 +97,8 @@ impl Taker {
         for name in names {
             let path = format!("{prefix}{}", name.as_bytes().escape_ascii());
             if self.item(directory.as_fd(), &name, &path)? == 'd' {
-                let below = open(directory.as_fd(), &name, OFlags::DIRECTORY).map_err(|error| format!("{path}: {error}"))?;
+                let below =
+                    open(directory.as_fd(), &name, OFlags::DIRECTORY).map_err(|error| format!("{path}: {error}"))?;
                 self.below(&below, &format!("{path}/"))?;
             }
         }

@@ -5,7 +5,6 @@
 pub(crate) mod build;
 pub(crate) mod compare;
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +16,9 @@ use tempfile::TempDir;
 const HANGS_AFTER: Duration = Duration::from_secs(240);
 /// After this long a live copy that is not equal will not be.
 const SETTLES_WITHIN: Duration = Duration::from_secs(180);
+
+/// An ordinary user: nobody.
+pub(crate) const USER: u32 = 65_534;
 
 /// A source and a destination of their own, removed in the end.
 pub(crate) struct Bed {
@@ -64,9 +66,10 @@ impl Bed {
         self.destination().join(path)
     }
 
-    /// `hotspare` with nothing of the person's own environment.
+    /// `hotspare` with nothing of the person's own environment; another build of it where `HOTSPARE_TEST_PROGRAM` says.
     pub(crate) fn program(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hotspare"));
+        let built = || env!("CARGO_BIN_EXE_hotspare").into();
+        let mut command = Command::new(std::env::var_os("HOTSPARE_TEST_PROGRAM").unwrap_or_else(built));
         for (name, _) in std::env::vars_os().filter(|(name, _)| {
             let name = name.to_string_lossy();
             name.starts_with("HOTSPARE_") || name.starts_with("XDG_")
@@ -117,10 +120,10 @@ impl Bed {
     /// rsync's dry run must print nothing.
     pub(crate) fn assert_rsync_agrees(&self) {
         if !has_tool("rsync") {
-            eprintln!("skipped: the comparison by rsync: there is no rsync");
-            return;
+            return skip("the comparison by rsync", "there is no rsync");
         }
-        let slashed = |path: PathBuf| [path.as_os_str(), OsStr::new("/")].concat();
+        // With a slash at the end: the content, not the directory.
+        let slashed = |path: PathBuf| path.join("");
         let mut rsync = Command::new("rsync");
         rsync.args(["-aHAXnic", "--delete", "--exclude=/.hotspare", "--no-devices", "--no-specials"]);
         let output = rsync.arg(slashed(self.source())).arg(slashed(self.destination())).output().unwrap();
@@ -148,6 +151,22 @@ impl Bed {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Makes the source, an empty destination and a home directory for [`USER`].
+    pub(crate) fn give_to_user(&self) {
+        std::fs::create_dir(self.destination()).unwrap();
+        build::mode(self.directory.path(), 0o755);
+        for path in [self.source(), self.destination(), self.path("user")] {
+            std::os::unix::fs::chown(path, Some(USER), Some(USER)).unwrap();
+        }
+    }
+
+    /// `command`, to be run by [`USER`] without further groups.
+    pub(crate) fn as_user(&self, mut command: Command) -> Command {
+        use std::os::unix::process::CommandExt;
+        command.uid(USER).gid(USER);
+        command
     }
 
     /// Starts `command`; what it says is kept in a file.
@@ -260,10 +279,16 @@ pub(crate) fn is_root() -> bool {
 
 /// Says by name that a test does not run here.
 pub(crate) fn skip(test: &str, reason: &str) {
-    eprintln!("skipped: {test}: {reason}");
+    note(&format!("skipped: {test}: {reason}"));
 }
 
 fn head(lines: &[String]) -> String {
     let more = if lines.len() > 40 { "\n..." } else { "" };
     format!("{}{more}", lines[..lines.len().min(40)].join("\n"))
+}
+
+/// Says something to whoever reads the test's output.
+#[expect(clippy::print_stderr, reason = "that is where the output of tests goes")]
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
 }

@@ -64,3 +64,24 @@ impl Links {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_linked_otherwise_are_told_once_for_each_name() {
+        let mut links = Links::default();
+        let inode = |ino| InodeId { dev: 1, ino };
+        let mut note = |path: &str, ino, nlink, link: Option<u64>| {
+            links.note(&RelPath::parse(path.as_bytes()).unwrap(), inode(ino), nlink, link.map(LinkId)).is_some()
+        };
+        assert!(!note("a", 1, 2, Some(7)));
+        assert!(!note("b", 1, 2, Some(7)));
+        assert!(note("c", 2, 1, Some(7)));
+        assert!(!note("d", 3, 2, None), "its other name may be outside of what is replicated");
+        assert!(note("e", 3, 2, None));
+        assert!(!note("f", 4, 1, Some(8)), "its other names may not be replicated");
+        assert!(note("g", 1, 2, Some(8)));
+    }
+}

@@ -19,7 +19,7 @@ use crate::fs::{FileType, Root, XattrPolicy};
 use crate::thought::filter::{Filter, Preset};
 use crate::thought::store::MemoryStore;
 use crate::thought::tree::{Row, Tree};
-use crate::words::entry::{Body, Digest, InodeId, LinkId, Proof, Timestamp};
+use crate::words::entry::{Body, Digest, LinkId, Proof, Timestamp};
 use crate::words::path::{Name, RelPath};
 
 const HOLE: u64 = 3 * 1024 * 1024;
@@ -394,20 +394,4 @@ fn paths_beyond_path_max_are_compared() {
     let above = path.parent().unwrap();
     bed.root.set_mtime(&above, bed.tree.row(&above).unwrap().unwrap().entry.mtime).unwrap();
     assert_eq!(bed.audit(&[]).1, [(path.to_string(), What::Missing)]);
-}
-
-#[test]
-fn names_that_are_linked_otherwise_are_told_once_for_each_name() {
-    let mut links = super::links::Links::default();
-    let inode = |ino| InodeId { dev: 1, ino };
-    let mut note = |path: &str, ino, nlink, link: Option<u64>| {
-        links.note(&rel(path), inode(ino), nlink, link.map(LinkId)).is_some()
-    };
-    assert!(!note("a", 1, 2, Some(7)));
-    assert!(!note("b", 1, 2, Some(7)));
-    assert!(note("c", 2, 1, Some(7)));
-    assert!(!note("d", 3, 2, None), "its other name may be outside of what is replicated");
-    assert!(note("e", 3, 2, None));
-    assert!(!note("f", 4, 1, Some(8)), "its other names may not be replicated");
-    assert!(note("g", 1, 2, Some(8)));
 }

@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use super::layout::{self, Area};
 use super::replica::{Opening, ReplicaOptions};
 use super::{ReplicaError, marker};
 use crate::capture::{Captured, Capturer};
@@ -67,23 +66,6 @@ pub(super) fn read_tree(root: &Root, tree: &mut Tree<Index>, options: &ReplicaOp
         }
     }
     Ok(())
-}
-
-/// Moves what a generation replaced out of the reach of tidying.
-pub(super) fn keep_replaced(root: &Root, position: crate::words::position::Position) -> Result<(), ReplicaError> {
-    match root.make_directory(&layout::area(Area::Bundles), 0o700) {
-        Err(error) if !error.is_existing() => return Err(error.into()),
-        _ => {}
-    }
-    let kept = layout::replaced(position);
-    match root.rename(&layout::of(Area::Reveal, position), &kept) {
-        Err(error) if error.is_not_found() => Ok(()),
-        moved => {
-            moved?;
-            tracing::warn!(bundle = %kept, "what the first generation replaced was put aside");
-            Ok(())
-        }
-    }
 }
 
 impl FromStr for HomeId {

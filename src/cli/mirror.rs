@@ -218,12 +218,14 @@ fn tell_losses(here: &Status, there: &Status) {
     }
 }
 
-const ADOPT_HINT: &str = "name an empty directory, or give --adopt to take this one over: what differs is put aside first";
+const ADOPT_HINT: &str =
+    "name an empty directory, or give --adopt to take this one over: what differs is put aside first";
 
 /// What can be said of the two directories before anything is touched.
 fn check(args: &MirrorArgs) -> anyhow::Result<(PathBuf, PathBuf)> {
     let usage = |message: String| Failure::new(Class::Usage, message);
-    let source = args.source.canonicalize().map_err(|error| usage(format!("SRC {}: {error}", args.source.display())))?;
+    let source =
+        args.source.canonicalize().map_err(|error| usage(format!("SRC {}: {error}", args.source.display())))?;
     if !source.is_dir() {
         return Err(usage(format!("SRC {} is not a directory", args.source.display())).into());
     }
@@ -249,14 +251,16 @@ fn check(args: &MirrorArgs) -> anyhow::Result<(PathBuf, PathBuf)> {
     match (marker::read(&from)?, marker::read(&to)?) {
         (Some(home), Some(replica)) if home == replica => {}
         (_, Some(_)) => {
-            let text = format!("DST {} is a replica of another directory than {}", destination.display(), source.display());
+            let text =
+                format!("DST {} is a replica of another directory than {}", destination.display(), source.display());
             return Err(guard(text).hint("name another DST; or, to give it up, remove its .hotspare first").into());
         }
         (_, None) => {
             let names = to.list(&RelPath::root())?;
             let is_empty = names.iter().all(|(name, _)| [RESERVED, b"lost+found"].contains(&name.as_bytes()));
             if !is_empty && !args.adopt {
-                let text = format!("DST {} is not empty, and no replica of {}", destination.display(), source.display());
+                let text =
+                    format!("DST {} is not empty, and no replica of {}", destination.display(), source.display());
                 return Err(guard(text).into());
             }
         }

@@ -2,13 +2,13 @@
 
 use std::str::FromStr;
 
-use super::layout::{self, Area};
 use super::replica::{Opening, ReplicaOptions};
 use super::{ReplicaError, marker};
 use crate::capture::{Captured, Capturer};
 use crate::fs::{Root, XattrPolicy};
 use crate::index::Index;
 use crate::spool::Spool;
+use crate::thought::filter::Filter;
 use crate::thought::tree::{Row, Tree};
 use crate::words::entry::Body;
 use crate::words::path::RelPath;
@@ -44,13 +44,15 @@ pub(super) fn read_tree(root: &Root, tree: &mut Tree<Index>, options: &ReplicaOp
     let spool = Spool::create(&options.state)?;
     let mut capturer = Capturer::new(spool, [0; 32], options.xattrs.clone(), false);
     let mut below = vec![RelPath::root()];
+    // A replica is read whole: what the primary leaves out is for the primary to say.
+    let everything = Filter::everything();
     while let Some(directory) = below.pop() {
         for (name, _) in root.list(&directory)? {
             let path = directory.join(&name);
             if path.is_reserved() {
                 continue;
             }
-            let captured = capturer.capture(root, tree, &path, false);
+            let captured = capturer.capture(root, &everything, tree, &path, false);
             let captured = captured.map_err(|source| ReplicaError::Read { path: path.clone(), source })?;
             let Captured::Present(present) = captured else {
                 tracing::warn!(%path, "not taken into the index of the replica: {captured:?}");
@@ -67,23 +69,6 @@ pub(super) fn read_tree(root: &Root, tree: &mut Tree<Index>, options: &ReplicaOp
         }
     }
     Ok(())
-}
-
-/// Moves what a generation replaced out of the reach of tidying.
-pub(super) fn keep_replaced(root: &Root, position: crate::words::position::Position) -> Result<(), ReplicaError> {
-    match root.make_directory(&layout::area(Area::Bundles), 0o700) {
-        Err(error) if !error.is_existing() => return Err(error.into()),
-        _ => {}
-    }
-    let kept = layout::replaced(position);
-    match root.rename(&layout::of(Area::Reveal, position), &kept) {
-        Err(error) if error.is_not_found() => Ok(()),
-        moved => {
-            moved?;
-            tracing::warn!(bundle = %kept, "what the first generation replaced was put aside");
-            Ok(())
-        }
-    }
 }
 
 impl FromStr for HomeId {

@@ -2,8 +2,8 @@
 
 use std::io;
 
+use super::content::NewFile;
 use super::layout;
-use super::stage::NewFile;
 use super::{Replica, ReplicaError};
 use crate::thought::delta::pack::Unpacker;
 use crate::thought::wire::message::HeldContent;
@@ -50,7 +50,7 @@ impl Replica {
             return Ok(Some(holding));
         }
         holding.unpacker.finish().map_err(|error| failed(Box::new(error)))?;
-        let (hashed, _, _) = holding.file.finish()?;
+        let (hashed, _) = holding.file.finish()?;
         if (hashed.digest, hashed.size) != (holding.content.digest, holding.content.size) {
             self.root().remove_tree(&path)?;
             return Err(failed("it does not have the digest announced for it".into()));

@@ -55,7 +55,17 @@ pub(super) fn old_blocks(position: Position, operation: u32) -> RelPath {
 
 /// The sign that the first phase of a reveal is over.
 pub(super) fn taken_mark(position: Position) -> RelPath {
-    join(&of(Area::Reveal, position), "taken")
+    in_reveal(position, "taken")
+}
+
+/// The sign that what a generation replaces is to be kept.
+pub(super) fn keep_mark(position: Position) -> RelPath {
+    join(&of(Area::Stage, position), "keep")
+}
+
+/// `.hotspare/reveal/<position>/<name>`.
+pub(super) fn in_reveal(position: Position, name: &str) -> RelPath {
+    join(&of(Area::Reveal, position), name)
 }
 
 /// `.hotspare/stage/held`: contents that came ahead of the generation that needs them.
@@ -68,9 +78,22 @@ pub(super) fn held_content(digest: Digest) -> RelPath {
     join(&held(), &digest.to_string())
 }
 
-/// Where what a first generation replaced is kept.
-pub(super) fn replaced(position: Position) -> RelPath {
-    join(&area(Area::Bundles), &format!("replaced-{position}"))
+/// Where what a first generation replaced is kept; `number` tells apart two of one position.
+pub(super) fn replaced(position: Position, number: u32) -> RelPath {
+    let more = if number == 0 { String::new() } else { format!("-{number}") };
+    join(&area(Area::Bundles), &format!("replaced-{position}{more}"))
+}
+
+/// Where what lay in the way of an operation is kept, and beside it its path; `number` tells apart two of one operation.
+pub(super) fn in_the_way(position: Position, operation: u32, number: u32) -> [RelPath; 2] {
+    let more = if number == 0 { String::new() } else { format!("-{number}") };
+    let bundle = of(Area::Bundles, position);
+    [join(&bundle, &format!("{operation}{more}")), join(&bundle, &format!("{operation}{more}.path"))]
+}
+
+/// Where a journal goes that is of no more use.
+pub(super) fn old_journal() -> RelPath {
+    join(&reserved(), "journal-old")
 }
 
 /// Where a file of `.hotspare` itself is made before it gets its name.

@@ -16,10 +16,16 @@
 //! **Invariant:** nothing is ever hard-linked between replica, stage and bundles; content is moved or copied.
 
 mod adopt;
+mod bundle;
+mod commit;
+mod content;
+mod disk;
+mod edit;
 mod held;
 mod layout;
 pub mod marker;
 mod operations;
+mod recovery;
 mod replica;
 mod stage;
 mod steps;
@@ -130,6 +136,9 @@ pub enum ReplicaError {
         #[source]
         source: crate::capture::CaptureError,
     },
+    /// An earlier call failed half way: the replica must be opened again.
+    #[error("an earlier step failed: the replica must be opened again")]
+    Unusable,
     /// The marker is not one.
     #[error("{} does not say which home this is", path.display())]
     Marker {

@@ -1,12 +1,14 @@
 //! The operations of a generation on disk: as they arrive in a spool, and as they stand in the journal.
 
+use std::cell::Cell;
 use std::io::Write;
 
 use crate::journal::{Location, Log};
 use crate::spool::{Spool, SpoolReader};
 use crate::thought::delta::read_full;
-use crate::thought::generation::{Action, JournalledOperation, Operation, Section};
+use crate::thought::generation::{Action, JournalledOperation, Operation, PreImage, Section};
 use crate::thought::tree::{ApplyError, Operations};
+use crate::words::entry::InodeId;
 
 /// Encoded things one after the other, each preceded by its length as `u32` little-endian.
 #[derive(Debug)]
@@ -122,30 +124,46 @@ impl<'a> Journalled<'a> {
         &self,
         visit: &mut dyn FnMut(JournalledOperation) -> Result<(), ApplyError>,
     ) -> Result<(), ApplyError> {
+        let mut rest = Vec::new();
         for location in self.parts {
-            let part = self.log.read(location).map_err(|error| ApplyError::Source(Box::new(error)))?;
-            let mut rest = part.as_slice();
-            while let Some((length, tail)) = rest.split_first_chunk::<4>() {
-                let length = u32::from_le_bytes(*length) as usize;
-                let malformed = || ApplyError::Source("a journal part is malformed".into());
-                let bytes = tail.get(..length).ok_or_else(malformed)?;
-                rest = &tail[length..];
+            rest.extend(self.log.read(location).map_err(|error| ApplyError::Source(Box::new(error)))?);
+            let mut at = 0;
+            // A record may go on in the next part.
+            while let Some((length, tail)) = rest[at..].split_first_chunk::<4>()
+                && let length = u32::from_le_bytes(*length) as usize
+                && let Some(bytes) = tail.get(..length)
+            {
                 visit(JournalledOperation::decode(bytes).map_err(|error| ApplyError::Source(Box::new(error)))?)?;
+                at += 4 + length;
             }
+            rest.drain(..at);
         }
-        Ok(())
+        if rest.is_empty() { Ok(()) } else { Err(ApplyError::Source("the journalled operations are cut off".into())) }
     }
 }
 
-impl Operations for Journalled<'_> {
+/// Journalled operations to be applied to a tree that never saw them; it is their own witness.
+pub(super) struct Replayed<'a> {
+    operations: Journalled<'a>,
+    /// The inode of the operation that is being applied.
+    inode: &'a Cell<Option<InodeId>>,
+}
+
+impl<'a> Replayed<'a> {
+    /// `inode` is where a witness finds the inode of each operation that arrives.
+    pub(super) fn new(operations: Journalled<'a>, inode: &'a Cell<Option<InodeId>>) -> Self {
+        Self { operations, inode }
+    }
+}
+
+impl Operations for Replayed<'_> {
     fn visit(
         &self,
         section: Section,
         visit: &mut dyn FnMut(Operation) -> Result<(), ApplyError>,
     ) -> Result<(), ApplyError> {
         let mut renames = Vec::new();
-        self.each(&mut |journalled| {
-            let operation = journalled.operation;
+        self.operations.each(&mut |JournalledOperation { operation, inode, .. }| {
             if operation.action.section() != section {
                 return Ok(());
             }
@@ -153,6 +171,7 @@ impl Operations for Journalled<'_> {
                 renames.push(operation);
                 return Ok(());
             }
+            self.inode.set(inode);
             visit(operation)
         })?;
         // The journal has them as they were taken, deepest first; they are wanted as they arrive.
@@ -161,7 +180,7 @@ impl Operations for Journalled<'_> {
     }
 }
 
-/// True for what only asserts a directory's attributes again, after its children came and went.
-pub(super) fn is_settling(action: &Action) -> bool {
-    matches!(action, Action::Attributes { entry, .. } if entry.is_directory())
+/// True for what only asserts a directory's attributes again, after its children came and went: of these there is nothing to be undone.
+pub(super) fn is_settling(operation: &JournalledOperation) -> bool {
+    matches!(operation.operation.action, Action::Attributes { .. }) && operation.before == PreImage::None
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 use super::{Command, Fold, KeeperOptions, Report, Shared, Touched, View, Whole};
-use crate::capture::{Capturer, Cut, CutError, cut};
+use crate::capture::{Capturer, Cut, CutError, Moment, cut};
 use crate::daemon::window::Shipment;
 use crate::fs::{FsError, Root};
 use crate::index::{Index, IndexError, Opened};
@@ -84,6 +84,8 @@ pub struct Keeper {
     chain: ChainDigest,
     views: BTreeMap<u64, Touched>,
     next_view: u64,
+    /// When the keeper began, as the monotonic clock's zero.
+    begun: Instant,
     committed: Instant,
     polled: Instant,
     entries: u64,
@@ -122,6 +124,7 @@ impl Keeper {
             shared: Arc::clone(&shared),
             views: BTreeMap::new(),
             next_view: 0,
+            begun: now,
             committed: now,
             polled: now,
             entries: 0,
@@ -273,9 +276,12 @@ impl Keeper {
     fn capture(&mut self, whole: &BTreeSet<RelPath>, ships: bool) -> Result<(Cut, Spool), KeeperError> {
         let spool = Spool::create(&self.options.state)?;
         let mut capturer = Capturer::new(spool, self.secret, self.options.xattrs.clone(), ships);
-        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.options.rounds, &wall_clock)?;
+        let begun = self.begun;
+        let clock = move || moment(begun);
+        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.options.rounds, &clock)?;
         let (spool, signatures) = capturer.finish();
-        for (digest, signature) in signatures {
+        for kept in signatures.iter() {
+            let (digest, signature) = kept?;
             self.tree.keep_signature(digest, signature)?;
         }
         Ok((cut, spool))
@@ -471,6 +477,13 @@ fn gone(options: &KeeperOptions) -> FsError {
 #[expect(clippy::disallowed_methods, reason = "the keeper owns the primary's clocks")]
 fn instant() -> Instant {
     Instant::now()
+}
+
+/// Both clocks.
+fn moment(begun: Instant) -> Moment {
+    let before = begun.elapsed();
+    let realtime = wall_clock();
+    Moment { before, realtime, after: begun.elapsed() }
 }
 
 /// The wall-clock time.

@@ -152,10 +152,15 @@ fn primary(status: &mut Status, report: &Report) {
     };
     let findings = &report.findings;
     status.skipped = Skipped {
-        sockets: findings.sockets,
-        fifos: findings.fifos,
-        devices: findings.devices,
-        sample: sample(findings.skipped.iter().map(|(path, _)| path)),
+        sockets: findings.sockets.count(),
+        fifos: findings.fifos.count(),
+        devices: findings.devices.count(),
+        sample: sample(
+            [&findings.sockets, &findings.fifos, &findings.devices]
+                .into_iter()
+                .flat_map(|listed| listed.iter())
+                .map(|(path, _)| path),
+        ),
     };
     status.unreadable = Unreadable {
         count: findings.unreadable.count(),

@@ -161,8 +161,8 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         () = super::ended_by_signal() => Ok(()),
     };
     progress.finish(super::instant());
-    standby.end().await.map_err(super::node_failure)?;
-    primary.end().await.map_err(super::node_failure)?;
+    let (standby, primary) = (standby.end().await, primary.end().await);
+    standby.and(primary).map_err(super::node_failure)?;
     ended.map(|()| Answer::Yes)
 }
 

@@ -56,6 +56,8 @@ pub enum Job {
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not here.
     Have(Vec<Digest>, oneshot::Sender<Lack>),
+    /// Tidies up, closes the replica and says so; nothing is taken after it.
+    Stop(oneshot::Sender<()>),
     /// Something that needs the replica for itself.
     With(Box<dyn FnOnce(&Replica) + Send>),
 }
@@ -148,6 +150,11 @@ impl Work {
         loop {
             let next = runtime.block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await });
             let done = match next {
+                Ok(Some(Job::Stop(reply))) => {
+                    self.close();
+                    reply.send(()).ok();
+                    break;
+                }
                 Ok(Some(job)) => self.job(job),
                 Ok(None) => break,
                 Err(_) => self.tidy(),
@@ -162,9 +169,14 @@ impl Work {
                 self.replica = None;
             }
         }
-        if let Err(error) = self.tidy() {
-            tracing::warn!(error = super::explain(&error), "the replica was left untidy");
+        self.close();
+    }
+
+    fn close(&mut self) {
+        if let Err(error) = self.give_up().and_then(|()| self.tidy()) {
+            tracing::warn!(error = super::explain(&error), "the replica was left untidy; that is mended when it is opened");
         }
+        self.replica = None;
     }
 
     fn tidy(&mut self) -> Result<(), ReplicaError> {
@@ -222,6 +234,10 @@ impl Work {
                     }
                     reply.send(Lack { bits }).ok();
                 }
+                Ok(())
+            }
+            Job::Stop(reply) => {
+                reply.send(()).ok();
                 Ok(())
             }
             Job::With(work) => {

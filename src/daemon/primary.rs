@@ -82,6 +82,17 @@ pub enum SessionError {
     Ending,
 }
 
+impl SessionError {
+    /// True for what happens in every network: the link is made again.
+    pub fn is_ordinary(&self) -> bool {
+        match self {
+            Self::Closed | Self::Silent(_) | Self::CatchUp(CatchUpError::Gone) => true,
+            Self::Net(error) => matches!(error.class(), crate::net::Class::Retry),
+            _ => false,
+        }
+    }
+}
+
 /// What all sessions of a primary share.
 #[derive(Clone)]
 pub struct PrimaryContext {
@@ -132,7 +143,11 @@ async fn serve(connection: Connection, context: PrimaryContext) {
     };
     let Err(error) = ended else { return };
     let text = super::explain(&error);
-    tracing::warn!(standby = %name, %text, "link ended");
+    if error.is_ordinary() {
+        tracing::info!(standby = %name, %text, "link ended");
+    } else {
+        tracing::warn!(standby = %name, %text, "link ended");
+    }
     context.peers.change(&name, |peer| {
         peer.busy = Busy::Absent;
         peer.asks = None;
@@ -249,6 +264,10 @@ impl Session {
                 },
                 ended = wait_for(&mut self.catching_up) => {
                     self.catching_up = None;
+                    // What it said before it ended comes first, above all what it shipped.
+                    while let Ok(question) = questioned.try_recv() {
+                        self.questioned(question).await?;
+                    }
                     ended.map_err(|_| SessionError::Ending)??;
                 }
                 ended = wait_for(&mut self.shipping) => {

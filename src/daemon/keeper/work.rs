@@ -257,7 +257,7 @@ impl Keeper {
             }
         }
         let payloads = spool.reader();
-        let Cut { quality, deferred, cut_time, oldest_change, .. } = self.publish(cut, spool, true)?;
+        let Cut { quality, deferred, cut_time, oldest_change, .. } = self.publish(cut, spool, true, true)?;
         let view = self.view()?;
         let is_complete = !touched.overflowed;
         Ok(Fold { view, quality, deferred, cut_time, oldest_change, whole, payloads, is_complete })
@@ -270,7 +270,7 @@ impl Keeper {
         if cut.captures.is_empty() && cut.steps.is_empty() {
             return Ok(None);
         }
-        self.publish(cut, spool, ships).map(Some)
+        self.publish(cut, spool, ships, false).map(Some)
     }
 
     fn capture(&mut self, whole: &BTreeSet<RelPath>, ships: bool) -> Result<(Cut, Spool), KeeperError> {
@@ -288,14 +288,15 @@ impl Keeper {
     }
 
     /// Applies a cut to the tree and puts it into the window. One of which the payloads were not kept (`ships` was false) cannot be shipped, and the window begins anew after it.
-    fn publish(&mut self, cut: Cut, spool: Spool, ships: bool) -> Result<Cut, KeeperError> {
+    fn publish(&mut self, cut: Cut, spool: Spool, ships: bool, is_wanted: bool) -> Result<Cut, KeeperError> {
         let tree_before = self.tree.digest()?;
         self.apply(&cut)?;
         let tree_after = self.tree.digest()?;
         for view in self.views.values_mut() {
             view.note(&cut.captures);
         }
-        if cut.steps.is_empty() {
+        // A standby that is caught up gets a position of its own, so that it goes forward even where nothing changed.
+        if cut.steps.is_empty() && !is_wanted {
             return Ok(cut);
         }
         let mut operations = Records::new(Spool::create(&self.options.state)?);

@@ -227,6 +227,10 @@ impl Node {
         }
         self.inner.endpoint.close().await;
         self.tasks.shutdown().await;
+        if let Part::Standby { context } = &self.inner.part {
+            // One that has ended needs no stopping.
+            context.holder.ask(super::holder::Job::Stop).await;
+        }
         if let Some(keeper) = self.keeper.take() {
             let ended = tokio::task::spawn_blocking(move || keeper.join()).await;
             let position = ended

@@ -12,7 +12,7 @@ use crate::daemon::holder::Holder;
 use crate::daemon::keeper::{Keeper, KeeperOptions};
 use crate::daemon::memory::{Memory, load_trust};
 use crate::daemon::peers::Peers;
-use crate::daemon::primary::{PrimaryContext, SessionError, accept};
+use crate::daemon::primary::{PrimaryContext, accept};
 use crate::daemon::standby::{StandbyContext, StandbyReport, follow, is_hopeless};
 use crate::fs::state::{create_directory, lock_directory};
 use crate::fs::{Privilege, Root, XattrPolicy};
@@ -245,7 +245,9 @@ async fn dial(inner: &Inner) {
                 if is_hopeless(&error) {
                     *inner.hopeless.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
                 }
-                if !matches!(error, SessionError::Closed) {
+                if error.is_ordinary() {
+                    tracing::info!(peer = %peer.name, %address, %text, "no link to the primary");
+                } else {
                     tracing::warn!(peer = %peer.name, %address, %text, "no link to the primary");
                 }
                 inner.peers.change(&peer.name, |known| known.trouble = Some(text));

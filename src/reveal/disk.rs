@@ -22,6 +22,8 @@ pub(super) trait Disk {
     fn make_file(&self, path: &RelPath, content: &[u8]) -> Result<(), FsError>;
     /// See [`Root::rename`].
     fn rename(&self, from: &RelPath, to: &RelPath) -> Result<(), FsError>;
+    /// See [`Root::remove_file`]; fine if nothing is there.
+    fn remove_file(&self, path: &RelPath) -> Result<(), FsError>;
     /// See [`Root::link`].
     fn link(&self, existing: &RelPath, new: &RelPath) -> Result<(), FsError>;
     /// See [`Root::ensure_writable`].
@@ -67,6 +69,13 @@ impl Disk for Root {
 
     fn rename(&self, from: &RelPath, to: &RelPath) -> Result<(), FsError> {
         self.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &RelPath) -> Result<(), FsError> {
+        match self.remove_file(path) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn link(&self, existing: &RelPath, new: &RelPath) -> Result<(), FsError> {

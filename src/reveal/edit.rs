@@ -79,25 +79,8 @@ pub(super) fn check(
     };
     let kept = if whole { self::whole(*old_length) } else { old_blocks(spans, *old_length) };
     keep(root, position, operation.id, &old, &kept)?;
-    reserve(root, at, *old_length, entry.size())?;
     let memory = probes.map(|probes| Box::new(FileMemory { frontier: hashed.frontier, probes }));
     Ok(Checked { memory, keeps: !kept.is_empty() })
-}
-
-/// Takes the blocks of the tail now, so that the reveal cannot fail for want of space.
-fn reserve(root: &Root, at: &RelPath, old_length: u64, new_length: u64) -> Result<(), ReplicaError> {
-    if new_length <= old_length {
-        return Ok(());
-    }
-    match root.open_write(at) {
-        Ok(file) => {
-            file.reserve(old_length, new_length - old_length)?;
-            Ok(())
-        }
-        // Its mode forbids writing: the reveal makes it writable first.
-        Err(error) if error.is_permission() => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn well_formed(spans: &[Span], old_length: u64, new_length: u64) -> bool {

@@ -63,6 +63,11 @@ pub(super) fn keep_mark(position: Position) -> RelPath {
     join(&of(Area::Stage, position), "keep")
 }
 
+/// What holds space for the appends of a generation until it is revealed.
+pub(super) fn room(position: Position) -> RelPath {
+    join(&of(Area::Stage, position), "room")
+}
+
 /// `.hotspare/reveal/<position>/<name>`.
 pub(super) fn in_reveal(position: Position, name: &str) -> RelPath {
     join(&of(Area::Reveal, position), name)

@@ -128,6 +128,7 @@ impl Replica {
                 }
             }
         }
+        self.root.remove_tree(&layout::old_journal())?;
         Ok(count)
     }
 

@@ -62,6 +62,9 @@ pub struct Stager {
     used: HashMap<Digest, u32>,
     /// Renames of this generation: new path to old path.
     renames: HashMap<RelPath, RelPath>,
+    /// Holds space for what edits append, until the reveal gives it free: reserving in the files themselves would move their times.
+    room: Option<FileWriter>,
+    room_bytes: u64,
     /// Whatever it overwrites is kept whole.
     pub(super) keeps_whole: bool,
     /// Of large files: what to remember of them.
@@ -101,6 +104,8 @@ impl Stager {
             last: None,
             used: HashMap::new(),
             renames: HashMap::new(),
+            room: None,
+            room_bytes: 0,
             keeps_whole,
             memory: HashMap::new(),
             unsynced: Vec::new(),
@@ -140,6 +145,9 @@ impl Stager {
         }
         if path.is_reserved() || operation.action.taken().is_some_and(RelPath::is_reserved) {
             return Err(self.refused("it names a path inside .hotspare"));
+        }
+        if operation.action.entry().is_some_and(|entry| !is_possible(entry)) {
+            return Err(self.refused("it sets attributes that nothing can have"));
         }
         self.count += 1;
         self.last = Some((section, path.clone()));
@@ -331,10 +339,28 @@ impl Stager {
         let memory = row.memory.as_deref();
         let Checked { memory, keeps } = edit::check(root, self.position, operation, &old, memory, self.keeps_whole)?;
         self.remember(operation.id, memory);
+        let grows = operation.action.entry().map_or(0, Entry::size).saturating_sub(row.entry.size());
+        self.make_room(root, grows)?;
         self.note(layout::slot(Area::Stage, self.position, operation.id));
         if keeps {
             self.note(layout::old_blocks(self.position, operation.id));
         }
+        Ok(())
+    }
+
+    fn make_room(&mut self, root: &Root, bytes: u64) -> Result<(), ReplicaError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let room = match &mut self.room {
+            Some(room) => room,
+            none => none.insert(root.create_file(&layout::room(self.position))?),
+        };
+        room.reserve(self.room_bytes, bytes)?;
+        if self.room_bytes == 0 {
+            self.note(layout::room(self.position));
+        }
+        self.room_bytes += bytes;
         Ok(())
     }
 
@@ -431,4 +457,9 @@ impl Stager {
         let ahead = [layout::held_content(digest)];
         Ok(staged.into_iter().chain(ahead).chain(tree.holders(digest, HOLDERS)?).collect())
     }
+}
+
+/// False for what no kernel would take, so that a reveal need not fail over it: the ids that mean "leave it" among them.
+fn is_possible(entry: &Entry) -> bool {
+    entry.mtime.nanoseconds < 1_000_000_000 && entry.uid != u32::MAX && entry.gid != u32::MAX && entry.mode <= 0o7777
 }

@@ -221,7 +221,9 @@ impl Reveal<'_> {
 
     /// Writing the same bytes at the same places again changes nothing, so an edit may be done any number of times.
     fn edit(&mut self, path: &RelPath, operation: u32, spans: &[Span], entry: &Entry) -> Result<(), ReplicaError> {
-        self.outcome.has_edited = true;
+        if !std::mem::replace(&mut self.outcome.has_edited, true) {
+            self.disk.remove_file(&layout::room(self.position))?;
+        }
         let payload = self.disk.open_read(&layout::slot(Area::Stage, self.position, operation))?;
         self.disk.ensure_writable(path)?;
         let file = self.disk.open_write(path)?;

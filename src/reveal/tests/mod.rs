@@ -3,6 +3,9 @@
 
 mod churn;
 mod converge;
+mod faulty;
+mod interrupt;
+mod killed;
 mod primary;
 mod snapshot;
 
@@ -12,6 +15,8 @@ use tempfile::TempDir;
 
 use super::{Opening, Records, Replica, ReplicaError, ReplicaOptions, Stager};
 use crate::fs::{Root, XattrPolicy};
+use crate::index::IndexError;
+use crate::journal::JournalError;
 use crate::spool::Spool;
 use crate::words::path::RelPath;
 use crate::words::position::HomeId;
@@ -55,8 +60,22 @@ impl Ground {
         ReplicaOptions { home: self.replica(), state: self.state(), xattrs: XattrPolicy::default(), adopt: false }
     }
 
+    /// Tries for a while: a process that another test starts holds our locks between its fork and its exec.
+    fn try_open_with(&self, options: &ReplicaOptions) -> Result<(Replica, Opening), ReplicaError> {
+        for _ in 0..500 {
+            match Replica::open(options.clone(), HOME) {
+                Err(ReplicaError::Journal(JournalError::Medium { source, .. }))
+                    if source.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(ReplicaError::Index(IndexError::InUse { .. })) => {}
+                done => return done,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Replica::open(options.clone(), HOME)
+    }
+
     fn try_open(&self) -> Result<(Replica, Opening), ReplicaError> {
-        Replica::open(self.options(), HOME)
+        self.try_open_with(&self.options())
     }
 
     fn open(&self) -> Replica {

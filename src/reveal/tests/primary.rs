@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::HOME;
+use super::{HOME, Replica};
 use crate::capture::{Captured, Capturer};
 use crate::fs::{Root, XattrPolicy};
 use crate::spool::Spool;
@@ -62,6 +62,30 @@ impl Primary {
             position: Position { epoch: 1, generation: 0 },
             chain: ChainDigest::default(),
         }
+    }
+
+    /// A primary of `directory` that has compared it with the tree of `replica`, which it met at `position` before its next generation.
+    pub(super) fn meeting(directory: &Path, spools: &Path, replica: &Replica, position: Position) -> Self {
+        let mut primary = Self::new(directory, spools, replica.tree().root());
+        let mut below = vec![(RelPath::root(), replica.tree().root().clone())];
+        while let Some((path, row)) = below.pop() {
+            if !path.is_root() {
+                let stat = primary.root.stat(&path).unwrap();
+                let inode = stat.map(|stat| stat.inode).unwrap_or_default();
+                let own = Row { inode, directory: None, memory: None, entry: row.entry.clone() };
+                primary.tree.attach(&path, own).unwrap();
+            }
+            if let Some(directory) = &row.directory {
+                let visit = |name, row| {
+                    below.push((path.join(&name), row));
+                    Ok(())
+                };
+                replica.tree().for_children::<TreeError>(directory.id, visit).unwrap();
+            }
+        }
+        primary.position = position;
+        primary.chain = replica.standing().chain;
+        primary
     }
 
     fn known(&self) -> BTreeMap<RelPath, InodeId> {

@@ -107,11 +107,13 @@ impl Findings {
     pub fn forget(&mut self, path: &RelPath) {
         self.forget_skipped(path);
         self.unreadable.forget(path);
+        self.outside_links.forget(path);
     }
 
     /// The directory `path` went, with all that was met below it.
     pub fn forget_within(&mut self, path: &RelPath) {
-        for list in [&mut self.sockets, &mut self.fifos, &mut self.devices, &mut self.unreadable] {
+        let skipped = [&mut self.sockets, &mut self.fifos, &mut self.devices];
+        for list in skipped.into_iter().chain([&mut self.unreadable, &mut self.outside_links]) {
             list.forget_within(path);
         }
         self.polled.retain(|polled| !polled.is_within(path));

@@ -23,7 +23,7 @@ use crate::thought::store::MemoryStore;
 use crate::thought::tree::{ApplyError, Arrived, Row, Tree, TreeError, Witness};
 use crate::walk::Walker;
 use crate::watch::{Backend, Options, Watcher};
-use crate::words::entry::{Body, Digest, Entry, InodeId, Timestamp, Xattrs};
+use crate::words::entry::{Body, Digest, Entry, InodeId, Proof, Timestamp, Xattrs};
 use crate::words::path::RelPath;
 
 pub(crate) const BACKENDS: [Backend; 2] = [Backend::Notify, Backend::Inotify];
@@ -64,7 +64,7 @@ pub(crate) fn now() -> Timestamp {
     Timestamp { seconds: raw.tv_sec, nanoseconds: u32::try_from(raw.tv_nsec).unwrap() }
 }
 
-fn moment() -> Moment {
+pub(super) fn moment() -> Moment {
     let monotonic = || {
         let raw = clock_gettime(ClockId::Monotonic);
         Duration::new(raw.tv_sec.unsigned_abs(), u32::try_from(raw.tv_nsec).unwrap())
@@ -111,10 +111,10 @@ impl Bench {
     }
 
     /// A cut, without applying it.
-    pub(crate) fn cut_only(&mut self, whole: &Wanted) -> (Cut, Capturer) {
+    pub(crate) fn cut_by(&mut self, whole: &Wanted, clock: &dyn Fn() -> Moment) -> (Cut, Capturer) {
         let spool = Spool::create(self.directory.path()).unwrap();
         let mut capturer = Capturer::new(spool, [7; 32], XattrPolicy::default(), true);
-        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.rounds, &moment).unwrap();
+        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.rounds, clock).unwrap();
         (cut, capturer)
     }
 
@@ -124,7 +124,7 @@ impl Bench {
     }
 
     pub(crate) fn cut_whole(&mut self, whole: &Wanted) -> Cut {
-        let (cut, capturer) = self.cut_only(whole);
+        let (cut, capturer) = self.cut_by(whole, &moment);
         self.take(&cut, capturer);
         cut
     }
@@ -152,18 +152,26 @@ impl Bench {
 
     /// Cuts until nothing is left to be done.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..20 {
+        let mut last = String::new();
+        for _ in 0..200 {
             let cut = self.cut();
             if cut.quality == Quality::Consistent && self.walker.dirty().is_empty() && self.walker.is_settled() {
-                return;
+                return self.hash_probed();
             }
+            let dirty: Vec<_> = self.walker.dirty().paths().collect();
+            let Cut { quality, deferred, grown, captures, .. } = &cut;
+            last = format!("{quality}, dirty {dirty:?}, deferred {deferred:?}, grown {grown:?}, {captures:#?}");
         }
-        panic!("the home does not settle");
+        panic!("the home does not settle: {last}");
     }
 
-    /// Takes in what the kernel tells, for as long as a test has nothing better to do.
-    pub(crate) fn listen(&mut self, milliseconds: u64) {
-        self.walker.listen(&self.tree, Duration::from_millis(milliseconds), now()).unwrap();
+    /// Captures whole what is only probed: that a file was changed in place before it was appended to, samples may not tell.
+    pub(crate) fn hash_probed(&mut self) {
+        let is_probed = |row: &Row| matches!(row.entry.body, Body::File { proof: Proof::Probed, .. });
+        let probed: Wanted = self.rows().into_iter().filter(|(_, row)| is_probed(row)).map(|(path, _)| path).collect();
+        if !probed.is_empty() {
+            self.cut_whole(&probed);
+        }
     }
 
     pub(crate) fn rows(&self) -> BTreeMap<RelPath, Row> {

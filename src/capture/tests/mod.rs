@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod bench;
+mod churn;
 mod economy;
 mod grown;
 mod prefix;

@@ -34,7 +34,10 @@ pub(super) fn open_index(path: &Path) -> Result<(Index, bool, Option<String>), R
 
 /// Removes the index, which must not be open.
 pub(super) fn forget_index(path: &Path) -> Result<(), ReplicaError> {
-    #[expect(clippy::disallowed_methods, reason = "the state directory is outside the home, and what follows is synced")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the state directory is outside the home, and what follows is synced"
+    )]
     std::fs::remove_file(path).map_err(|source| IndexError::SetAside { path: path.into(), source })?;
     Ok(())
 }
@@ -92,8 +95,7 @@ impl Replica {
         for kept in generations {
             match kept.state {
                 State::Staging => {
-                    let record =
-                        Record { kind: RecordKind::Dropped, position: kept.position, payload: Vec::new() };
+                    let record = Record { kind: RecordKind::Dropped, position: kept.position, payload: Vec::new() };
                     self.log.append(&record)?;
                 }
                 State::Done if self.root.stat(&layout::keep_mark(kept.position))?.is_some() => {

@@ -10,7 +10,7 @@ use super::content::PIECE;
 use super::disk::{Disk, ensure_directory};
 use super::layout::{self, Area};
 use super::operations::{Journalled, is_settling};
-use super::stage::UnheldCounts;
+use super::unheld::UnheldCounts;
 use crate::fs::{FsError, Privilege, Stat, XattrPolicy};
 use crate::thought::delta::Span;
 use crate::thought::generation::{Action, JournalledOperation};
@@ -167,12 +167,10 @@ impl Reveal<'_> {
                 self.put_aside(path, arrival.operation)?;
                 Ok(self.disk.rename(&slot, path)?)
             }
-            Err(error) if error.is_not_found() && self.disk.stat(&slot)?.is_none() => {
-                match self.disk.stat(path)? {
-                    Some(stat) if is_it(arrival.inode, &stat) => Ok(()),
-                    _ => Err(self.stuck(path)),
-                }
-            }
+            Err(error) if error.is_not_found() && self.disk.stat(&slot)?.is_none() => match self.disk.stat(path)? {
+                Some(stat) if is_it(arrival.inode, &stat) => Ok(()),
+                _ => Err(self.stuck(path)),
+            },
             Err(error) if error.is_not_found() || error.is_refused_link() => {
                 tracing::error!(%path, %error, "cannot be revealed");
                 Err(self.stuck(path))

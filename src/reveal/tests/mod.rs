@@ -1,19 +1,22 @@
 //! The replica on a real file system, against a primary that is a directory and a tree in memory.
 #![expect(clippy::disallowed_methods, reason = "tests make and change directories as other programs do")]
 
+mod adoption;
 mod churn;
 mod converge;
 mod faulty;
+mod hostile;
 mod interrupt;
 mod killed;
 mod primary;
 mod snapshot;
+mod unprivileged;
 
 use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::{Opening, Replica, ReplicaError, ReplicaOptions, Records, Stager};
+use super::{Opening, Records, Replica, ReplicaError, ReplicaOptions, Stager};
 use crate::fs::{Root, XattrPolicy};
 use crate::index::IndexError;
 use crate::journal::JournalError;
@@ -57,12 +60,7 @@ impl Ground {
     }
 
     fn options(&self) -> ReplicaOptions {
-        ReplicaOptions {
-            home: self.replica(),
-            state: self.state(),
-            xattrs: XattrPolicy::default(),
-            adopt: false,
-        }
+        ReplicaOptions { home: self.replica(), state: self.state(), xattrs: XattrPolicy::default(), adopt: false }
     }
 
     /// Tries for a while: a process that another test starts holds our locks between its fork and its exec.
@@ -118,7 +116,11 @@ impl Ground {
 }
 
 /// Stages all of a generation, the payloads in pieces of random size.
-fn stage(replica: &mut Replica, generation: &Generation, random: &mut Random) -> Result<(Stager, Records), ReplicaError> {
+fn stage(
+    replica: &mut Replica,
+    generation: &Generation,
+    random: &mut Random,
+) -> Result<(Stager, Records), ReplicaError> {
     let mut stager = replica.begin(&generation.header)?;
     let mut records = Records::new(Spool::create(&std::env::temp_dir()).unwrap());
     for (operation, payload) in &generation.operations {

@@ -87,8 +87,8 @@ fn well_formed(spans: &[Span], old_length: u64, new_length: u64) -> bool {
     let rising = spans.windows(2).all(|pair| pair[0].end() <= pair[1].offset);
     let inside = spans.iter().all(|span| span.len > 0 && span.end() <= new_length);
     // What is beyond the old end comes from the spans: they cover it without a gap.
-    let beyond = spans.iter().filter(|span| span.end() > old_length);
-    let covered = beyond.fold(Some(old_length), |end, span| end.filter(|end| span.offset <= *end).map(|_| span.end()));
+    let mut beyond = spans.iter().filter(|span| span.end() > old_length);
+    let covered = beyond.try_fold(old_length, |end, span| (span.offset <= end).then(|| span.end()));
     rising && inside && new_length >= old_length && covered == Some(new_length)
 }
 

@@ -1,79 +1,74 @@
-//! Contents that came ahead: kept by digest until a generation refers to them.
+//! Content that the standby has already: under another path, or come ahead of the generation that needs it.
 
-use std::io;
-
+use super::ReplicaError;
 use super::content::NewFile;
-use super::layout;
-use super::{Replica, ReplicaError};
-use crate::thought::delta::pack::Unpacker;
-use crate::thought::wire::message::HeldContent;
+use super::layout::{self, Area};
+use super::stage::Stager;
+use crate::fs::{FileReader, Root};
+use crate::thought::store::Store;
+use crate::thought::tree::Tree;
 use crate::words::entry::Digest;
 use crate::words::path::RelPath;
 
-/// A content on its way in.
-pub struct Holding {
-    content: HeldContent,
-    file: NewFile,
-    unpacker: Unpacker,
-    left: u64,
-}
+/// How many of the files with a content are tried when it is needed.
+const HOLDERS: usize = 4;
 
-impl Replica {
-    /// True if a content is here: come ahead, or in the replica.
-    pub fn has(&self, content: Digest) -> Result<bool, ReplicaError> {
-        if self.root().stat(&layout::held_content(content))?.is_some() {
-            return Ok(true);
+impl Stager {
+    /// Takes content that is here already: one that came ahead is moved, the first time; any other is copied.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one action, taken apart once")]
+    pub(super) fn take_held<S: Store>(
+        &mut self,
+        root: &Root,
+        tree: &Tree<S>,
+        operation: u32,
+        slot: &RelPath,
+        path: &RelPath,
+        digest: Digest,
+        sparse: bool,
+    ) -> Result<(), ReplicaError> {
+        if !self.used.contains_key(&digest) && root.stat(&layout::held_content(digest))?.is_some() {
+            root.rename(&layout::held_content(digest), slot)?;
+            self.used.insert(digest, operation);
+            return Ok(());
         }
-        Ok(!self.tree().holders(content, 1)?.is_empty())
-    }
-
-    /// Begins to take a content in.
-    pub fn hold(&self, content: HeldContent) -> Result<Holding, ReplicaError> {
-        let path = temporary(content.digest);
-        self.root().remove_tree(&path)?;
-        let file = NewFile::create(self.root(), &path, content.size, content.sparse)?;
-        let (unpacker, left) = (Unpacker::new(content.payload.unpacked), content.payload.length);
-        Ok(Holding { content, file, unpacker, left })
-    }
-
-    /// Takes the next bytes; when all are here, checks the digest and keeps the content: `None`.
-    pub fn hold_payload(&self, mut holding: Holding, bytes: &[u8]) -> Result<Option<Holding>, ReplicaError> {
-        let path = temporary(holding.content.digest);
-        let failed =
-            |source: Box<dyn std::error::Error + Send + Sync>| ReplicaError::Payload { path: path.clone(), source };
-        holding.left =
-            holding.left.checked_sub(bytes.len() as u64).ok_or_else(|| failed("it is longer than announced".into()))?;
-        let file = &mut holding.file;
-        let mut write = |piece: &[u8]| -> io::Result<()> { file.write(piece) };
-        holding.unpacker.feed(bytes, &mut write).map_err(|error| failed(Box::new(error)))?;
-        if holding.left > 0 {
-            return Ok(Some(holding));
-        }
-        holding.unpacker.finish().map_err(|error| failed(Box::new(error)))?;
-        let (hashed, _) = holding.file.finish()?;
-        if (hashed.digest, hashed.size) != (holding.content.digest, holding.content.size) {
-            self.root().remove_tree(&path)?;
-            return Err(failed("it does not have the digest announced for it".into()));
-        }
-        let kept = layout::held_content(holding.content.digest);
-        match self.root().rename(&path, &kept) {
-            Err(error) if error.is_existing() => {
-                self.root().remove_tree(&path)?;
+        for candidate in self.candidates(tree, digest)? {
+            let Ok(source) = root.open_read(&candidate) else { continue };
+            let mut file = NewFile::create(root, slot, source.stat()?.size, sparse)?;
+            file.copy(&source).map_err(|source| ReplicaError::Payload { path: path.clone(), source: source.into() })?;
+            let (hashed, memory) = file.finish()?;
+            if hashed.digest == digest {
+                self.remember(operation, memory);
+                return Ok(());
             }
-            moved => moved?,
+            // Changed by hand since it was taken into the tree.
+            root.remove_tree(slot)?;
         }
-        Ok(None)
+        Err(ReplicaError::Lacking { path: path.clone(), content: digest })
     }
 
-    /// Drops all contents that came ahead.
-    pub fn drop_held(&self) -> Result<(), ReplicaError> {
-        for (name, _) in self.root().list(&layout::held())? {
-            self.root().remove_tree(&layout::held().join(&name))?;
+    /// Opens the base of a delta. Whether it is what it is taken for shows when the result is checked.
+    pub(super) fn open_base<S: Store>(
+        &self,
+        root: &Root,
+        tree: &Tree<S>,
+        path: &RelPath,
+        digest: Digest,
+        length: u64,
+    ) -> Result<FileReader, ReplicaError> {
+        for candidate in self.candidates(tree, digest)? {
+            if let Ok(file) = root.open_read(&candidate)
+                && file.stat()?.size == length
+            {
+                return Ok(file);
+            }
         }
-        Ok(())
+        Err(ReplicaError::Lacking { path: path.clone(), content: digest })
     }
-}
 
-fn temporary(content: Digest) -> RelPath {
-    layout::held_part(content)
+    /// Where a content should be: come ahead, staged, or in the replica.
+    fn candidates<S: Store>(&self, tree: &Tree<S>, digest: Digest) -> Result<Vec<RelPath>, ReplicaError> {
+        let staged = self.used.get(&digest).map(|operation| layout::slot(Area::Stage, self.position, *operation));
+        let ahead = [layout::held_content(digest)];
+        Ok(staged.into_iter().chain(ahead).chain(tree.holders(digest, HOLDERS)?).collect())
+    }
 }

@@ -9,13 +9,35 @@
 //! 4. **Tidy.** After a sync of the file system the generation is *done*, and what it replaced goes.
 //!
 //! # Recovery
-//! Every step can be told from its inode: the journal names the inode that it moves or writes. An acked generation that is not done is revealed
-//! again from the first step on; a step that was done is recognised and passed over. So `kill -9` or a power cut at any instant leaves a whole
-//! generation after recovery (G1), and none that was acked is lost (G2).
+//! Every step can be told from its inode: the journal names the inode that it moves or writes. The newest acked generation whose reveal was
+//! begun (`reveal/<position>` is there) is revealed again from the first step on; a step that was done is recognised and passed over. Those
+//! before it were revealed whole, those after it not at all. So `kill -9` or a power cut at any instant leaves a whole generation after
+//! recovery (G1), and none that was acked is lost (G2).
+//!
+//! The index may be behind the journal, and is brought up from it; one that stands where the journal never was, or is not there, is made anew
+//! from the disk, and the standing is lost with it.
+//!
+//! **Assumed of the file system**: changes of names and attributes become durable in the order in which they were made (a journal, or whole
+//! transactions). What is written *into* files does not: so a file system is synced after a generation with edits before the next is begun.
 //!
 //! **Invariant:** nothing is ever hard-linked between replica, stage and bundles; content is moved or copied.
+//!
+//! **Invariant:** before a generation is acked nothing in the replica is touched, not even a time: space for appends is held by a file of its own.
+//!
+//! | file | what |
+//! |---|---|
+//! | `replica` | [`Replica`]: what it is, and what it is asked to do |
+//! | `recovery` | what is done when it is opened |
+//! | `adopt`, [`marker`] | taking possession of a directory |
+//! | `stage` | [`Stager`]: one operation after the other, with its payload |
+//! | `content`, `held`, `edit` | new files; content that is here already; bytes to be written in place |
+//! | `commit` | tree, journal, sync, ack |
+//! | `steps`, `disk` | the reveal, and the calls it makes |
+//! | `bundle` | what was replaced and belonged to nobody |
+//! | `operations`, `layout` | operations on disk; where everything lies |
 
 mod adopt;
+mod ahead;
 mod bundle;
 mod commit;
 mod content;
@@ -31,6 +53,7 @@ mod stage;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod unheld;
 
 use crate::fs::FsError;
 use crate::index::IndexError;
@@ -41,10 +64,11 @@ use crate::words::entry::Digest;
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
-pub use held::Holding;
+pub use ahead::Holding;
 pub use operations::Records;
 pub use replica::{Opening, Replica, ReplicaOptions, Standing};
-pub use stage::{Stager, UnheldCounts};
+pub use stage::Stager;
+pub use unheld::UnheldCounts;
 
 /// What can go wrong with a replica.
 #[derive(Debug, thiserror::Error)]

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::disk::Disk;
 use super::layout::{self, Area};
 use super::operations::Journalled;
-use super::stage::{Stager, UnheldCounts};
+use super::stage::Stager;
 use super::steps::{Outcome, Reveal};
+use super::unheld::UnheldCounts;
 use super::{ReplicaError, adopt, bundle, recovery};
 use crate::fs::{Privilege, Root, XattrPolicy};
 use crate::index::Index;
@@ -127,7 +128,8 @@ impl Replica {
             keeps_replaced: false,
             is_broken: false,
         };
-        if !is_new && !(replica.read_standing()? && replica.catch_up(&recovered.generations)?) {
+        let is_known = !is_new && replica.read_standing()? && replica.catch_up(&recovered.generations)?;
+        if !is_new && !is_known {
             tracing::warn!("the index of the replica does not belong to its journal; it is rebuilt from the disk");
             drop(replica.tree);
             recovery::forget_index(&path)?;
@@ -258,8 +260,7 @@ impl Replica {
         }
         self.root.remove_tree(&layout::of(Area::Stage, position))?;
         self.root.make_directory(&layout::of(Area::Stage, position), 0o700)?;
-        let mut stager =
-            Stager::new(position, self.options.xattrs.clone(), self.privilege.clone(), self.keeps_replaced);
+        let mut stager = Stager::new(position, self.options.xattrs.clone(), self.privilege, self.keeps_replaced);
         if self.keeps_replaced {
             self.root.create_file(&layout::keep_mark(position))?;
             stager.note(layout::keep_mark(position));

@@ -7,7 +7,8 @@ use super::ReplicaError;
 use super::content::{Base, NewFile};
 use super::edit::{self, Checked};
 use super::layout::{self, Area};
-use crate::fs::{FileReader, FileWriter, Privilege, Root, Unheld, XattrPolicy};
+use super::unheld::UnheldCounts;
+use crate::fs::{FileReader, FileWriter, Privilege, Root, XattrPolicy};
 use crate::thought::delta::pack::Unpacker;
 use crate::thought::delta::patch::Patcher;
 use crate::thought::generation::{Action, Content, Operation, Section};
@@ -21,37 +22,10 @@ use crate::words::position::Position;
 pub(super) const SYNC_ONE_BY_ONE: usize = 24;
 /// Of so many large files of one generation is remembered what an append to them needs; an append to a further one reads it whole, once.
 const REMEMBERED_FILES: usize = 10_000;
-/// How many of the files with a content are tried when it is needed.
-const HOLDERS: usize = 4;
-
-/// What the standby could not set for lack of privilege: counted once per staging.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct UnheldCounts {
-    /// Entries whose owner or group could not be set.
-    pub owner: u64,
-    /// Entries some of whose mode bits could not be set.
-    pub mode: u64,
-    /// Extended attributes that could not be set.
-    pub xattrs: u64,
-}
-
-impl UnheldCounts {
-    /// Adds what one entry lacks.
-    pub fn add(&mut self, unheld: &Unheld) {
-        self.owner += u64::from(unheld.owner || unheld.group);
-        self.mode += u64::from(unheld.mode != 0);
-        self.xattrs += unheld.xattrs.len() as u64;
-    }
-
-    /// Both together.
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self { owner: self.owner + other.owner, mode: self.mode + other.mode, xattrs: self.xattrs + other.xattrs }
-    }
-}
 
 /// What a generation needs beside the tree while it is staged.
 pub struct Stager {
-    position: Position,
+    pub(super) position: Position,
     xattrs: XattrPolicy,
     privilege: Privilege,
     current: Option<Current>,
@@ -59,7 +33,7 @@ pub struct Stager {
     count: u32,
     last: Option<(Section, RelPath)>,
     /// Contents that came ahead and were used already: where the staged file is.
-    used: HashMap<Digest, u32>,
+    pub(super) used: HashMap<Digest, u32>,
     /// Renames of this generation: new path to old path.
     renames: HashMap<RelPath, RelPath>,
     /// Holds space for what edits append, until the reveal gives it free: reserving in the files themselves would move their times.
@@ -376,7 +350,7 @@ impl Stager {
         path.clone()
     }
 
-    fn remember(&mut self, operation: u32, memory: Option<Box<FileMemory>>) {
+    pub(super) fn remember(&mut self, operation: u32, memory: Option<Box<FileMemory>>) {
         if let Some(memory) = memory
             && self.memory.len() < REMEMBERED_FILES
         {
@@ -398,64 +372,6 @@ impl Stager {
         if self.unsynced.len() <= SYNC_ONE_BY_ONE {
             self.unsynced.push(path);
         }
-    }
-
-    /// Takes content that is here already: one that came ahead is moved, the first time; any other is copied.
-    #[expect(clippy::too_many_arguments, reason = "the fields of one action, taken apart once")]
-    fn take_held<S: Store>(
-        &mut self,
-        root: &Root,
-        tree: &Tree<S>,
-        operation: u32,
-        slot: &RelPath,
-        path: &RelPath,
-        digest: Digest,
-        sparse: bool,
-    ) -> Result<(), ReplicaError> {
-        if !self.used.contains_key(&digest) && root.stat(&layout::held_content(digest))?.is_some() {
-            root.rename(&layout::held_content(digest), slot)?;
-            self.used.insert(digest, operation);
-            return Ok(());
-        }
-        for candidate in self.candidates(tree, digest)? {
-            let Ok(source) = root.open_read(&candidate) else { continue };
-            let mut file = NewFile::create(root, slot, source.stat()?.size, sparse)?;
-            file.copy(&source).map_err(|source| ReplicaError::Payload { path: path.clone(), source: source.into() })?;
-            let (hashed, memory) = file.finish()?;
-            if hashed.digest == digest {
-                self.remember(operation, memory);
-                return Ok(());
-            }
-            // Changed by hand since it was taken into the tree.
-            root.remove_tree(slot)?;
-        }
-        Err(ReplicaError::Lacking { path: path.clone(), content: digest })
-    }
-
-    /// Opens the base of a delta. Whether it is what it is taken for shows when the result is checked.
-    fn open_base<S: Store>(
-        &self,
-        root: &Root,
-        tree: &Tree<S>,
-        path: &RelPath,
-        digest: Digest,
-        length: u64,
-    ) -> Result<FileReader, ReplicaError> {
-        for candidate in self.candidates(tree, digest)? {
-            if let Ok(file) = root.open_read(&candidate)
-                && file.stat()?.size == length
-            {
-                return Ok(file);
-            }
-        }
-        Err(ReplicaError::Lacking { path: path.clone(), content: digest })
-    }
-
-    /// Where a content should be: come ahead, staged, or in the replica.
-    fn candidates<S: Store>(&self, tree: &Tree<S>, digest: Digest) -> Result<Vec<RelPath>, ReplicaError> {
-        let staged = self.used.get(&digest).map(|operation| layout::slot(Area::Stage, self.position, *operation));
-        let ahead = [layout::held_content(digest)];
-        Ok(staged.into_iter().chain(ahead).chain(tree.holders(digest, HOLDERS)?).collect())
     }
 }
 

@@ -10,7 +10,7 @@ use super::content::PIECE;
 use super::disk::{Disk, ensure_directory};
 use super::layout::{self, Area};
 use super::operations::{Journalled, is_settling};
-use super::stage::UnheldCounts;
+use super::unheld::UnheldCounts;
 use crate::fs::{FsError, Privilege, Stat, XattrPolicy};
 use crate::thought::delta::Span;
 use crate::thought::generation::{Action, JournalledOperation};

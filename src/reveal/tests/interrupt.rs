@@ -14,7 +14,8 @@ fn furnish(at: &Path) {
     for directory in ["left", "right", "left/deep", "jobs", "old", "read-only"] {
         fs::create_dir(at.join(directory)).unwrap();
     }
-    for name in ["left/l", "right/r", "left/deep/d", "one", "two", "three", "kind", "linked", "gone", "moving", "old/x"] {
+    for name in ["left/l", "right/r", "left/deep/d", "one", "two", "three", "kind", "linked", "gone", "moving", "old/x"]
+    {
         fs::write(at.join(name), format!("content of {name}")).unwrap();
     }
     fs::write(at.join("log"), Random(1).bytes(1_300_000)).unwrap();
@@ -178,7 +179,8 @@ fn several_generations_in_every_state_come_out_whole() {
         let mut random = Random(seed);
         let mut replica = ground.open();
         let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-        let mut churn = Churn { at: ground.source(), random: Random(seed), is_root: rustix::process::geteuid().is_root() };
+        let mut churn =
+            Churn { at: ground.source(), random: Random(seed), is_root: rustix::process::geteuid().is_root() };
         (0..40).for_each(|_| churn.step());
         take(&mut replica, &primary.generation(), &mut random).unwrap();
         for round in 0..10 {

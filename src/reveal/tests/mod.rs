@@ -1,13 +1,16 @@
 //! The replica on a real file system, against a primary that is a directory and a tree in memory.
 #![expect(clippy::disallowed_methods, reason = "tests make and change directories as other programs do")]
 
+mod adoption;
 mod churn;
 mod converge;
 mod faulty;
+mod hostile;
 mod interrupt;
 mod killed;
 mod primary;
 mod snapshot;
+mod unprivileged;
 
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
 //! The `hotspare` binary: a thin shell around the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    hotspare::cli::main(std::env::args_os())
+}

@@ -1,8 +1,9 @@
 //! The index: a node's tree on disk, in redb, so that a tree of any size costs bounded memory.
 //!
-//! **Layout, format version 1.** One redb file with one table of bytes to bytes for each [`Table`](crate::thought::store::Table), named in lower case (`rows`,
-//! `buckets`, ...), and a table `hotspare` of text to `u64` with two facts that are no concern of the tree: `format` (1) and
-//! `open_change` (1 while a change is spilled but not committed, else 0).
+//! **Layout, format version 1.** One redb file with one table of bytes to bytes for each
+//! [`Table`](crate::thought::store::Table), named in lower case (`rows`, `buckets`, ...), and a table `hotspare` of text to `u64`
+//! with two facts that are no concern of the tree: `format` (1) and `open_change` (1 while a change is spilled but not committed,
+//! else 0).
 //!
 //! Writes go to an overlay in memory; reads see the overlay over the last commit. [`Index::commit`] is the only durable point:
 //! one redb transaction with quick repair (two-phase, allocator state saved), after which the overlay is empty.
@@ -18,9 +19,12 @@
 //! 4. A file that is damaged, torn, of another format, or in the middle of a change is set aside and never read again.
 //!
 //! Assumed of the medium: a successful fsync is durable, and a page that was checked at open stays as it is (redb checks page
-//! digests at open, not at each read; the check reads the whole file). A write that failed poisons the redb handle: drop the index and open it again.
+//! digests at open, not at each read; the check reads the whole file). A write that failed leaves the handle unusable: drop the index
+//! and open it again.
 //!
-//! The index follows the journal and may be behind it: the owner keeps the position it stands at in [`Table::Facts`](crate::thought::store::Table::Facts), in the same commit.
+//! The index follows the journal and may be behind it: the owner keeps the position it stands at in
+//! [`Table::Facts`](crate::thought::store::Table::Facts), in the same commit. Damage to redb's newest commit slot may make an open fall
+//! back to the commit before; the position tells.
 
 mod disk;
 mod open;

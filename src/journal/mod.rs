@@ -1,18 +1,21 @@
 //! The journal: a standby's write-ahead log, in `<home>/.hotspare/journal/`. What stands in it, synced, is acked.
 //!
-//! It carries opaque payloads ([`thought`](crate::thought) gives them meaning) and knows, for each generation, how far it has come:
-//! `Staged(0) Staged(1) ... -> Acked -> Revealed -> Done`, or `Staged... -> Dropped`, after which the position may be staged anew.
+//! It carries opaque payloads ([`thought`](crate::thought) gives them meaning) and knows, for each generation, how far it
+//! has come:
+//! `Staged(0) Staged(1) ... -> Acked -> Revealed -> Done`, or `Staged... -> Dropped`, after which the position may be
+//! staged anew.
 //!
 //! # Format, version 1
 //!
-//! The directory holds segments, each named after its first sequence number, 16 hex digits and `.log`. Integers are little-endian.
+//! The directory holds segments, each named after its first sequence number, 16 hex digits and `.log`. Integers are
+//! little-endian.
 //!
 //! | segment header | bytes | |
 //! |---|---|---|
 //! | magic | 8 | `hsjrnl\r\n` |
 //! | version | 1 | 1 |
 //! | zero | 7 | |
-//! | home | 16 | [`HomeId`](crate::words::position::HomeId) |
+//! | home | 16 | [`HomeId`] |
 //! | first sequence | 8 | as in the file's name |
 //! | floor | 8 | first sequence of the oldest segment kept when this one was created |
 //! | salt | 8 | drawn at random for this segment |
@@ -30,11 +33,12 @@
 //! | epoch, generation | 8 + 8 | the position; zero for a floor |
 //! | sequence | 8 | one more than that of the record before |
 //! | synced | 8 | the highest sequence that was known durable when this record was written |
-//! | CRC-32 | 4 | of the segment's salt, all above, and the payload |
-//! | zero | 4 | |
+//! | header CRC-32 | 4 | of the segment's salt and all above |
+//! | payload CRC-32 | 4 | of the segment's salt, all above, and the payload |
 //! | payload | | |
 //!
-//! Records follow each other without gaps; behind the last one is the end of the file or zeros (preallocated). A *floor* record's payload
+//! Records follow each other without gaps; behind the last one is the end of the file or zeros (preallocated). A *floor*
+//! record's payload
 //! is the first sequence (8 bytes) of the oldest segment still needed; it is written and synced before older ones are removed.
 //!
 //! # Invariants
@@ -45,27 +49,36 @@
 //! 3. A record that reports `synced >= n` proves that record `n` was durable.
 //! 4. The oldest segment begins at or before the highest floor known: a segment is never missed silently.
 //! 5. Bytes behind the cut of a torn tail are gone, durably, before a record is written there.
-//! 6. After a failed write, sync, creation or removal nothing more is written: the log is poisoned. Nobody knows what such a sync left behind;
-//!    what counts is what the next [`Log::open`] finds.
+//! 6. After a failed write, sync, creation or removal nothing more is written: the log is poisoned. Nobody knows what such a sync
+//!    left behind; what counts is what the next [`Log::open`] finds.
 //!
-//! Invariant 3 is what tells a torn tail from damage. Before a sync, writes may reach the medium in any order, so a broken record with
-//! good ones behind it is ordinary if none of them claims that it was synced (it was never acked: cut off and reported as [`Torn`]), and
-//! damage if one does ([`JournalError::Damaged`]). The salt keeps a peer from planting such records inside payloads.
+//! Invariant 3 is what tells a torn tail from damage. Before a sync, writes may reach the medium in any order, so a broken
+//! record with good ones behind it is ordinary if none of them claims that it was synced (it was never acked: cut off and
+//! reported as [`Torn`]), and damage if one does ([`JournalError::Damaged`]). The salt keeps a peer from planting such
+//! records inside payloads.
 //!
 //! # Assumed of the medium
 //!
-//! A successful fdatasync makes all earlier writes, and the file's size, durable; a directory fsync makes created and removed names
-//! durable. Unsynced writes may be lost, kept, or torn at any byte, in any order. What is durable does not change by itself; where it does, CRC-32
-//! finds it. Not found: loss of the *newest* synced records together with everything behind them (the last segment deleted, a flip in
-//! the very last record): the owner compares with the position in the index and says that the node went backwards.
+//! A successful fdatasync makes all earlier writes, and the file's size, durable; a directory fsync makes created and removed
+//! names durable. Unsynced writes may be lost, kept, or torn at any byte, in any order. What is durable does not change by
+//! itself; where it does, CRC-32 finds it. Not found: loss of the *newest* synced records together with everything behind
+//! them (the last segment deleted, a flip in the very last record): the owner compares with the position in the index and
+//! says that the node went backwards.
 //!
-//! One process at a time: the daemon's own lock on the home sees to it.
+//! One process at a time: the directory is held under an exclusive flock.
 
+mod ledger;
 mod log;
+mod medium;
 mod record;
+mod recovery;
+mod segment;
 
 pub use log::{Log, Stats};
 pub use record::{Location, PAYLOAD_CAP, Record, RecordKind};
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
@@ -86,14 +99,14 @@ pub enum State {
     Dropped,
 }
 
-/// One generation of which the journal still has records.
+/// One generation whose records are all still in the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kept {
     /// Its position.
     pub position: Position,
     /// Its last state.
     pub state: State,
-    /// Where its parts are, in order. Empty when their segments were pruned already: `state` is then `Done` or `Dropped`.
+    /// Where its parts are, in order; all of them, once `state` is beyond `Staging`.
     pub parts: Vec<Location>,
     /// Where the record of the last state is, for its payload; `None` while staging.
     pub mark: Option<Location>,
@@ -113,7 +126,8 @@ pub struct Torn {
 /// What [`Log::open`] found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
-    /// The generations that still have records, in the order in which they were begun.
+    /// The generations whose records are all there, in the order in which they were begun (the last time, if dropped and staged anew).
+    /// One of which the beginning was pruned is finished, and not listed.
     pub generations: Vec<Kept>,
     /// What was cut off.
     pub torn: Option<Torn>,
@@ -157,7 +171,7 @@ pub enum JournalError {
     /// The file system refused.
     #[error("cannot {operation} {}", path.display())]
     Medium {
-        /// "list", "create", "read", "write", "sync", "cut", "remove".
+        /// "open", "list", "create", "read", "write", "sync", "cut", "remove".
         operation: &'static str,
         /// The segment or the journal's directory.
         path: PathBuf,

@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::words::entry::InodeId;
 use crate::words::path::RelPath;
 
 /// Why a directory or an inode is not watched.
@@ -43,6 +44,15 @@ pub enum WatchError {
         #[source]
         source: io::Error,
     },
+    /// The inode cannot be watched.
+    #[error("cannot watch inode {} on device {}", .inode.ino, .inode.dev)]
+    Inode {
+        /// Which one.
+        inode: InodeId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Anything else.
     #[error("cannot watch {path}")]
     Other {
@@ -64,6 +74,14 @@ impl WatchError {
             Some(Errno::ACCESS | Errno::PERM) => Self::Unreadable { path },
             Some(Errno::NAMETOOLONG) => Self::TooLong { path },
             _ => Self::Other { path, source: error },
+        }
+    }
+
+    /// The same of a request to watch `inode`.
+    pub(super) fn placing_inode(inode: InodeId, error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOSPC) => Self::LimitReached(Limit::read(WATCHES)),
+            _ => Self::Inode { inode, source: error },
         }
     }
 
@@ -119,5 +137,50 @@ impl fmt::Display for Limit {
             write!(f, "({present}) ")?;
         }
         write!(f, "is reached; raise it: {}", self.command())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reached_limit_names_the_command_that_doubles_it() {
+        let limit = Limit::of(WATCHES, Some("65536\n"));
+        assert_eq!(limit.command(), "sysctl -w fs.inotify.max_user_watches=131072");
+        let said = WatchError::LimitReached(limit).to_string();
+        assert_eq!(
+            said,
+            "the limit fs.inotify.max_user_watches (65536) is reached; raise it: sysctl -w fs.inotify.max_user_watches=131072"
+        );
+        for unreadable in [None, Some(""), Some("many")] {
+            assert_eq!(Limit::of(INSTANCES, unreadable).command(), "sysctl -w fs.inotify.max_user_instances=1048576");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_kernel_mean_what_the_caller_can_act_on() {
+        let path = RelPath::parse(b"jobs/a").unwrap();
+        let of = |errno: Errno| WatchError::placing(&path, errno.into());
+        let text = |error: WatchError| error.to_string();
+        assert_eq!(text(of(Errno::NOENT)), "cannot watch jobs/a: it is gone, or no directory");
+        assert_eq!(text(of(Errno::NOTDIR)), text(of(Errno::NOENT)));
+        assert_eq!(text(of(Errno::ACCESS)), "cannot watch jobs/a: permission denied");
+        assert!(matches!(of(Errno::NAMETOOLONG), WatchError::TooLong { .. }));
+        assert!(matches!(of(Errno::NOMEM), WatchError::Other { .. }));
+        let present = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").unwrap();
+        for error in [of(Errno::NOSPC), WatchError::placing_inode(InodeId::default(), Errno::NOSPC.into())] {
+            let WatchError::LimitReached(limit) = error else { panic!("not a limit: {error}") };
+            assert_eq!(limit, Limit::of(WATCHES, Some(&present)));
+        }
+    }
+
+    #[test]
+    fn no_more_instances_is_a_limit_of_its_own() {
+        let WatchError::LimitReached(limit) = WatchError::creating("inotify", Errno::MFILE.into()) else {
+            panic!("no limit")
+        };
+        assert_eq!(limit.name, INSTANCES);
+        assert!(matches!(WatchError::creating("inotify", Errno::NOSYS.into()), WatchError::Source { .. }));
     }
 }

@@ -73,9 +73,10 @@ impl InotifySource {
 
     /// Watches one inode that is no directory, given open (`O_PATH` will do), whatever names it has.
     pub fn watch_inode(&mut self, inode: InodeId, file: BorrowedFd<'_>) -> Result<(), WatchError> {
+        self.running()?;
         let mut targets = lock(&self.targets);
         let watch = inotify::add_watch(&self.queue, through(file), INODE)
-            .map_err(|error| WatchError::placing(&RelPath::root(), error.into()))?;
+            .map_err(|error| WatchError::placing_inode(inode, error.into()))?;
         let former = targets.name(watch, Target::Inode(inode));
         self.release(former);
         Ok(())
@@ -87,6 +88,14 @@ impl InotifySource {
         if let Some(watch) = targets.inodes.remove(&inode) {
             targets.by_watch.remove(&watch);
             self.release(Some(watch));
+        }
+    }
+
+    /// A reader that failed has said `Overflow`, which asks for a restart.
+    fn running(&self) -> Result<(), WatchError> {
+        match &self.thread {
+            Some(thread) if !thread.is_finished() => Ok(()),
+            _ => Err(WatchError::Source { what: "inotify", source: io::Error::other("its reader has ended") }),
         }
     }
 
@@ -104,6 +113,7 @@ impl EventSource for InotifySource {
     }
 
     fn watch_directory(&mut self, path: &RelPath, directory: Option<BorrowedFd<'_>>) -> Result<(), WatchError> {
+        self.running()?;
         // The lock makes the reader wait: no event of the new watch is met before its name is.
         let mut targets = lock(&self.targets);
         let watch = match directory {
@@ -233,13 +243,13 @@ impl Targets {
             }
             Target::Directory(path) => match event.file_name() {
                 Some(name) => in_directory(&path, name.to_bytes(), event),
-                None => self.to_directory(path, event),
+                None => self.own_fate(path, event),
             },
         }
     }
 
     /// The directory's own fate. What ends the watch is told once: the `IGNORED` behind it finds nothing any more.
-    fn to_directory(&mut self, path: RelPath, event: &Event<'_>) -> Option<ChangeKind> {
+    fn own_fate(&mut self, path: RelPath, event: &Event<'_>) -> Option<ChangeKind> {
         let flags = event.events();
         if flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::UNMOUNT | ReadFlags::IGNORED) {
             self.forget(event.wd());
@@ -323,3 +333,6 @@ impl Pump {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

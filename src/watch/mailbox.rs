@@ -121,7 +121,7 @@ impl State {
                 self.queue.push_back(change);
             }
             ChangeKind::Overflow => self.overflow(change.source),
-            ChangeKind::Touched { .. } if self.queue.back() == Some(&change) => {}
+            ChangeKind::Touched { .. } | ChangeKind::InodeTouched { .. } if self.queue.back() == Some(&change) => {}
             _ if self.queue.len() < capacity => self.queue.push_back(change),
             _ => self.overflow(change.source),
         }
@@ -164,5 +164,122 @@ impl Feed {
     /// A new feed of the same source; this one is dead from now on.
     pub(super) fn renew(&self) -> Self {
         self.mailbox.feed(self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::path::RelPath;
+
+    const A: SourceId = SourceId(0);
+    const B: SourceId = SourceId(1);
+
+    fn touched(name: &str) -> ChangeKind {
+        ChangeKind::Touched { path: RelPath::parse(name.as_bytes()).unwrap() }
+    }
+
+    fn appeared(name: &str) -> ChangeKind {
+        ChangeKind::Appeared { path: RelPath::parse(name.as_bytes()).unwrap(), directory: false }
+    }
+
+    fn barrier(mailbox: &Mailbox, number: u8) -> ChangeKind {
+        let name = BarrierName::parse(format!("barrier-{number}-0").as_bytes()).unwrap();
+        mailbox.expect(name);
+        ChangeKind::Barrier { name }
+    }
+
+    fn of(source: SourceId, kinds: &[ChangeKind]) -> Vec<Change> {
+        kinds.iter().map(|kind| Change { source, kind: kind.clone() }).collect()
+    }
+
+    fn drained(mailbox: &Mailbox) -> Vec<Change> {
+        mailbox.drain(Duration::ZERO)
+    }
+
+    #[test]
+    fn what_finds_no_room_is_dropped_and_said_once_where_it_would_have_stood() {
+        let mailbox = Arc::new(Mailbox::new(2));
+        let feed = mailbox.feed(A);
+        ["a", "b", "c", "d"].iter().for_each(|name| feed.push(appeared(name)));
+        assert_eq!(drained(&mailbox), of(A, &[appeared("a"), appeared("b"), ChangeKind::Overflow]));
+        ["e", "f", "g"].iter().for_each(|name| feed.push(appeared(name)));
+        assert_eq!(drained(&mailbox), of(A, &[appeared("e"), appeared("f"), ChangeKind::Overflow]));
+    }
+
+    #[test]
+    fn a_barrier_is_answered_though_the_mailbox_is_full_and_what_is_dropped_behind_it_is_said_again() {
+        let mailbox = Arc::new(Mailbox::new(1));
+        let feed = mailbox.feed(A);
+        let (first, second) = (barrier(&mailbox, 1), barrier(&mailbox, 2));
+        let pushed = [appeared("a"), appeared("b"), first.clone(), appeared("c"), appeared("d"), second.clone()];
+        pushed.into_iter().for_each(|kind| feed.push(kind));
+        let expected = [appeared("a"), ChangeKind::Overflow, first, ChangeKind::Overflow, second];
+        assert_eq!(drained(&mailbox), of(A, &expected));
+    }
+
+    #[test]
+    fn each_source_that_loses_a_change_says_so_for_itself() {
+        let mailbox = Arc::new(Mailbox::new(1));
+        let (a, b) = (mailbox.feed(A), mailbox.feed(B));
+        a.push(appeared("a"));
+        b.push(appeared("b"));
+        a.push(appeared("c"));
+        b.push(appeared("d"));
+        let sources = |change: &Change| (change.source, change.kind == ChangeKind::Overflow);
+        let drained: Vec<_> = drained(&mailbox).iter().map(sources).collect();
+        assert_eq!(drained, [(A, false), (B, true), (A, true)]);
+    }
+
+    #[test]
+    fn only_neighbours_of_one_source_and_path_are_taken_together() {
+        let mailbox = Arc::new(Mailbox::new(100));
+        let (a, b) = (mailbox.feed(A), mailbox.feed(B));
+        for name in ["x", "x", "y", "x"] {
+            a.push(touched(name));
+        }
+        b.push(touched("x"));
+        let wall = barrier(&mailbox, 1);
+        b.push(wall.clone());
+        b.push(touched("x"));
+        let expected = [of(A, &[touched("x"), touched("y"), touched("x")]), of(B, &[touched("x"), wall, touched("x")])];
+        assert_eq!(drained(&mailbox), expected.concat());
+    }
+
+    #[test]
+    fn a_barrier_nobody_raised_is_no_barrier_and_none_is_answered_twice() {
+        let mailbox = Arc::new(Mailbox::new(0));
+        let (a, b) = (mailbox.feed(A), mailbox.feed(B));
+        let forged = ChangeKind::Barrier { name: BarrierName::parse(b"barrier-7-7").unwrap() };
+        let raised = barrier(&mailbox, 1);
+        for kind in [&forged, &raised, &raised] {
+            a.push(kind.clone());
+            b.push(kind.clone());
+        }
+        assert_eq!(drained(&mailbox), [of(A, std::slice::from_ref(&raised)), of(B, &[raised])].concat());
+    }
+
+    #[test]
+    fn the_feed_before_a_restart_is_dead() {
+        let mailbox = Arc::new(Mailbox::new(9));
+        let old = mailbox.feed(A);
+        let new = old.renew();
+        old.push(appeared("old"));
+        new.push(appeared("new"));
+        assert_eq!(drained(&mailbox), of(A, &[appeared("new")]));
+    }
+
+    #[test]
+    fn a_wake_ends_the_wait_and_only_one() {
+        let mailbox = Arc::new(Mailbox::new(9));
+        let waiting = std::thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || mailbox.drain(Duration::from_secs(3600))
+        });
+        mailbox.wake();
+        assert!(waiting.join().unwrap().is_empty());
+        assert!(!mailbox.lock().woken);
+        mailbox.feed(A).push(appeared("a"));
+        assert_eq!(mailbox.drain(Duration::from_secs(3600)).len(), 1);
     }
 }

@@ -22,7 +22,8 @@
 //! **Invariant:** nothing here blocks an event thread. A full mailbox drops changes and says so once, in place.
 //!
 //! **Invariant:** nothing below `.hotspare` is ever reported, but for barriers and the loss of the barrier directory itself
-//! (`LostWatch`): then no barrier is answered any more until [`Watcher::restart`].
+//! (`LostWatch`, of which raw inotify learns late): then raising fails, or no barrier is answered any more, until every source
+//! was restarted.
 
 mod barrier;
 mod error;

@@ -215,3 +215,6 @@ fn meaning(event: &Event, path: RelPath) -> Option<ChangeKind> {
         EventKind::Any | EventKind::Other => ChangeKind::Touched { path },
     })
 }
+
+#[cfg(test)]
+mod tests;

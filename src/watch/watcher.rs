@@ -84,12 +84,9 @@ impl Watcher {
     /// descriptor of it, length does not matter; without, a path too long for the kernel is [`WatchError::TooLong`].
     pub fn watch_directory(&mut self, path: &RelPath, directory: Option<BorrowedFd<'_>>) -> Result<(), WatchError> {
         let length = self.home.as_os_str().as_bytes().len() + 1 + path.as_bytes().len();
-        let Some(notify) = self.notify.as_mut().filter(|_| length <= ABSOLUTE_PATH_MAX) else {
-            return self.inotify.watch_directory(path, directory);
-        };
-        match notify.watch_directory(path, directory) {
-            Err(WatchError::TooLong { .. }) => self.inotify.watch_directory(path, directory),
-            answer => answer,
+        match &mut self.notify {
+            Some(notify) if length <= ABSOLUTE_PATH_MAX => notify.watch_directory(path, directory),
+            _ => self.inotify.watch_directory(path, directory),
         }
     }
 

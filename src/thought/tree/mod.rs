@@ -31,7 +31,7 @@ use crate::words::path::{Name, RelPath};
 
 use super::delta::probe::Probes;
 use super::digest::Frontier;
-use super::store::{Store, StoreError, Table};
+use super::store::{ReadStore, Store, StoreError, Table};
 
 pub use apply::{ApplyError, Arrived, MAX_RENAMES, Operations, Witness};
 
@@ -155,32 +155,16 @@ pub struct Tree<S> {
     root: Row,
 }
 
-impl<S: Store> Tree<S> {
-    /// Opens the tree in `store`; an empty store becomes a tree with nothing but `root` in it.
-    pub fn open(mut store: S, root: Row) -> Result<Self, TreeError> {
-        let known = store.get(Table::Facts, ROOT_FACT)?;
-        let root = match known {
-            Some(bytes) => Row::decode(&bytes)?,
-            None => {
-                let mut root = root;
-                root.directory = Some(DirectoryFacts { id: ROOT, children: 0, digest: Digest::default() });
-                store.put(Table::Facts, ROOT_FACT.to_vec(), root.encode()?)?;
-                let mut tree = Self { store, stale: BTreeMap::from([(ROOT, [0; 4])]), root };
-                tree.digest()?;
-                return Ok(tree);
-            }
-        };
-        Ok(Self { store, stale: BTreeMap::new(), root })
+impl<S: ReadStore> Tree<S> {
+    /// The tree in `store`, to be read only; `None` if there is none in it.
+    pub fn view(store: S) -> Result<Option<Self>, TreeError> {
+        let Some(bytes) = store.get(Table::Facts, ROOT_FACT)? else { return Ok(None) };
+        Ok(Some(Self { root: Row::decode(&bytes)?, store, stale: BTreeMap::new() }))
     }
 
     /// The store below; for commits and facts.
     pub fn store(&self) -> &S {
         &self.store
-    }
-
-    /// The store below; for commits and facts.
-    pub fn store_mut(&mut self) -> &mut S {
-        &mut self.store
     }
 
     /// The root's row.
@@ -246,6 +230,11 @@ impl<S: Store> Tree<S> {
         }
     }
 
+    /// The directories in which something changed since the digest was last asked for.
+    pub fn stale_directories(&self) -> impl Iterator<Item = DirectoryId> {
+        self.stale.keys().copied()
+    }
+
     /// The path of `directory`; `None` if it has gone.
     pub fn path_of(&self, directory: DirectoryId) -> Result<Option<RelPath>, TreeError> {
         let mut names = Vec::new();
@@ -288,6 +277,62 @@ impl<S: Store> Tree<S> {
             }
         }
         Ok(paths)
+    }
+
+    /// The signature kept of a content.
+    pub fn signature(&self, content: Digest) -> Result<Option<Vec<u8>>, TreeError> {
+        Ok(self.store.get(Table::Signatures, &content.0)?)
+    }
+
+    fn bucket_digest(&self, key: &[u8]) -> Result<Option<Digest>, TreeError> {
+        let mut hasher = blake3::Hasher::new_derive_key(BUCKET_CONTEXT);
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.store.scan(Table::Rows, key, after.as_deref(), PAGE)?;
+            let Some(last) = page.last() else {
+                return Ok(after.map(|_| hasher.finalize().into()));
+            };
+            after = Some(last.key.clone());
+            for pair in page {
+                update_bucket(&mut hasher, &pair.key, &pair.value)?;
+            }
+        }
+    }
+
+    fn depth_of(&self, directory: DirectoryId) -> Result<Option<usize>, TreeError> {
+        let (mut at, mut depth) = (directory, 0);
+        while at != ROOT {
+            match self.parent(at)? {
+                Some(place) => at = place.directory,
+                None => return Ok(None),
+            }
+            depth += 1;
+        }
+        Ok(Some(depth))
+    }
+}
+
+impl<S: Store> Tree<S> {
+    /// Opens the tree in `store`; an empty store becomes a tree with nothing but `root` in it.
+    pub fn open(mut store: S, root: Row) -> Result<Self, TreeError> {
+        let known = store.get(Table::Facts, ROOT_FACT)?;
+        let root = match known {
+            Some(bytes) => Row::decode(&bytes)?,
+            None => {
+                let mut root = root;
+                root.directory = Some(DirectoryFacts { id: ROOT, children: 0, digest: Digest::default() });
+                store.put(Table::Facts, ROOT_FACT.to_vec(), root.encode()?)?;
+                let mut tree = Self { store, stale: BTreeMap::from([(ROOT, [0; 4])]), root };
+                tree.digest()?;
+                return Ok(tree);
+            }
+        };
+        Ok(Self { store, stale: BTreeMap::new(), root })
+    }
+
+    /// The store below; for commits and facts.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
     }
 
     /// Replaces the row at `path`, which must be there and of the same kind; a directory keeps its id and children.
@@ -382,11 +427,6 @@ impl<S: Store> Tree<S> {
         Ok(count)
     }
 
-    /// The signature kept of a content.
-    pub fn signature(&self, content: Digest) -> Result<Option<Vec<u8>>, TreeError> {
-        Ok(self.store.get(Table::Signatures, &content.0)?)
-    }
-
     /// Keeps the signature of a content until no row has that content any more.
     pub fn keep_signature(&mut self, content: Digest, signature: Vec<u8>) -> Result<(), TreeError> {
         Ok(self.store.put(Table::Signatures, content.0.to_vec(), signature)?)
@@ -472,33 +512,6 @@ impl<S: Store> Tree<S> {
             directory.digest = hasher.finalize().into();
         }
         Ok(row)
-    }
-
-    fn bucket_digest(&self, key: &[u8]) -> Result<Option<Digest>, TreeError> {
-        let mut hasher = blake3::Hasher::new_derive_key(BUCKET_CONTEXT);
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.store.scan(Table::Rows, key, after.as_deref(), PAGE)?;
-            let Some(last) = page.last() else {
-                return Ok(after.map(|_| hasher.finalize().into()));
-            };
-            after = Some(last.key.clone());
-            for pair in page {
-                update_bucket(&mut hasher, &pair.key, &pair.value)?;
-            }
-        }
-    }
-
-    fn depth_of(&self, directory: DirectoryId) -> Result<Option<usize>, TreeError> {
-        let (mut at, mut depth) = (directory, 0);
-        while at != ROOT {
-            match self.parent(at)? {
-                Some(place) => at = place.directory,
-                None => return Ok(None),
-            }
-            depth += 1;
-        }
-        Ok(Some(depth))
     }
 
     fn touch(&mut self, directory: DirectoryId, name: Option<&Name>) {

@@ -250,6 +250,12 @@ impl FrameDecoder {
     }
 }
 
+impl fmt::Debug for FrameDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrameDecoder({} bytes missing)", self.missing_bytes())
+    }
+}
+
 /// Encodes `value` as a payload.
 pub fn encode_body<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, BodyError> {
     postcard::to_allocvec(value).map_err(BodyError::Encode)

@@ -8,12 +8,13 @@ fn encoded(kind: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// All frames in `bytes`, fed in pieces of the given sizes, and then one byte at a time; with the decoder as it ended.
-fn decode_all(
-    mut bytes: &[u8],
-    sizes: &[usize],
-    cap_bytes: usize,
-) -> (Vec<(u8, Vec<u8>)>, Result<(), FrameError>, FrameDecoder) {
+struct Decoded {
+    frames: Vec<(u8, Vec<u8>)>,
+    end: Result<(), FrameError>,
+}
+
+/// All frames in `bytes`, fed in pieces of the given sizes, and then one byte at a time; and how it ended.
+fn decode_all(mut bytes: &[u8], sizes: &[usize], cap_bytes: usize) -> Decoded {
     let mut decoder = FrameDecoder::new(cap_bytes);
     let mut sizes = sizes.iter().copied();
     let mut frames = Vec::new();
@@ -33,14 +34,13 @@ fn decode_all(
                     received += taken;
                     frames.extend(frame);
                 }
-                Err(error) => return (frames, Err(error), decoder),
+                Err(error) => return Decoded { frames, end: Err(error) },
             }
             let held = decoder.payload.capacity();
             assert!(held <= cap_bytes && held <= 2 * received, "{held} bytes held, {received} received");
         }
     }
-    let end = decoder.finish();
-    (frames, end, decoder)
+    Decoded { frames, end: decoder.finish() }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -59,7 +59,7 @@ fn every_prefix_of_a_frame_needs_more_and_is_no_error() {
     let bytes = encoded(3, b"payload");
     for end in 0..bytes.len() {
         assert_eq!(decode_one(&bytes[..end], 100), Ok(None), "{end} bytes");
-        let (frames, finish, _) = decode_all(&bytes[..end], &[end], 100);
+        let Decoded { frames, end: finish } = decode_all(&bytes[..end], &[end], 100);
         assert!(frames.is_empty());
         assert_eq!(finish.is_ok(), end == 0, "{end} bytes");
     }
@@ -154,7 +154,7 @@ proptest! {
         for (kind, payload) in &frames {
             Frame { kind: *kind, payload }.encode(300, &mut bytes).unwrap();
         }
-        let (found, end, _) = decode_all(&bytes, &sizes, 300);
+        let Decoded { frames: found, end } = decode_all(&bytes, &sizes, 300);
         prop_assert_eq!(found, frames);
         prop_assert_eq!(end, Ok(()));
     }
@@ -171,7 +171,7 @@ proptest! {
             bytes[..3].copy_from_slice(&[b'h', b's', VERSION]);
             bytes[4..8].copy_from_slice(&length.to_le_bytes());
         }
-        let (frames, end, _) = decode_all(&bytes, &sizes, 256);
+        let Decoded { frames, end } = decode_all(&bytes, &sizes, 256);
         // The two decoders agree on the first frame.
         match decode_one(&bytes, 256) {
             Ok(Some((frame, _))) => prop_assert_eq!(frames.first(), Some(&(frame.kind, frame.payload.to_vec()))),

@@ -1,0 +1,138 @@
+//! `id`, `trust`, `untrust`: who this node is, and whom it believes.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::exit::{Answer, Class, Failure};
+use super::output;
+use super::target::{ConfigArgs, DaemonArgs};
+use crate::config::PeerId;
+use crate::control::ClientError;
+use crate::daemon::memory::{Trusted, load_trust, save_trust};
+use crate::fs::state::create_directory;
+use crate::net::identity::Identity;
+use crate::words::position::NodeName;
+
+const ID_EXAMPLES: &str = "\
+Examples:
+  hotspare id                        the id of the node in /etc/hotspare/hotspare.toml
+  hotspare id -c standby.toml        that of another one
+  ssh jenkins-b hotspare id          what to write into [[peer]] id on this node";
+
+/// Print this node's id
+///
+/// The id is the fingerprint of the node's public key, and what peers know it by: write it into their configuration, or give it
+/// to `hotspare trust` there. The key is made in the state directory when there is none yet. The daemon need not run.
+#[derive(Debug, Args)]
+#[command(after_long_help = ID_EXAMPLES)]
+pub(super) struct IdArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(super) fn id(args: &IdArgs) -> anyhow::Result<Answer> {
+    let settings = args.config.load()?;
+    output::say(own_id(&settings.node.state)?.as_str())?;
+    Ok(Answer::Yes)
+}
+
+const TRUST_EXAMPLES: &str = "\
+Examples:
+  hotspare trust hs1-... --name jenkins-b";
+
+/// Believe a node
+///
+/// From now on the node with this id is let in, under this name, and a [[peer]] section of that name needs no id. It is kept in
+/// the state directory. The daemon need not run; one that does acts upon it at once.
+#[derive(Debug, Args)]
+#[command(after_long_help = TRUST_EXAMPLES)]
+pub(super) struct TrustArgs {
+    /// The node's id, as `hotspare id` prints it there
+    #[arg(value_parser = parse_id)]
+    id: PeerId,
+
+    /// The node's name
+    #[arg(long, value_parser = parse_name)]
+    name: NodeName,
+
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+pub(super) async fn trust(args: &TrustArgs) -> anyhow::Result<Answer> {
+    let daemon = args.daemon.find()?;
+    match (daemon.connect().await, &daemon.settings) {
+        (Ok(client), _) => client.trust(args.id.to_string(), args.name.clone()).await?,
+        (Err(ClientError::NoDaemon(_)), Some(settings)) => {
+            trust_in_state(&settings.node.state, &args.id, &args.name)?;
+        }
+        (Err(error), _) => return Err(error.into()),
+    }
+    Ok(Answer::Yes)
+}
+
+const UNTRUST_EXAMPLES: &str = "\
+Examples:
+  hotspare untrust hs1-...";
+
+/// Believe a node no longer
+///
+/// Undoes `hotspare trust`; a running daemon ends its links to that node at once. An id that stands in the configuration must be
+/// taken out there.
+#[derive(Debug, Args)]
+#[command(after_long_help = UNTRUST_EXAMPLES)]
+pub(super) struct UntrustArgs {
+    /// The node's id
+    #[arg(value_parser = parse_id)]
+    id: PeerId,
+
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+pub(super) async fn untrust(args: &UntrustArgs) -> anyhow::Result<Answer> {
+    let daemon = args.daemon.find()?;
+    match (daemon.connect().await, &daemon.settings) {
+        (Ok(client), _) => client.untrust(args.id.to_string()).await?,
+        (Err(ClientError::NoDaemon(_)), Some(settings)) => untrust_in_state(&settings.node.state, &args.id)?,
+        (Err(error), _) => return Err(error.into()),
+    }
+    Ok(Answer::Yes)
+}
+
+/// The id of the key in `state`, which is made if there is none.
+fn own_id(state: &Path) -> anyhow::Result<PeerId> {
+    create_directory(state, 0o700)?;
+    let id = Identity::load_or_create(state)?.id();
+    Ok(PeerId::try_from(id.to_string())?)
+}
+
+/// Writes into `state` that a node is believed, while no daemon runs.
+fn trust_in_state(state: &Path, id: &PeerId, name: &NodeName) -> anyhow::Result<()> {
+    create_directory(state, 0o700)?;
+    let mut trusted = load_trust(state)?;
+    trusted.retain(|known| known.id != id.as_str());
+    trusted.push(Trusted { id: id.as_str().to_owned(), name: name.clone() });
+    Ok(save_trust(state, &trusted)?)
+}
+
+/// Takes it back, while no daemon runs.
+fn untrust_in_state(state: &Path, id: &PeerId) -> anyhow::Result<()> {
+    let mut trusted = load_trust(state)?;
+    let before = trusted.len();
+    trusted.retain(|known| known.id != id.as_str());
+    if trusted.len() == before {
+        let failure = Failure::new(Class::Usage, format!("{id} is not trusted by command", id = id.as_str()));
+        return Err(failure.hint("a peer named in the configuration is untrusted by taking it out there").into());
+    }
+    Ok(save_trust(state, &trusted)?)
+}
+
+fn parse_id(text: &str) -> Result<PeerId, String> {
+    PeerId::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn parse_name(text: &str) -> Result<NodeName, String> {
+    NodeName::try_from(text.to_owned()).map_err(|error| error.to_string())
+}

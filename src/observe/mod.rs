@@ -1,0 +1,6 @@
+//! What the daemon shows of itself: the types behind `hotspare status`.
+
+mod path_text;
+pub mod status;
+
+pub use path_text::{PathText, PathTextError};

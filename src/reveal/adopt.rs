@@ -1,0 +1,87 @@
+//! Taking possession of a directory: an empty one, a replica of this home, or, if a person says so, anything else.
+
+use std::str::FromStr;
+
+use super::replica::{Opening, ReplicaOptions};
+use super::{ReplicaError, marker};
+use crate::capture::{Captured, Capturer};
+use crate::fs::{Root, XattrPolicy};
+use crate::index::Index;
+use crate::spool::Spool;
+use crate::thought::filter::Filter;
+use crate::thought::tree::{Row, Tree};
+use crate::words::entry::Body;
+use crate::words::path::RelPath;
+use crate::words::position::HomeId;
+
+/// Makes the directory a replica of `home`, or says why it cannot be one.
+pub(super) fn take_possession(root: &Root, options: &ReplicaOptions, home: HomeId) -> Result<Opening, ReplicaError> {
+    let path = || options.home.clone();
+    match marker::read(root)? {
+        Some(found) if found == home => return Ok(Opening::Recovered(0)),
+        Some(found) => return Err(ReplicaError::OtherHome { path: path(), found }),
+        None => {}
+    }
+    let is_ours = |name: &crate::words::path::Name| name.as_bytes() == crate::words::path::RESERVED;
+    let is_empty =
+        root.list(&RelPath::root())?.iter().all(|(name, _)| is_ours(name) || name.as_bytes() == b"lost+found");
+    if !is_empty && !options.adopt {
+        return Err(ReplicaError::NoReplica { path: path() });
+    }
+    marker::write(root, home)?;
+    Ok(if is_empty { Opening::Empty } else { Opening::Adopted })
+}
+
+/// The row of the replica's root as it is on disk.
+pub(super) fn root_row(root: &Root, xattrs: &XattrPolicy) -> Result<Row, ReplicaError> {
+    let stat = root.stat(&RelPath::root())?.ok_or(ReplicaError::NoReplica { path: root.path().into() })?;
+    let xattrs = root.xattrs(&RelPath::root(), xattrs)?;
+    Ok(Row::new(stat.entry(Body::Directory, xattrs, None), stat.inode))
+}
+
+/// Reads everything on disk, content and all, into `tree`, which has nothing but a root.
+pub(super) fn read_tree(root: &Root, tree: &mut Tree<Index>, options: &ReplicaOptions) -> Result<(), ReplicaError> {
+    let spool = Spool::create(&options.state)?;
+    let mut capturer = Capturer::new(spool, [0; 32], options.xattrs.clone(), false);
+    let mut below = vec![RelPath::root()];
+    // A replica is read whole: what the primary leaves out is for the primary to say.
+    let everything = Filter::everything();
+    while let Some(directory) = below.pop() {
+        for (name, _) in root.list(&directory)? {
+            let path = directory.join(&name);
+            if path.is_reserved() {
+                continue;
+            }
+            let captured = capturer.capture(root, &everything, tree, &path, false);
+            let captured = captured.map_err(|source| ReplicaError::Read { path: path.clone(), source })?;
+            let Captured::Present(present) = captured else {
+                tracing::warn!(%path, "not taken into the index of the replica: {captured:?}");
+                continue;
+            };
+            if present.entry.is_directory() {
+                below.push(path.clone());
+            }
+            let row = Row { entry: present.entry, inode: present.inode, directory: None, memory: present.memory };
+            tree.attach(&path, row)?;
+        }
+        if tree.store().wants_commit() {
+            tree.store_mut().commit()?;
+        }
+    }
+    Ok(())
+}
+
+impl FromStr for HomeId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut bytes = [0; 16];
+        if text.len() != 32 || !text.is_ascii() {
+            return Err(());
+        }
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| ())?;
+        }
+        Ok(Self(bytes))
+    }
+}

@@ -1,0 +1,81 @@
+//! New files in the stage, hashed as they are written.
+
+use std::io;
+
+use crate::fs::{FileReader, FileWriter, FsError, Root};
+use crate::thought::delta::ReadAt;
+use crate::thought::delta::probe::{ProbeCollector, ProbePlan};
+use crate::thought::digest::{Content as Hashed, ContentHasher};
+use crate::thought::tree::FileMemory;
+use crate::words::path::RelPath;
+
+/// How much is read at a time when content is copied or hashed.
+pub(super) const PIECE: usize = 256 * 1024;
+/// Contents from this length on are remembered, so that an append needs no second reading.
+const REMEMBERED_FROM: u64 = 1 << 20;
+
+/// A file being written and hashed.
+pub(super) struct NewFile {
+    writer: FileWriter,
+    hasher: ContentHasher,
+    probes: Option<ProbeCollector>,
+    at: u64,
+    sparse: bool,
+}
+
+impl NewFile {
+    /// Begins the file `path`, which will be `size` bytes long if all goes well.
+    pub(super) fn create(root: &Root, path: &RelPath, size: u64, sparse: bool) -> Result<Self, FsError> {
+        let writer = root.create_file(path)?;
+        let plan = ProbePlan::new(size, &[0; 32], &[]).filter(|_| size >= REMEMBERED_FROM);
+        let probes = plan.as_ref().map(ProbeCollector::new);
+        Ok(Self { writer, hasher: ContentHasher::new(), probes, at: 0, sparse })
+    }
+
+    /// Adds `bytes` at the end.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        if let Some(probes) = &mut self.probes {
+            probes.update(self.at, bytes);
+        }
+        let written = if self.sparse {
+            self.writer.write_sparse_at(bytes, self.at)
+        } else {
+            self.writer.write_at(bytes, self.at)
+        };
+        self.at += bytes.len() as u64;
+        written.map_err(io::Error::other)
+    }
+
+    /// Adds all of `source`.
+    pub(super) fn copy(&mut self, source: &FileReader) -> Result<(), io::Error> {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let count = source.read_at(&mut buffer, self.at).map_err(io::Error::other)?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.write(&buffer[..count])?;
+        }
+    }
+
+    /// What was written, and what to remember of it.
+    pub(super) fn finish(self) -> Result<(Hashed, Option<Box<FileMemory>>), FsError> {
+        if self.sparse {
+            self.writer.set_len(self.at)?;
+        }
+        let hashed = self.hasher.finish();
+        let probes = self.probes.and_then(ProbeCollector::finish);
+        let memory = probes.map(|probes| Box::new(FileMemory { frontier: hashed.frontier.clone(), probes }));
+        Ok((hashed, memory))
+    }
+}
+
+/// A file of the replica as the base of a delta, or to be probed.
+pub(super) struct Base<'a>(pub(super) &'a FileReader);
+
+impl ReadAt for Base<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,381 @@
+//! The replica as a whole: what it is, and what it is asked to do.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::Disk;
+use super::layout::{self, Area};
+use super::operations::Journalled;
+use super::stage::Stager;
+use super::steps::{Outcome, Reveal};
+use super::unheld::UnheldCounts;
+use super::{ReplicaError, adopt, bundle, recovery};
+use crate::fs::{Privilege, Root, XattrPolicy};
+use crate::index::Index;
+use crate::journal::{Kept, Log, Record, RecordKind, State};
+use crate::thought::generation::{Action, Content, Header, Operation};
+use crate::thought::store::{ReadStore, Store, Table};
+use crate::thought::tree::{Tree, TreeError};
+use crate::words::entry::Digest;
+use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
+
+/// Fact: where the replica stands. An index without it was never finished.
+pub(super) const STANDING_FACT: &[u8] = b"standing";
+/// Fact: there if what the next generation replaces belongs to no generation.
+const KEEPS_REPLACED_FACT: &[u8] = b"keeps-replaced";
+/// So many revealed generations may wait for being tidied up.
+const UNTIDY_CAP: usize = 64;
+
+/// Where a replica stands: what its tree is the state of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Standing {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The home.
+    pub home: HomeId,
+    /// The reign it last accepted a generation of.
+    pub reign: ReignId,
+    /// The generation.
+    pub position: Position,
+    /// The history that led there.
+    pub chain: ChainDigest,
+    /// The tree digest.
+    pub tree: Digest,
+}
+
+/// Where and how a replica is kept.
+#[derive(Clone, Debug)]
+pub struct ReplicaOptions {
+    /// The replica's directory.
+    pub home: PathBuf,
+    /// The node's state directory, for the index and temporary files.
+    pub state: PathBuf,
+    /// Which xattrs are replicated.
+    pub xattrs: XattrPolicy,
+    /// Takes over a directory that is not empty and no replica: what differs is put aside.
+    pub adopt: bool,
+}
+
+/// What was found when a replica was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Opening {
+    /// Nothing was there.
+    Empty,
+    /// It stands at a whole generation; so many were still to be revealed.
+    Recovered(usize),
+    /// Something was there, and was taken over.
+    Adopted,
+    /// The index was lost or damaged: what is on disk was read again.
+    Reread,
+}
+
+/// A standby's copy of the home.
+pub struct Replica {
+    pub(super) root: Root,
+    pub(super) options: ReplicaOptions,
+    privilege: Privilege,
+    pub(super) tree: Tree<Index>,
+    pub(super) log: Log,
+    pub(super) standing: Standing,
+    /// Acked, not yet revealed, oldest first.
+    pub(super) unrevealed: Vec<Kept>,
+    /// Revealed, not yet tidied up, oldest first.
+    untidy: Vec<Kept>,
+    /// What was written in place since the last sync of the file system.
+    has_edited: bool,
+    pub(super) unheld: UnheldCounts,
+    put_aside: u64,
+    /// What the next generation replaces belongs to no generation: it is kept.
+    keeps_replaced: bool,
+    /// A call failed half way: memory and disk may differ.
+    pub(super) is_broken: bool,
+}
+
+impl Replica {
+    /// Opens the replica in `options.home` for the home `home` and brings it to a whole generation.
+    pub fn open(options: ReplicaOptions, home: HomeId) -> Result<(Self, Opening), ReplicaError> {
+        let root = Root::open(&options.home)?;
+        let possession = adopt::take_possession(&root, &options, home)?;
+        for directory in [Area::Stage, Area::Reveal, Area::Journal].map(layout::area).iter().chain([&layout::held()]) {
+            super::disk::ensure_directory(&root, directory)?;
+        }
+        root.sync_directory(&layout::reserved())?;
+        let (log, recovered) = Log::open(&options.home.join(".hotspare").join("journal"), home)?;
+        if let Some(torn) = &recovered.torn {
+            tracing::info!(segment = %torn.path.display(), bytes = torn.bytes, "cut off the unsynced tail of the journal");
+        }
+        let path = options.state.join("replica.redb");
+        let (index, mut is_new, why) = recovery::open_index(&path)?;
+        if let Some(why) = &why {
+            tracing::warn!(%why, "the index of the replica is rebuilt from the disk");
+        }
+        let root_row = adopt::root_row(&root, &options.xattrs)?;
+        let tree = Tree::open(index, root_row.clone())?;
+        let standing = Standing { home, tree: tree.root().digest(), ..Standing::default() };
+        let mut replica = Self {
+            root,
+            options,
+            privilege: Privilege::detect(),
+            tree,
+            log,
+            standing,
+            unrevealed: Vec::new(),
+            untidy: Vec::new(),
+            has_edited: false,
+            unheld: UnheldCounts::default(),
+            put_aside: 0,
+            keeps_replaced: false,
+            is_broken: false,
+        };
+        let is_known = !is_new && replica.read_standing()? && replica.catch_up(&recovered.generations)?;
+        if !is_new && !is_known {
+            tracing::warn!("the index of the replica does not belong to its journal; it is rebuilt from the disk");
+            drop(replica.tree);
+            recovery::forget_index(&path)?;
+            replica.tree = Tree::open(Index::open(&path)?.into_index(), root_row)?;
+            is_new = true;
+        }
+        let count = replica.recover(recovered.generations)?;
+        let opening = match possession {
+            Opening::Recovered(_) if is_new => Opening::Reread,
+            Opening::Recovered(_) => Opening::Recovered(count),
+            other => other,
+        };
+        if is_new && opening != Opening::Empty {
+            replica.reread()?;
+        } else if is_new {
+            replica.write_standing()?;
+            replica.tree.store_mut().commit()?;
+        }
+        Ok((replica, opening))
+    }
+
+    /// Where it stands.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Its tree.
+    pub fn tree(&self) -> &Tree<Index> {
+        &self.tree
+    }
+
+    /// Its directory.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// What could not be set for lack of privilege, so far.
+    pub fn unheld(&self) -> UnheldCounts {
+        self.unheld
+    }
+
+    /// How many things were found in the way and put aside, so far.
+    pub fn put_aside(&self) -> u64 {
+        self.put_aside
+    }
+
+    /// How many generations are acked and not yet revealed.
+    pub fn unrevealed(&self) -> usize {
+        self.unrevealed.len()
+    }
+
+    /// True if it holds a whole generation.
+    pub fn is_promotable(&self) -> bool {
+        self.standing.position != Position::default() && self.unrevealed.is_empty() && !self.is_broken
+    }
+
+    pub(super) fn usable(&self) -> Result<(), ReplicaError> {
+        if self.is_broken { Err(ReplicaError::Unusable) } else { Ok(()) }
+    }
+
+    /// Does what leaves the replica unusable if it fails.
+    fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T, ReplicaError>) -> Result<T, ReplicaError> {
+        self.usable()?;
+        self.is_broken = true;
+        let done = act(self)?;
+        self.is_broken = false;
+        Ok(done)
+    }
+
+    /// Takes over what the index says of the standing; false if it says nothing.
+    fn read_standing(&mut self) -> Result<bool, ReplicaError> {
+        let fact = |name| self.tree.store().get(Table::Facts, name).map_err(TreeError::from);
+        let Some(standing) = fact(STANDING_FACT)?.and_then(|bytes| postcard::from_bytes(&bytes).ok()) else {
+            return Ok(false);
+        };
+        self.keeps_replaced = fact(KEEPS_REPLACED_FACT)?.is_some();
+        self.standing = standing;
+        Ok(true)
+    }
+
+    pub(super) fn stand_at(&mut self, header: &Header) -> Result<(), ReplicaError> {
+        self.standing = Standing {
+            cluster: header.cluster,
+            home: header.home,
+            reign: header.reign,
+            position: header.position,
+            chain: header.chain(),
+            tree: header.tree_after,
+        };
+        // From here on the mark in its stage says so.
+        self.set_keeps_replaced(false)?;
+        self.write_standing()
+    }
+
+    pub(super) fn write_standing(&mut self) -> Result<(), ReplicaError> {
+        let bytes = postcard::to_allocvec(&self.standing).unwrap_or_default();
+        let store = self.tree.store_mut();
+        store.put(Table::Facts, STANDING_FACT.to_vec(), bytes).map_err(TreeError::from)?;
+        Ok(())
+    }
+
+    pub(super) fn set_keeps_replaced(&mut self, keeps: bool) -> Result<(), ReplicaError> {
+        if self.keeps_replaced != keeps {
+            let store = self.tree.store_mut();
+            let done = match keeps {
+                true => store.put(Table::Facts, KEEPS_REPLACED_FACT.to_vec(), Vec::new()),
+                false => store.delete(Table::Facts, KEEPS_REPLACED_FACT),
+            };
+            done.map_err(TreeError::from)?;
+            self.keeps_replaced = keeps;
+        }
+        Ok(())
+    }
+
+    /// Begins to stage the generation of `header`, which must start where the replica stands and lead to a position that is new to it.
+    pub fn begin(&mut self, header: &Header) -> Result<Stager, ReplicaError> {
+        self.usable()?;
+        let position = header.position;
+        if header.home != self.standing.home {
+            return Err(ReplicaError::Header { position, what: "it is of another home" });
+        }
+        if header.parent_chain != self.standing.chain {
+            let (parent, here) = (header.parent, self.standing.position);
+            return Err(ReplicaError::NotNext { position, parent, here });
+        }
+        if !matches!(self.log.state(position), None | Some(State::Dropped)) {
+            return Err(ReplicaError::Header { position, what: "its position is another generation's" });
+        }
+        self.root.remove_tree(&layout::of(Area::Stage, position))?;
+        self.root.make_directory(&layout::of(Area::Stage, position), 0o700)?;
+        let mut stager = Stager::new(position, self.options.xattrs.clone(), self.privilege, self.keeps_replaced);
+        if self.keeps_replaced {
+            self.root.create_file(&layout::keep_mark(position))?;
+            stager.note(layout::keep_mark(position));
+        }
+        Ok(stager)
+    }
+
+    /// Stages one operation. One that needs content of the replica has everything revealed first.
+    pub fn stage(&mut self, stager: &mut Stager, operation: Operation) -> Result<(), ReplicaError> {
+        self.usable()?;
+        let needs_content = matches!(
+            operation.action,
+            Action::Edit { .. } | Action::Create { content: Content::Held | Content::Delta { .. }, .. }
+        );
+        while needs_content && self.reveal()?.is_some() {}
+        stager.operation(&self.root, &self.tree, operation)
+    }
+
+    /// Takes bytes of the payload of the operation staged last; true when it is whole.
+    pub fn stage_payload(&mut self, stager: &mut Stager, bytes: &[u8]) -> Result<bool, ReplicaError> {
+        self.usable()?;
+        stager.payload(&self.root, &self.tree, bytes)
+    }
+
+    /// Gives up a generation that is being staged. Not needed after a failed [`Replica::commit`].
+    pub fn give_up(&mut self, stager: Stager) -> Result<(), ReplicaError> {
+        self.root.remove_tree(&layout::of(Area::Stage, stager.position()))?;
+        Ok(())
+    }
+
+    /// Reveals the oldest acked generation; its position, or `None` if all are revealed. After an error it may be called again.
+    pub fn reveal(&mut self) -> Result<Option<Position>, ReplicaError> {
+        self.usable()?;
+        if self.has_edited && !self.unrevealed.is_empty() {
+            // A reveal that is begun says that the one before is on the disk, whole: see `recover`.
+            self.guarded(|replica| Ok(replica.root.sync_filesystem()?))?;
+            self.has_edited = false;
+        }
+        match self.steps(&self.root)? {
+            Some(outcome) => self.has_revealed(outcome).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Does the steps of the oldest acked generation on `disk`, which is this replica's.
+    pub(super) fn steps(&self, disk: &dyn Disk) -> Result<Option<Outcome>, ReplicaError> {
+        let Some(kept) = self.unrevealed.first() else { return Ok(None) };
+        let mut reveal = Reveal {
+            disk,
+            position: kept.position,
+            operations: Journalled::new(&self.log, kept.parts.get(1..).unwrap_or_default()),
+            xattrs: &self.options.xattrs,
+            privilege: &self.privilege,
+            outcome: Outcome::default(),
+        };
+        reveal.run()?;
+        Ok(Some(reveal.outcome))
+    }
+
+    fn has_revealed(&mut self, outcome: Outcome) -> Result<Position, ReplicaError> {
+        self.unheld = self.unheld.plus(outcome.unheld);
+        self.put_aside += outcome.put_aside;
+        self.has_edited |= outcome.has_edited;
+        let position = self.mark_revealed()?;
+        if self.untidy.len() >= UNTIDY_CAP {
+            self.tidy()?;
+        }
+        Ok(position)
+    }
+
+    /// Notes that the oldest acked generation is revealed.
+    pub(super) fn mark_revealed(&mut self) -> Result<Position, ReplicaError> {
+        let kept = self.unrevealed.remove(0);
+        let position = kept.position;
+        if kept.state == State::Acked {
+            self.log.append(&Record { kind: RecordKind::Revealed, position, payload: Vec::new() })?;
+        }
+        self.untidy.push(kept);
+        Ok(position)
+    }
+
+    /// True if [`Replica::tidy`] has something to do.
+    pub fn is_untidy(&self) -> bool {
+        !self.untidy.is_empty()
+    }
+
+    /// Makes all reveals durable and drops what they replaced. On an error the replica must be opened again.
+    pub fn tidy(&mut self) -> Result<(), ReplicaError> {
+        if self.untidy.is_empty() { self.usable() } else { self.guarded(Self::tidy_up) }
+    }
+
+    fn tidy_up(&mut self) -> Result<(), ReplicaError> {
+        let mut keeps = Vec::new();
+        for kept in &self.untidy {
+            keeps.push(self.root.stat(&layout::keep_mark(kept.position))?.is_some());
+            if keeps.last() == Some(&true) {
+                let operations = Journalled::new(&self.log, kept.parts.get(1..).unwrap_or_default());
+                bundle::prepare(&self.root, kept.position, operations)?;
+            }
+        }
+        self.root.sync_filesystem()?;
+        self.has_edited = false;
+        self.tree.store_mut().commit()?;
+        for kept in &self.untidy {
+            self.log.append(&Record { kind: RecordKind::Done, position: kept.position, payload: Vec::new() })?;
+        }
+        self.log.sync()?;
+        for (kept, keeps) in std::mem::take(&mut self.untidy).into_iter().zip(keeps) {
+            if keeps {
+                bundle::keep(&self.root, kept.position)?;
+            }
+            self.root.remove_tree(&layout::of(Area::Reveal, kept.position))?;
+            self.root.remove_tree(&layout::of(Area::Stage, kept.position))?;
+        }
+        self.log.prune(self.standing.position)?;
+        Ok(())
+    }
+}

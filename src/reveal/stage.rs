@@ -1,0 +1,381 @@
+//! Staging: the new content of a generation, made beside the replica.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::ReplicaError;
+use super::content::{Base, NewFile};
+use super::edit::{self, Checked};
+use super::layout::{self, Area};
+use super::unheld::UnheldCounts;
+use crate::fs::{FileReader, FileWriter, Privilege, Root, XattrPolicy};
+use crate::thought::delta::pack::Unpacker;
+use crate::thought::delta::patch::Patcher;
+use crate::thought::generation::{Action, Content, Operation, Section};
+use crate::thought::store::Store;
+use crate::thought::tree::{FileMemory, MAX_RENAMES, Tree};
+use crate::words::entry::{Body, Digest, Entry};
+use crate::words::path::RelPath;
+use crate::words::position::Position;
+
+/// Up to this many staged things are synced one by one; more are synced with the whole file system.
+pub(super) const SYNC_ONE_BY_ONE: usize = 24;
+/// Of so many large files of one generation is remembered what an append to them needs; an append to a further one reads it whole, once.
+const REMEMBERED_FILES: usize = 10_000;
+
+/// What a generation needs beside the tree while it is staged.
+pub struct Stager {
+    pub(super) position: Position,
+    xattrs: XattrPolicy,
+    privilege: Privilege,
+    current: Option<Current>,
+    /// How many operations there were so far, and the section and path of the last.
+    count: u32,
+    last: Option<(Section, RelPath)>,
+    /// Contents that came ahead and were used already: where the staged file is.
+    pub(super) used: HashMap<Digest, u32>,
+    /// Renames of this generation: new path to old path.
+    renames: HashMap<RelPath, RelPath>,
+    /// Holds space for what edits append, until the reveal gives it free: reserving in the files themselves would move their times.
+    room: Option<FileWriter>,
+    room_bytes: u64,
+    /// Whatever it overwrites is kept whole.
+    pub(super) keeps_whole: bool,
+    /// Of large files: what to remember of them.
+    pub(super) memory: HashMap<u32, Box<FileMemory>>,
+    /// What was staged, while it is little enough to be synced one by one.
+    pub(super) unsynced: Vec<RelPath>,
+    pub(super) staged: u64,
+    pub(super) unheld: UnheldCounts,
+}
+
+/// The operation whose payload is arriving.
+struct Current {
+    operation: Operation,
+    unpacker: Unpacker,
+    left: u64,
+    making: Making,
+}
+
+/// What its payload makes.
+enum Making {
+    /// A new file.
+    File(NewFile),
+    /// A new file, from a delta.
+    Patched { file: NewFile, patcher: Patcher, base: FileReader },
+    /// The bytes of an edit, kept as they are until the reveal.
+    Spans { file: FileWriter, at: u64 },
+}
+
+impl Stager {
+    pub(super) fn new(position: Position, xattrs: XattrPolicy, privilege: Privilege, keeps_whole: bool) -> Self {
+        Self {
+            position,
+            xattrs,
+            privilege,
+            current: None,
+            count: 0,
+            last: None,
+            used: HashMap::new(),
+            renames: HashMap::new(),
+            room: None,
+            room_bytes: 0,
+            keeps_whole,
+            memory: HashMap::new(),
+            unsynced: Vec::new(),
+            staged: 0,
+            unheld: UnheldCounts::default(),
+        }
+    }
+
+    /// The generation being staged.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// True if the payload of the last operation has not arrived whole.
+    pub fn awaits_payload(&self) -> bool {
+        self.current.is_some()
+    }
+
+    fn refused(&self, what: &'static str) -> ReplicaError {
+        ReplicaError::Header { position: self.position, what }
+    }
+
+    /// Operations are numbered from 0, and stand in the order that [`Section`] demands: steps of the reveal are told apart by their numbers.
+    fn check_order(&mut self, operation: &Operation) -> Result<(), ReplicaError> {
+        if operation.id != self.count {
+            return Err(self.refused("its operations are not numbered in order"));
+        }
+        let (section, path) = (operation.action.section(), operation.action.path());
+        let follows = match &self.last {
+            None => true,
+            Some((last, _)) if *last != section => *last < section,
+            Some((Section::Remove, last)) => path < last,
+            Some((_, last)) => path > last,
+        };
+        if !follows {
+            return Err(self.refused("its operations are out of order"));
+        }
+        if path.is_reserved() || operation.action.taken().is_some_and(RelPath::is_reserved) {
+            return Err(self.refused("it names a path inside .hotspare"));
+        }
+        if operation.action.entry().is_some_and(|entry| !is_possible(entry)) {
+            return Err(self.refused("it sets attributes that nothing can have"));
+        }
+        self.count += 1;
+        self.last = Some((section, path.clone()));
+        Ok(())
+    }
+
+    /// Stages one operation; its payload, if it has one, comes next through [`Stager::payload`].
+    pub(super) fn operation<S: Store>(
+        &mut self,
+        root: &Root,
+        tree: &Tree<S>,
+        operation: Operation,
+    ) -> Result<(), ReplicaError> {
+        if self.current.is_some() {
+            return Err(self.refused("a payload is missing"));
+        }
+        self.check_order(&operation)?;
+        let slot = layout::slot(Area::Stage, self.position, operation.id);
+        match &operation.action {
+            Action::Create { path, entry, content, sparse } => {
+                self.create(root, tree, &operation, &slot, path, entry, content, *sparse)
+            }
+            Action::Edit { path, spans, .. } => {
+                let length = spans.iter().try_fold(0_u64, |sum, span| sum.checked_add(span.len));
+                if length.is_none() || length != operation.payload.map(|payload| payload.unpacked) {
+                    let source = "it is not as long as the spans it is for".into();
+                    return Err(ReplicaError::Payload { path: path.clone(), source });
+                }
+                let making = Making::Spans { file: root.create_file(&slot)?, at: 0 };
+                self.expect(operation, making)
+            }
+            _ if operation.payload.is_some() => Err(self.refused("a payload belongs to nothing")),
+            Action::Rename { from, to } => {
+                if self.renames.len() >= MAX_RENAMES {
+                    return Err(self.refused("it has too many renames"));
+                }
+                self.renames.insert(to.clone(), from.clone());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one action, taken apart once")]
+    fn create<S: Store>(
+        &mut self,
+        root: &Root,
+        tree: &Tree<S>,
+        operation: &Operation,
+        slot: &RelPath,
+        path: &RelPath,
+        entry: &Entry,
+        content: &Content,
+        sparse: bool,
+    ) -> Result<(), ReplicaError> {
+        let has_payload = matches!(content, Content::Whole | Content::Delta { .. });
+        if has_payload != operation.payload.is_some() {
+            let source = "there is none, or one too many".into();
+            return Err(ReplicaError::Payload { path: path.clone(), source });
+        }
+        match (&entry.body, content) {
+            (Body::Directory, Content::None) => {
+                root.make_directory(slot, 0o700)?;
+                self.attributes(root, slot, entry)
+            }
+            (Body::Symlink { target }, Content::None) => {
+                root.make_symlink(slot, target)?;
+                self.attributes(root, slot, entry)
+            }
+            (Body::File { size: 0, digest, .. }, Content::None) => {
+                if *digest != Digest::of(&[]) {
+                    return Err(ReplicaError::Mismatch { path: path.clone(), position: self.position });
+                }
+                root.create_file(slot)?;
+                self.attributes(root, slot, entry)
+            }
+            (Body::File { size, .. }, Content::Whole) => {
+                let making = Making::File(NewFile::create(root, slot, *size, sparse)?);
+                self.expect(operation.clone(), making)
+            }
+            (Body::File { size, .. }, Content::Delta { base, base_length }) => {
+                let base = self.open_base(root, tree, path, *base, *base_length)?;
+                let file = NewFile::create(root, slot, *size, sparse)?;
+                let patcher = Patcher::new(*base_length, *size);
+                self.expect(operation.clone(), Making::Patched { file, patcher, base })
+            }
+            (Body::File { digest, .. }, Content::Held) => {
+                self.take_held(root, tree, operation.id, slot, path, *digest, sparse)?;
+                self.attributes(root, slot, entry)
+            }
+            _ => Err(self.refused("an entry and its content do not go together")),
+        }
+    }
+
+    fn expect(&mut self, operation: Operation, making: Making) -> Result<(), ReplicaError> {
+        let Some(payload) = operation.payload else { return Err(self.refused("a payload is missing")) };
+        self.current =
+            Some(Current { unpacker: Unpacker::new(payload.unpacked), left: payload.length, making, operation });
+        Ok(())
+    }
+
+    /// Takes the next bytes of the payload; true when it is whole.
+    pub(super) fn payload<S: Store>(
+        &mut self,
+        root: &Root,
+        tree: &Tree<S>,
+        bytes: &[u8],
+    ) -> Result<bool, ReplicaError> {
+        let Some(mut current) = self.current.take() else {
+            return Err(self.refused("a payload belongs to nothing"));
+        };
+        let path = current.operation.action.path().clone();
+        let malformed =
+            |source: Box<dyn std::error::Error + Send + Sync>| ReplicaError::Payload { path: path.clone(), source };
+        current.left = current
+            .left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| malformed("it is longer than announced".into()))?;
+        let making = &mut current.making;
+        let mut refused = None;
+        current
+            .unpacker
+            .feed(bytes, &mut |piece| match making {
+                Making::File(file) => file.write(piece),
+                Making::Patched { file, patcher, base } => {
+                    let fed = patcher.feed(piece, &Base(base), &mut |out| file.write(out));
+                    fed.map_err(|error| {
+                        refused = Some(error);
+                        io::ErrorKind::InvalidData.into()
+                    })
+                }
+                Making::Spans { file, at } => {
+                    let written = file.write_at(piece, *at);
+                    *at += piece.len() as u64;
+                    written.map_err(io::Error::other)
+                }
+            })
+            .map_err(|error| match refused.take() {
+                Some(refused) => malformed(Box::new(refused)),
+                None => malformed(Box::new(error)),
+            })?;
+        if current.left > 0 {
+            self.current = Some(current);
+            return Ok(false);
+        }
+        let Current { operation, unpacker, making, .. } = current;
+        unpacker.finish().map_err(|error| malformed(Box::new(error)))?;
+        match making {
+            Making::File(file) => self.finish_file(root, &operation, file)?,
+            Making::Patched { file, patcher, .. } => {
+                patcher.finish().map_err(|error| malformed(Box::new(error)))?;
+                self.finish_file(root, &operation, file)?;
+            }
+            Making::Spans { file, .. } => {
+                drop(file);
+                self.finish_edit(root, tree, &operation)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn finish_file(&mut self, root: &Root, operation: &Operation, file: NewFile) -> Result<(), ReplicaError> {
+        let Action::Create { path, entry, .. } = &operation.action else {
+            return Err(self.refused("a payload belongs to nothing"));
+        };
+        let (hashed, memory) = file.finish()?;
+        if Some(hashed.digest) != entry.content() || hashed.size != entry.size() {
+            return Err(ReplicaError::Mismatch { path: path.clone(), position: self.position });
+        }
+        self.remember(operation.id, memory);
+        self.attributes(root, &layout::slot(Area::Stage, self.position, operation.id), entry)
+    }
+
+    /// Checks an edit whose bytes are here against the file that it is for. By the order of sections all renames are known.
+    fn finish_edit<S: Store>(
+        &mut self,
+        root: &Root,
+        tree: &Tree<S>,
+        operation: &Operation,
+    ) -> Result<(), ReplicaError> {
+        let path = operation.action.path();
+        let mismatch = || ReplicaError::Mismatch { path: path.clone(), position: self.position };
+        let old = self.old_path(path);
+        let row = tree.row(&old)?.ok_or_else(mismatch)?;
+        let is_it = |stat: crate::fs::Stat| stat.is_file() && stat.inode.id.ino == row.inode.id.ino;
+        if !root.stat(&old)?.is_some_and(is_it) {
+            return Err(mismatch());
+        }
+        let memory = row.memory.as_deref();
+        let Checked { memory, keeps } = edit::check(root, self.position, operation, &old, memory, self.keeps_whole)?;
+        self.remember(operation.id, memory);
+        let grows = operation.action.entry().map_or(0, Entry::size).saturating_sub(row.entry.size());
+        self.make_room(root, grows)?;
+        self.note(layout::slot(Area::Stage, self.position, operation.id));
+        if keeps {
+            self.note(layout::old_blocks(self.position, operation.id));
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, root: &Root, bytes: u64) -> Result<(), ReplicaError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let room = match &mut self.room {
+            Some(room) => room,
+            none => none.insert(root.create_file(&layout::room(self.position))?),
+        };
+        room.reserve(self.room_bytes, bytes)?;
+        if self.room_bytes == 0 {
+            self.note(layout::room(self.position));
+        }
+        self.room_bytes += bytes;
+        Ok(())
+    }
+
+    /// Where what will be at `path` is before the generation.
+    fn old_path(&self, path: &RelPath) -> RelPath {
+        let mut above = Some(path.clone());
+        while let Some(to) = above {
+            if let Some(old) = self.renames.get(&to).and_then(|from| path.rebase(&to, from)) {
+                return old;
+            }
+            above = to.parent();
+        }
+        path.clone()
+    }
+
+    pub(super) fn remember(&mut self, operation: u32, memory: Option<Box<FileMemory>>) {
+        if let Some(memory) = memory
+            && self.memory.len() < REMEMBERED_FILES
+        {
+            self.memory.insert(operation, memory);
+        }
+    }
+
+    /// Sets the attributes of what was staged as `slot`.
+    fn attributes(&mut self, root: &Root, slot: &RelPath, entry: &Entry) -> Result<(), ReplicaError> {
+        let unheld = root.set_attributes(slot, entry, &self.xattrs, &self.privilege)?;
+        self.unheld.add(&unheld);
+        self.note(slot.clone());
+        Ok(())
+    }
+
+    /// Notes that `path` must be durable before the generation is acked.
+    pub(super) fn note(&mut self, path: RelPath) {
+        self.staged += 1;
+        if self.unsynced.len() <= SYNC_ONE_BY_ONE {
+            self.unsynced.push(path);
+        }
+    }
+}
+
+/// False for what no kernel would take, so that a reveal need not fail over it: the ids that mean "leave it" among them.
+fn is_possible(entry: &Entry) -> bool {
+    entry.mtime.nanoseconds < 1_000_000_000 && entry.uid != u32::MAX && entry.gid != u32::MAX && entry.mode <= 0o7777
+}

@@ -52,7 +52,9 @@ impl<S: Store> Round<'_, S> {
 
     pub(super) fn miss(&mut self, paths: BTreeSet<RelPath>) {
         for path in paths {
-            self.captures.remove(&path);
+            if let Some(Some(present)) = self.captures.remove(&path) {
+                self.severed.extend(present.entry.link.map(|_| present.inode.id));
+            }
             self.missed.insert(path);
         }
     }

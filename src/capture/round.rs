@@ -31,7 +31,7 @@ use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
 use crate::walk::{WalkError, Walker};
 use crate::watch::Barrier;
-use crate::words::entry::Timestamp;
+use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 /// How often a barrier is raised anew because something awaited its scan, or a queue overflowed, before the round goes on unproven.
@@ -123,6 +123,8 @@ pub(super) struct Round<'a, S> {
     pub(super) tried_whole: BTreeSet<RelPath>,
     /// What should have been captured in this round and could not be.
     pub(super) missed: BTreeSet<RelPath>,
+    /// Inodes of which a name was captured and left out again: the tree will not know that name when it goes.
+    pub(super) severed: BTreeSet<InodeId>,
     /// What earlier rounds found of files that are captured again.
     pub(super) earlier: BTreeMap<RelPath, Present>,
     /// Where names came or went during this round, and during all.
@@ -151,6 +153,7 @@ pub fn cut<S: Store>(
         tried: BTreeSet::new(),
         tried_whole: BTreeSet::new(),
         missed: BTreeSet::new(),
+        severed: BTreeSet::new(),
         earlier: BTreeMap::new(),
         shaken: BTreeSet::new(),
         all_shaken: BTreeSet::new(),
@@ -273,6 +276,7 @@ impl<S: Store> Round<'_, S> {
         self.tried.clear();
         self.tried_whole.clear();
         self.missed.clear();
+        self.severed.clear();
         self.shaken.clear();
         due
     }
@@ -334,7 +338,10 @@ impl<S: Store> Round<'_, S> {
         now: Timestamp,
         is_unproven: bool,
     ) {
-        for path in conflicts {
+        let severed = self.captures.iter().filter_map(|(path, found)| Some((path, found.as_ref()?)));
+        let severed = severed.filter(|(_, present)| self.severed.contains(&present.inode.id));
+        let conflicts: BTreeSet<RelPath> = severed.map(|(path, _)| path).chain(conflicts).cloned().collect();
+        for path in &conflicts {
             if let Some(Some(present)) = self.captures.get_mut(path) {
                 present.inode.ctime = Timestamp::default();
             }

@@ -174,7 +174,10 @@ impl Work {
 
     fn close(&mut self) {
         if let Err(error) = self.give_up().and_then(|()| self.tidy()) {
-            tracing::warn!(error = super::explain(&error), "the replica was left untidy; that is mended when it is opened");
+            tracing::warn!(
+                error = super::explain(&error),
+                "the replica was left untidy; that is mended when it is opened"
+            );
         }
         self.replica = None;
     }

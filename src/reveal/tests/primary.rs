@@ -136,7 +136,9 @@ impl Primary {
             capturer.begin();
             let mut captures = Captures::new();
             for path in &paths {
-                let captured = capturer.capture(&self.root, &Filter::everything(), &self.tree, path, whole.contains(path)).unwrap();
+                let captured = capturer
+                    .capture(&self.root, &Filter::everything(), &self.tree, path, whole.contains(path))
+                    .unwrap();
                 let found = match captured {
                     Captured::Absent(_) => None,
                     Captured::Present(present) => Some(*present),

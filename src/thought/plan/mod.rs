@@ -185,7 +185,10 @@ impl Planner {
         };
         let entry = &first.present.entry;
         let old_names = if known.entry.link.is_some() || entry.link.is_some() {
-            self.known_names(tree, captures, id, &first.present.inode, known, entry)?
+            // A further name changes nothing that an entry shows, but it must be linked to one that stays.
+            let is_further = members.iter().all(|member| matches!(member.identity, Identity::New { .. }));
+            let asks = known.entry != *entry || is_further;
+            self.known_names(tree, captures, id, &first.present.inode, asks)?
         } else {
             Vec::new()
         };
@@ -237,15 +240,14 @@ impl Planner {
         Ok(())
     }
 
-    /// The old names of a hard-linked inode; those still in place but not captured are asked for, if the inode changed.
+    /// The old names of a hard-linked inode; those still in place but not captured are asked for, if `asks`.
     fn known_names<S: Store>(
         &mut self,
         tree: &Tree<S>,
         captures: &Captures,
         id: InodeId,
         inode: &Inode,
-        known: &Row,
-        entry: &Entry,
+        asks: bool,
     ) -> Result<Vec<RelPath>, TreeError> {
         let mut names = Vec::new();
         for old in tree.names_of(id, usize::MAX)? {
@@ -254,7 +256,7 @@ impl Planner {
             }
             let new = self.identities.new_slot(&old);
             let is_gone = self.identities.is_displaced(&old) || self.identities.goes_with_its_directory(&old);
-            if known.entry != *entry && !is_gone && !captures.contains_key(&new) {
+            if asks && !is_gone && !captures.contains_key(&new) {
                 self.wanting.insert(new);
             }
             names.push(old);

@@ -282,6 +282,24 @@ fn a_second_name_asks_for_the_first_which_nobody_reported() {
 }
 
 #[test]
+fn a_third_name_asks_for_the_others_though_their_entries_stay_as_they_were() {
+    let mut old = Model::new();
+    old.add(path("a"), file(1));
+    let ino = old.names[&path("a")];
+    old.names.insert(path("b"), ino);
+    let mut new = old.clone();
+    new.names.insert(path("c"), ino);
+    let mut captures = BTreeMap::from([(path("c"), Some(new.present(&path("c"))))]);
+    let tree = old.tree();
+    assert_eq!(plan(&tree, &captures).unwrap(), Planned::Incomplete(BTreeSet::from([path("a"), path("b")])));
+    let operations = steps(&tree, &new, &mut captures);
+    let [Operation { action: Action::Link { path: name, target, .. }, .. }] = &operations[..] else {
+        panic!("{operations:#?}")
+    };
+    assert_eq!((name, target), (&path("c"), &path("a")));
+}
+
+#[test]
 fn an_edit_captured_under_one_name_is_made_whichever_name_comes_first() {
     let mut old = Model::new();
     old.add(path("a"), file(1));

@@ -27,13 +27,13 @@ impl Stager {
         sparse: bool,
     ) -> Result<(), ReplicaError> {
         if !self.used.contains_key(&digest) && root.stat(&layout::held_content(digest))?.is_some() {
-            root.rename(&layout::held_content(digest), slot)?;
+            root.rename(&layout::held_content(digest), &layout::slot(Area::Stage, self.position, operation))?;
             self.used.insert(digest, operation);
             return Ok(());
         }
         for candidate in self.candidates(tree, digest)? {
             let Ok(source) = root.open_read(&candidate) else { continue };
-            let mut file = NewFile::create(root, slot, source.stat()?.size, sparse)?;
+            let mut file = NewFile::create(&self.here, slot, source.stat()?.size, sparse)?;
             file.copy(&source).map_err(|source| ReplicaError::Payload { path: path.clone(), source: source.into() })?;
             let (hashed, memory) = file.finish()?;
             if hashed.digest == digest {
@@ -41,7 +41,7 @@ impl Stager {
                 return Ok(());
             }
             // Changed by hand since it was taken into the tree.
-            root.remove_tree(slot)?;
+            self.here.remove_file(slot)?;
         }
         Err(ReplicaError::Lacking { path: path.clone(), content: digest })
     }

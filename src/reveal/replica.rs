@@ -260,7 +260,8 @@ impl Replica {
         }
         self.root.remove_tree(&layout::of(Area::Stage, position))?;
         self.root.make_directory(&layout::of(Area::Stage, position), 0o700)?;
-        let mut stager = Stager::new(position, self.options.xattrs.clone(), self.privilege, self.keeps_replaced);
+        let here = self.root.enter(&layout::of(Area::Stage, position))?;
+        let mut stager = Stager::new(here, position, self.options.xattrs.clone(), self.privilege, self.keeps_replaced);
         if self.keeps_replaced {
             self.root.create_file(&layout::keep_mark(position))?;
             stager.note(layout::keep_mark(position));

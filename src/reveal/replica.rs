@@ -21,7 +21,7 @@ use crate::words::entry::Digest;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
 
 /// Fact: where the replica stands. An index without it was never finished.
-pub(super) const STANDING_FACT: &[u8] = b"standing";
+const STANDING_FACT: &[u8] = b"standing";
 /// Fact: there if what the next generation replaces belongs to no generation.
 const KEEPS_REPLACED_FACT: &[u8] = b"keeps-replaced";
 /// So many revealed generations may wait for being tidied up.

@@ -6,15 +6,17 @@
 //! |---|---|---|
 //! | 0 words | [`words`] | paths, entries, positions |
 //! | 1 thought | [`thought`] | trees, plans, deltas, generations, wire formats, sessions: pure, no system calls, no clock |
-//! | 2 hands | `fs`, `watch`, `walk`, `capture`, `index`, `journal`, `reveal` | files |
+//! | 2 hands | `fs`, `watch`, `walk`, `capture`, `audit`, `index`, `journal`, `reveal` | files |
 //! | 3 mouth | `net` | peers |
 //! | 4 life | `daemon`, `observe`, `control` | time and tasks |
 //! | 5 face | `config`, `cli` | people |
 
+pub mod audit;
 pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod fs;
 pub mod index;
 pub mod journal;

@@ -12,7 +12,10 @@ use std::path::Path;
 const FLOORS: [&[&str]; 7] = [
     &["words"],
     &["thought"],
-    &["fs", "watch", "walk", "capture", "index", "journal", "reveal", "history", "jenkins", "tracker", "stage"],
+    &[
+        "fs", "watch", "walk", "capture", "audit", "index", "journal", "reveal", "history", "jenkins", "tracker",
+        "stage",
+    ],
     &["net"],
     &["daemon", "lease", "observe", "control"],
     &["config", "cli"],

@@ -3,6 +3,7 @@
 //! Every payload is made of bytes that were hashed: either in the same pass, or in an earlier one after which the file's change time shows that
 //! nothing was written. A file that does not hold still for that is read once more in a single pass that hashes what it ships.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 
 use super::{CaptureError, Capturer, Taken};
@@ -19,9 +20,9 @@ use crate::thought::generation::{Content, Payload};
 use crate::thought::plan::{Encoded, Spooled};
 use crate::thought::store::Store;
 use crate::thought::tree::{CONTENT_LOOKUP_BYTES, FileMemory, Row, Tree};
-use crate::words::entry::{Body, Digest, Proof};
+use crate::words::entry::{Body, Proof};
 
-/// Files from this length on get a signature, and are sent as deltas where that helps.
+/// Files longer than this get a signature, and are sent as deltas where that helps.
 pub(super) const SIGNED_FROM: u64 = 64 * 1024;
 /// How much is read at a time.
 const READ_BYTES: usize = 1024 * 1024;
@@ -34,13 +35,17 @@ const EDIT_SPANS: usize = 4096;
 struct Bounded<'a> {
     file: &'a FileReader,
     length: u64,
+    /// How many bytes were read through it.
+    read: Cell<u64>,
 }
 
 impl ReadAt for Bounded<'_> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
-        self.file.read_at(&mut buffer[..wanted], offset).map_err(io_error)
+        let count = self.file.read_at(&mut buffer[..wanted], offset).map_err(io_error)?;
+        self.read.set(self.read.get() + count as u64);
+        Ok(count)
     }
 }
 
@@ -69,25 +74,37 @@ impl Capturer {
         base: Option<&Row>,
         whole: bool,
     ) -> Result<Taken, CaptureError> {
-        let bounded = Bounded { file, length: stat.size };
-        if !whole {
-            if let Some(taken) = unchanged(stat, old) {
-                return Ok(taken);
-            }
-            if let Some(taken) = self.appended(&bounded, stat, old)? {
-                return Ok(taken);
-            }
+        if let Some(taken) = unchanged(stat, old).filter(|_| !whole) {
+            return Ok(taken);
+        }
+        let bounded = Bounded { file, length: stat.size, read: Cell::new(0) };
+        let taken = self.content(tree, &bounded, stat, old, base, whole);
+        self.read_bytes += bounded.read.get();
+        taken
+    }
+
+    fn content<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        bounded: &Bounded<'_>,
+        stat: &Stat,
+        old: Option<&Row>,
+        base: Option<&Row>,
+        whole: bool,
+    ) -> Result<Taken, CaptureError> {
+        if !whole && let Some(taken) = self.appended(bounded, stat, old)? {
+            return Ok(taken);
         }
         let is_sparse = stat.blocks_512.saturating_mul(512).saturating_add(4096) <= stat.size;
         if stat.size <= SIGNED_FROM || whole {
-            return self.single_pass(tree, &bounded, stat, old, is_sparse, whole);
+            return self.single_pass(tree, bounded, stat, old, is_sparse, whole);
         }
-        let reading = self.read(file, &bounded, stat)?;
+        let reading = self.read(bounded, stat)?;
         let digest = reading.hashed.digest;
         let memory = memory(&reading);
         let body = Body::File { size: stat.size, digest, proof: Proof::Hashed };
         if let Some(signature) = &reading.signature {
-            self.signatures.push((digest, signature.as_bytes().to_vec()));
+            self.signatures.keep(&mut self.spool, digest, signature.as_bytes())?;
         }
         if old.is_some_and(|row| row.entry.content() == Some(digest)) {
             return Ok(Taken { body, memory, encoded: Encoded::Unchanged });
@@ -100,14 +117,14 @@ impl Capturer {
             return Ok(Taken { body, memory, encoded: unshipped(is_sparse) });
         }
         let mark = self.spool.end();
-        if let Some(encoded) = self.encode_change(tree, &bounded, &reading, old, base, is_sparse)? {
-            let now = file.stat().map_err(CaptureError::File)?;
+        if let Some(encoded) = self.encode_change(tree, bounded, &reading, old, base, is_sparse)? {
+            let now = bounded.file.stat().map_err(CaptureError::File)?;
             if now.inode.ctime == stat.inode.ctime {
                 return Ok(Taken { body, memory, encoded });
             }
             self.spool.truncate(mark);
         }
-        self.single_pass(tree, &bounded, stat, old, is_sparse, true)
+        self.single_pass(tree, bounded, stat, old, is_sparse, true)
     }
 
     /// An append to a large file of which samples still read as they did: its digest goes on from where it was.
@@ -164,7 +181,7 @@ impl Capturer {
     }
 
     /// Reads a file once, from hole to hole: digest, samples and signature.
-    fn read(&mut self, file: &FileReader, bounded: &Bounded<'_>, stat: &Stat) -> Result<Reading, CaptureError> {
+    fn read(&mut self, bounded: &Bounded<'_>, stat: &Stat) -> Result<Reading, CaptureError> {
         let mut hasher = ContentHasher::new();
         let plan = ProbePlan::new(stat.size, &self.secret, &identity(stat));
         let mut probes = plan.as_ref().map(ProbeCollector::new);
@@ -174,7 +191,8 @@ impl Capturer {
         let mut data = 0..0;
         while at < stat.size {
             if at >= data.end {
-                data = file.next_data(at, stat.size).map_err(CaptureError::File)?.unwrap_or(stat.size..stat.size);
+                data =
+                    bounded.file.next_data(at, stat.size).map_err(CaptureError::File)?.unwrap_or(stat.size..stat.size);
             }
             let end = if at < data.start { data.start } else { data.end };
             let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(READ_BYTES);
@@ -366,6 +384,3 @@ impl Write for PackerSink<'_, '_> {
         Ok(())
     }
 }
-
-/// A content's digest with the signature deltas will be made against.
-pub(super) type Signed = (Digest, Vec<u8>);

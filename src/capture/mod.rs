@@ -1,9 +1,14 @@
 //! Capture: what is at a dirty path, read, hashed and encoded; and the round that makes a cut of it (`round`).
 
+mod clock;
 mod file;
+mod grown;
+mod links;
+mod proof;
 mod round;
+mod signatures;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,13 +16,16 @@ use std::io;
 use crate::fs::{FileType, FsError, Root, Special, Stat, XattrPolicy};
 use crate::spool::Spool;
 use crate::thought::delta::diff::DiffError;
+use crate::thought::filter::Filter;
 use crate::thought::plan::{Encoded, Identities, Identity, Present};
 use crate::thought::store::Store;
 use crate::thought::tree::{FileMemory, Row, Tree, TreeError};
 use crate::words::entry::{Body, InodeId, Kind, LinkId};
 use crate::words::path::RelPath;
 
-pub use round::{Cut, RoundOptions, cut};
+pub use clock::Moment;
+pub use round::{Cut, CutError, RoundOptions, cut};
+pub use signatures::Signatures;
 
 /// Why a path could not be captured.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +77,9 @@ pub struct Capturer {
     /// Content of hard-linked inodes captured already, so that each is read once.
     linked: BTreeMap<InodeId, Present>,
     /// Signatures of new contents, for the tree to keep.
-    signatures: Vec<file::Signed>,
+    signatures: signatures::Kept,
+    /// How much content was read.
+    read_bytes: u64,
     /// Inodes with more names than the tree and the captures know: (a name, how many).
     pub(crate) many_names: BTreeMap<InodeId, (RelPath, u32)>,
 }
@@ -85,14 +95,21 @@ impl Capturer {
             ships,
             identities: Identities::default(),
             linked: BTreeMap::new(),
-            signatures: Vec::new(),
+            signatures: signatures::Kept::default(),
+            read_bytes: 0,
             many_names: BTreeMap::new(),
         }
     }
 
     /// The spool, and the signatures of new contents.
-    pub fn finish(self) -> (Spool, Vec<file::Signed>) {
-        (self.spool, self.signatures)
+    pub fn finish(self) -> (Spool, Signatures) {
+        let signatures = Signatures::new(self.spool.reader(), self.signatures);
+        (self.spool, signatures)
+    }
+
+    /// How many bytes of content were read.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes
     }
 
     /// Begins a round: identities are worked out anew, parents first.
@@ -101,15 +118,17 @@ impl Capturer {
         self.linked.clear();
     }
 
-    /// Captures `path`. With `whole`, content is taken whole even where it is known or could be a change of what is known.
+    /// Captures `path`; what `filter` leaves out counts as absent. With `whole`, content is taken whole even where it is known or could
+    /// be a change of what is known.
     pub fn capture<S: Store>(
         &mut self,
         root: &Root,
+        filter: &Filter,
         tree: &Tree<S>,
         path: &RelPath,
         whole: bool,
     ) -> Result<Captured, CaptureError> {
-        match self.try_capture(root, tree, path, whole) {
+        match self.try_capture(root, filter, tree, path, whole) {
             Ok(captured) => Ok(captured),
             Err(CaptureError::Shrank) => Ok(Captured::Unsteady),
             Err(CaptureError::File(error)) if error.is_not_found() || error.is_refused_link() => Ok(Captured::Unsteady),
@@ -122,11 +141,13 @@ impl Capturer {
     fn try_capture<S: Store>(
         &mut self,
         root: &Root,
+        filter: &Filter,
         tree: &Tree<S>,
         path: &RelPath,
         whole: bool,
     ) -> Result<Captured, CaptureError> {
-        let Some(stat) = root.stat(path).map_err(CaptureError::File)? else {
+        let found = root.stat(path).map_err(CaptureError::File)?;
+        let Some(stat) = found.filter(|stat| !filter.leaves_out_within(path, stat.is_directory())) else {
             self.identities.absent(tree, path)?;
             return Ok(Captured::Absent(None));
         };
@@ -144,7 +165,10 @@ impl Capturer {
         let link = (kind != Kind::Directory && stat.inode.nlink > 1).then(|| link_id(stat.inode.id));
         if link.is_some() {
             self.many_names.insert(stat.inode.id, (path.clone(), stat.inode.nlink));
-            if let Some(known) = self.linked.get(&stat.inode.id).filter(|known| known.inode == stat.inode) {
+            let suits = |known: &&Present| {
+                known.inode == stat.inode && (!whole || matches!(known.encoded, Encoded::New { .. }))
+            };
+            if let Some(known) = self.linked.get(&stat.inode.id).filter(suits) {
                 return Ok(Captured::Present(Box::new(known.clone())));
             }
         }

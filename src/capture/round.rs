@@ -1,21 +1,30 @@
 //! The cut: capture, and prove that nothing moved.
 //!
-//! A round is: barrier B1; capture what is dirty; barrier B2. It proves the state at B1 if the design's conditions hold:
+//! A round is: barrier B1; capture what is dirty; look at it once more; barrier B2. It proves the state at B1 if the design's conditions hold:
 //! (a) both barriers came through every queue and none overflowed, lost a watch or was unmounted; (b) at B1 no directory awaited its watch or
-//! scan; (c) in between no event came for a captured path, for a directory above one, or for another name of its inode; (d) after the last read
+//! scan; (c) in between no event came for a captured path, for a name above one, or for another name of its inode; (d) after the last read
 //! each captured path, and the directory of each captured absence, has the inode it had and a change time older than B1's file; (e) the clock
-//! did not step back; (f) everything deferred or in conflict before is included.
+//! was not set; (f) everything deferred or in conflict before is included: it stays dirty until it is.
 //!
-//! On conflict the next round captures again what conflicted with all that is newly dirty; its B1 is this round's B2. What was captured in an
-//! earlier round and has had no event since is the same at the later cut.
+//! On conflict the next round has a B1 of its own, later than every change time that was in the way, and captures again what conflicted with
+//! all that is newly dirty. What was captured in an earlier round and has had no event since is the same at the later cut.
+//!
+//! **Invariant:** nothing is forgotten. What a cut took from the dirty paths it captured, or gives back; what it could not prove it gives
+//! back too, with change times that no file has, so that it is read again.
+//!
+//! | file | what |
+//! |---|---|
+//! | `round` | the rounds |
+//! | `proof` | what conflicts: conditions (c) and (d) |
+//! | `grown` | the file that only grew |
+//! | `links` | names of one inode, in the home and outside |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{CaptureError, Captured, Capturer, Wanted};
-use crate::fs::Stat;
-use crate::thought::generation::{NamedPaths, Quality, Reason};
-use crate::thought::plan::{Captures, Planned, Step, plan};
+use super::{CaptureError, Captured, Capturer, Moment, Wanted};
+use crate::thought::generation::{Action, NAMED_PATHS_CAP, NamedPaths, Quality, Reason};
+use crate::thought::plan::{Captures, Planned, Present, Step, plan};
 use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
 use crate::walk::{WalkError, Walker};
@@ -23,12 +32,21 @@ use crate::watch::Barrier;
 use crate::words::entry::Timestamp;
 use crate::words::path::RelPath;
 
+/// How often a barrier is raised anew because something awaited its scan, or a queue overflowed, before the round goes on unproven.
+const OPENINGS: u32 = 8;
+/// How many entries are scanned at once: a home in which directories appear without end is cut all the same.
+const SCAN_BUDGET: usize = 200_000;
+/// How long to wait for the clock of change times to tick, and how often: it ticks every 1 to 10 ms.
+const TICK: (Duration, u32) = (Duration::from_millis(2), 10);
+/// How often planning may ask for more before it is done with what is there.
+const PLANS: u32 = 64;
+
 /// Limits of a cut.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundOptions {
-    /// How many rounds before the generation goes out unproven.
+    /// How many rounds before the generation goes out unproven; at least one is made.
     pub rounds: u32,
-    /// How many paths one generation captures at most; what is beyond is deferred.
+    /// How many dirty paths one generation takes at most; what is beyond is deferred.
     pub paths: usize,
     /// How long a barrier may take to come through every queue.
     pub barrier_timeout: Duration,
@@ -40,7 +58,7 @@ impl Default for RoundOptions {
     }
 }
 
-/// A cut, captured and planned.
+/// A cut, captured and planned. The steps must be applied to the tree before the walker scans again.
 #[derive(Debug)]
 pub struct Cut {
     /// The steps of the generation; empty if nothing changed after all.
@@ -51,6 +69,10 @@ pub struct Cut {
     pub quality: Quality,
     /// What was left out.
     pub deferred: NamedPaths,
+    /// Files that grew during the capture and were cut at the size first seen.
+    pub grown: BTreeSet<RelPath>,
+    /// How many rounds it took.
+    pub rounds: u32,
     /// When the cut was made.
     pub cut_time: Timestamp,
     /// When the oldest change in it was heard of.
@@ -77,29 +99,46 @@ pub enum CutError {
     },
 }
 
-/// One cut in the making.
-struct Round<'a, S> {
-    walker: &'a mut Walker,
-    tree: &'a Tree<S>,
-    capturer: &'a mut Capturer,
-    options: RoundOptions,
-    clock: &'a dyn Fn() -> Timestamp,
-    captures: Captures,
-    heard: BTreeMap<RelPath, Timestamp>,
-    reasons: BTreeSet<Reason>,
-    deferred: NamedPaths,
-    /// Dirty again after the last round for a known reason, to be marked when the cut is done.
-    again: BTreeMap<RelPath, Timestamp>,
+/// A barrier, and what was known when it came through.
+#[derive(Clone)]
+pub(super) struct Edge {
+    pub(super) barrier: Barrier,
+    pub(super) moment: Moment,
+    pub(super) reasons: BTreeSet<Reason>,
 }
 
-/// Makes a cut of what is dirty in `walker`, and of `whole`, whose content is captured whole. `clock` tells the wall-clock time.
+/// One cut in the making.
+pub(super) struct Round<'a, S> {
+    pub(super) walker: &'a mut Walker,
+    pub(super) tree: &'a Tree<S>,
+    pub(super) capturer: &'a mut Capturer,
+    options: RoundOptions,
+    clock: &'a dyn Fn() -> Moment,
+    /// What is captured whole.
+    whole: Wanted,
+    pub(super) captures: Captures,
+    /// When each path was first heard of.
+    heard: BTreeMap<RelPath, Timestamp>,
+    /// What this round looked at, and what of it whole.
+    tried: BTreeSet<RelPath>,
+    tried_whole: BTreeSet<RelPath>,
+    /// What should have been captured in this round and could not be.
+    pub(super) missed: BTreeSet<RelPath>,
+    /// What earlier rounds found of files that are captured again.
+    pub(super) earlier: BTreeMap<RelPath, Present>,
+    /// Where names came or went during this round, and during all.
+    pub(super) shaken: BTreeSet<RelPath>,
+    all_shaken: BTreeSet<RelPath>,
+}
+
+/// Makes a cut of what is dirty in `walker`, and of `whole`, whose content is captured whole. `clock` reads the clocks.
 pub fn cut<S: Store>(
     walker: &mut Walker,
     tree: &Tree<S>,
     capturer: &mut Capturer,
     whole: &Wanted,
     options: RoundOptions,
-    clock: &dyn Fn() -> Timestamp,
+    clock: &dyn Fn() -> Moment,
 ) -> Result<Cut, CutError> {
     let round = Round {
         walker,
@@ -107,113 +146,216 @@ pub fn cut<S: Store>(
         capturer,
         options,
         clock,
+        whole: whole.clone(),
         captures: Captures::new(),
         heard: BTreeMap::new(),
-        reasons: BTreeSet::new(),
-        deferred: NamedPaths::default(),
-        again: BTreeMap::new(),
+        tried: BTreeSet::new(),
+        tried_whole: BTreeSet::new(),
+        missed: BTreeSet::new(),
+        earlier: BTreeMap::new(),
+        shaken: BTreeSet::new(),
+        all_shaken: BTreeSet::new(),
     };
-    round.run(whole)
+    round.run()
 }
 
 impl<S: Store> Round<'_, S> {
-    fn run(mut self, whole: &Wanted) -> Result<Cut, CutError> {
-        let mut first = self.barrier()?;
-        let mut cut_time = (self.clock)();
-        let mut left = self.options.rounds;
+    fn run(mut self) -> Result<Cut, CutError> {
+        let mut stale = self.whole.clone();
+        let mut after = Timestamp::default();
+        for round in 1.. {
+            let opening = self.open(after)?;
+            let due = self.due(stale);
+            let steps = self.capture_all(due)?;
+            let fresh_watches = self.watch_outside_links()?;
+            let changed = self.look_again(&opening)?;
+            let mut reasons = opening.reasons.clone();
+            let closing = self.close(&opening)?;
+            reasons.extend(closing.reasons.iter().copied());
+            let mut conflicts = self.conflicts(&changed, &closing)?;
+            conflicts.extend(fresh_watches);
+            let is_last = round >= self.options.rounds;
+            let grown = self.forgive_growth(&mut conflicts)?;
+            if (conflicts.is_empty() && reasons.is_empty()) || is_last {
+                return Ok(self.finish(steps, &opening, round, reasons, &conflicts, grown));
+            }
+            after = self.latest_change(&conflicts);
+            for path in conflicts.iter().chain(&grown) {
+                if let Some(Some(present)) = self.captures.get(path) {
+                    self.earlier.entry(path.clone()).or_insert_with(|| present.clone());
+                }
+            }
+            stale = conflicts;
+            stale.extend(grown);
+        }
+        unreachable!("the rounds are counted without end")
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)().realtime
+    }
+
+    /// Scans what awaits it, then raises a barrier later than `after` by the clock of change times. Doubts raised before it are made good
+    /// by the scan; what spoils it is among its reasons.
+    fn open(&mut self, after: Timestamp) -> Result<Edge, CutError> {
+        let mut ticks = TICK.1;
+        let mut opening = 0;
         loop {
-            left -= 1;
-            // (a) and (b) hold anew for each round; what spoiled an earlier one is made good by capturing again.
-            self.reasons.clear();
-            self.scan()?;
-            self.reasons.extend(self.walker.take_doubts());
-            let taken = self.walker.dirty_mut().take(self.options.paths.saturating_sub(self.captures.len()));
-            self.heard.extend(taken.iter().map(|(path, at)| (path.clone(), *at)));
-            let mut paths: BTreeSet<RelPath> = taken.into_keys().chain(whole.iter().cloned()).collect();
-            let steps = loop {
-                self.capture(&paths, whole)?;
-                match plan(self.tree, &self.captures)? {
-                    Planned::Steps(steps) => break steps,
-                    Planned::Incomplete(wanted) => {
-                        if wanted.is_subset(&paths) {
-                            // Asked for again what was just captured: it is not there to be had in this state.
-                            self.reasons.insert(Reason::Conflict);
-                            break self.without(&wanted)?;
-                        }
-                        paths = wanted;
-                    }
-                }
-            };
-            let unsteady = self.check(&first)?;
-            let second = self.barrier()?;
-            self.reasons.extend(self.walker.take_doubts());
-            if !self.walker.is_settled() {
-                self.reasons.insert(Reason::AwaitingScan);
+            let now = self.now();
+            self.walker.scan(self.tree, SCAN_BUDGET, now)?;
+            self.walker.take_doubts();
+            let mut edge = self.barrier()?;
+            if edge.barrier.ctime <= after && ticks > 0 {
+                ticks -= 1;
+                std::thread::sleep(TICK.0);
+                continue;
             }
-            let conflicts = self.conflicts(unsteady);
-            let is_proven = conflicts.is_empty() && self.reasons.is_empty();
-            if is_proven || left == 0 {
-                if !conflicts.is_empty() {
-                    self.reasons.insert(Reason::Conflict);
-                }
-                return Ok(self.finish(steps, cut_time));
+            opening += 1;
+            if !self.walker.was_settled_at(&edge.barrier) {
+                edge.reasons.insert(Reason::AwaitingScan);
             }
-            let now = (self.clock)();
-            for path in conflicts {
-                self.walker.mark(&path, now);
+            if edge.reasons.is_empty() || edge.reasons.contains(&Reason::BarrierLate) || opening >= OPENINGS {
+                return Ok(edge);
             }
-            first = second;
-            cut_time = now;
         }
     }
 
-    /// Raises a barrier and waits until every queue has answered it.
-    fn barrier(&mut self) -> Result<Barrier, CutError> {
+    fn close(&mut self, opening: &Edge) -> Result<Edge, CutError> {
+        let mut edge = self.barrier()?;
+        if edge.moment.is_stepped_since(&opening.moment) {
+            edge.reasons.insert(Reason::ClockStepped);
+        }
+        Ok(edge)
+    }
+
+    /// Raises a barrier and waits until every queue has answered it, or it is known that one will not.
+    fn barrier(&mut self) -> Result<Edge, CutError> {
         let barrier = self.walker.raise_barrier()?;
+        let moment = (self.clock)();
         let mut waited = Duration::ZERO;
         let step = Duration::from_millis(20);
-        while !self.walker.has_answered(&barrier) {
+        let mut reasons = BTreeSet::new();
+        while !self.walker.has_answered(&barrier) && !self.walker.has_doubts() {
             if waited >= self.options.barrier_timeout {
-                self.reasons.insert(Reason::BarrierLate);
+                reasons.insert(Reason::BarrierLate);
                 break;
             }
-            self.walker.listen(self.tree, step, (self.clock)())?;
+            let now = self.now();
+            self.walker.listen(self.tree, step, now)?;
             waited += step;
         }
-        Ok(barrier)
+        reasons.extend(self.walker.take_doubts());
+        Ok(Edge { barrier, moment, reasons })
     }
 
-    /// Does what scanning is pending, boundedly: a home in which directories appear without end is cut all the same.
-    fn scan(&mut self) -> Result<(), CutError> {
-        if !self.walker.scan(self.tree, 200_000, (self.clock)())? {
-            self.reasons.insert(Reason::AwaitingScan);
+    /// What is to be captured in this round: `stale`, what was captured and is dirty again, and as much of the rest as there is room for.
+    fn due(&mut self, stale: BTreeSet<RelPath>) -> BTreeSet<RelPath> {
+        let shaken = self.walker.take_shaken();
+        let mut due = stale;
+        due.extend(self.captures.keys().filter(|path| self.walker.dirty().contains(path)).cloned());
+        for path in &shaken {
+            due.extend(self.below(path));
         }
-        Ok(())
+        due.retain(|path| !path.is_reserved());
+        self.all_shaken.extend(shaken);
+        for path in &due {
+            if let Some(at) = self.walker.dirty_mut().remove(path) {
+                hear(&mut self.heard, path.clone(), at);
+            }
+        }
+        let known = due.iter().filter(|path| !self.captures.contains_key(*path)).count() + self.captures.len();
+        for (path, at) in self.walker.dirty_mut().take(self.options.paths.saturating_sub(known)) {
+            due.insert(path.clone());
+            hear(&mut self.heard, path, at);
+        }
+        self.tried.clear();
+        self.tried_whole.clear();
+        self.missed.clear();
+        self.shaken.clear();
+        due
     }
 
-    fn capture(&mut self, paths: &BTreeSet<RelPath>, whole: &Wanted) -> Result<(), CutError> {
+    /// The captured paths below `path`.
+    pub(super) fn below(&self, path: &RelPath) -> Vec<RelPath> {
+        let below = self.captures.range(path.clone()..).take_while(|(below, _)| below.is_within(path));
+        below.map(|(below, _)| below.clone()).filter(|below| below != path).collect()
+    }
+
+    /// Captures `due`, and what planning asks for beyond; plans.
+    fn capture_all(&mut self, mut due: BTreeSet<RelPath>) -> Result<Vec<Step>, CutError> {
+        for _ in 0..PLANS {
+            self.capture(&due)?;
+            due = self.separated_names()?;
+            due.retain(|path| !self.tried.contains(path) && !self.captures.contains_key(path));
+            if !due.is_empty() {
+                continue;
+            }
+            self.drop_orphans()?;
+            let steps = match plan(self.tree, &self.captures)? {
+                Planned::Steps(steps) => steps,
+                Planned::Incomplete(wanted) => {
+                    due = wanted.iter().filter(|path| !self.tried.contains(*path)).cloned().collect();
+                    if due.is_empty() {
+                        due = wanted.iter().filter(|path| !self.tried_whole.contains(*path)).cloned().collect();
+                        self.whole.extend(due.iter().cloned());
+                    }
+                    if due.is_empty() {
+                        // Asked for again what was just captured: it is not there to be had in this state.
+                        self.miss(wanted);
+                    }
+                    continue;
+                }
+            };
+            due = self.unlisted(&steps);
+            due.extend(self.separated_below(&steps)?);
+            due.retain(|path| !self.tried.contains(path) && !self.captures.contains_key(path));
+            if due.is_empty() {
+                return Ok(steps);
+            }
+        }
+        // It asks without end: what it needs does not stand still. Nothing is shipped, all is tried again.
+        self.miss(self.captures.keys().cloned().collect());
+        Ok(Vec::new())
+    }
+
+    fn miss(&mut self, paths: BTreeSet<RelPath>) {
+        for path in paths {
+            self.captures.remove(&path);
+            self.missed.insert(path);
+        }
+    }
+
+    fn capture(&mut self, paths: &BTreeSet<RelPath>) -> Result<(), CutError> {
         // Identities depend on what was found at all the directories above, so each pass goes through all that was captured, in order.
         self.capturer.begin();
-        let all: BTreeSet<RelPath> = self.captures.keys().cloned().chain(paths.iter().cloned()).collect();
+        let all: BTreeSet<RelPath> = self.captures.keys().chain(paths).cloned().collect();
         for path in all {
             if !paths.contains(&path) {
                 self.replay(&path)?;
                 continue;
             }
-            let takes_whole = whole.contains(&path) || self.captures.contains_key(&path);
+            let whole = self.whole.contains(&path);
+            self.tried.insert(path.clone());
+            if whole {
+                self.tried_whole.insert(path.clone());
+            }
+            if let Some(at) = self.walker.dirty_mut().remove(&path) {
+                hear(&mut self.heard, path.clone(), at);
+            }
             let captured = self
                 .capturer
-                .capture(self.walker.root(), self.tree, &path, takes_whole)
+                .capture(self.walker.root(), self.walker.filter(), self.tree, &path, whole)
                 .map_err(|source| CutError::Capture { path: path.clone(), source })?;
             match captured {
                 Captured::Absent(special) => {
+                    self.walker.findings_mut().forget(&path);
                     if let Some(special) = special {
                         self.walker.findings_mut().skip(&path, special);
                     }
                     self.captures.insert(path, None);
                 }
                 Captured::Present(present) => {
-                    self.walker.findings_mut().unreadable.forget(&path);
+                    self.walker.findings_mut().forget(&path);
                     self.captures.insert(path, Some(*present));
                 }
                 Captured::Unreadable(error) => {
@@ -222,7 +364,7 @@ impl<S: Store> Round<'_, S> {
                 }
                 Captured::Unsteady => {
                     self.captures.remove(&path);
-                    self.again.insert(path, (self.clock)());
+                    self.missed.insert(path);
                 }
             }
         }
@@ -233,6 +375,9 @@ impl<S: Store> Round<'_, S> {
     fn replay(&mut self, path: &RelPath) -> Result<(), CutError> {
         match self.captures.get(path) {
             Some(Some(present)) => {
+                if present.entry.link.is_some() {
+                    self.capturer.linked.insert(present.inode.id, present.clone());
+                }
                 self.capturer.identities.present(self.tree, path, present.entry.kind(), &present.inode)?;
             }
             _ => self.capturer.identities.absent(self.tree, path)?,
@@ -240,112 +385,135 @@ impl<S: Store> Round<'_, S> {
         Ok(())
     }
 
-    /// Plans without what cannot be had.
-    fn without(&mut self, wanted: &Wanted) -> Result<Vec<Step>, CutError> {
-        let mut wanted = wanted.clone();
-        loop {
-            for path in &wanted {
-                self.captures.remove(path);
-                self.deferred.add(path);
-                self.again.insert(path.clone(), (self.clock)());
-            }
-            match plan(self.tree, &self.captures)? {
-                Planned::Steps(steps) => return Ok(steps),
-                Planned::Incomplete(more) if more.iter().any(|path| self.captures.contains_key(path)) => wanted = more,
-                // Names that are neither captured nor to be had: leave out everything that is linked to them.
-                Planned::Incomplete(_) => {
-                    wanted = self
-                        .captures
-                        .iter()
-                        .filter(|(_, found)| found.as_ref().is_some_and(|present| present.entry.link.is_some()))
-                        .map(|(path, _)| path.clone())
-                        .collect();
-                    if wanted.is_empty() {
-                        return Ok(Vec::new());
+    /// Leaves out what has no directory to be in: that one changed, or could not be captured.
+    fn drop_orphans(&mut self) -> Result<(), CutError> {
+        let mut in_tree: BTreeMap<RelPath, bool> = BTreeMap::new();
+        let mut orphans = BTreeSet::new();
+        for path in self.captures.iter().filter(|(_, found)| found.is_some()).map(|(path, _)| path) {
+            let Some(parent) = path.parent() else { continue };
+            let has_parent = match self.captures.get(&parent) {
+                Some(found) => {
+                    found.as_ref().is_some_and(|found| found.entry.is_directory()) && !orphans.contains(&parent)
+                }
+                None => match in_tree.get(&parent) {
+                    Some(&known) => known,
+                    None => {
+                        let old = self.capturer.identities.old_slot(&parent);
+                        let row = old.map(|old| self.tree.row(&old)).transpose()?.flatten();
+                        let known = row.is_some_and(|row| row.entry.is_directory());
+                        in_tree.insert(parent, known);
+                        known
                     }
-                }
-            }
-        }
-    }
-
-    /// Condition (d): looks at every captured path once more.
-    fn check(&mut self, first: &Barrier) -> Result<BTreeSet<RelPath>, CutError> {
-        let mut unsteady: BTreeSet<RelPath> = std::mem::take(&mut self.again).into_keys().collect();
-        let mut parents: BTreeMap<RelPath, bool> = BTreeMap::new();
-        for (path, found) in &self.captures {
-            let stat = self.walker.root().stat(path).ok().flatten();
-            let is_steady = match (found, &stat) {
-                (Some(present), Some(stat)) => {
-                    stat.inode.id == present.inode.id
-                        && (stat.inode.ctime < first.ctime || is_known_growth(present.entry.size(), stat))
-                }
-                (None, None) => {
-                    let Some(parent) = path.parent() else { continue };
-                    *parents.entry(parent.clone()).or_insert_with(|| {
-                        let stat = self.walker.root().stat(&parent).ok().flatten();
-                        stat.is_none_or(|stat| stat.inode.ctime < first.ctime)
-                    })
-                }
-                (None, Some(stat)) => matches!(stat.what, crate::fs::FileType::Special(_)),
-                (Some(_), None) => false,
+                },
             };
-            if !is_steady {
-                unsteady.insert(path.clone());
+            if !has_parent {
+                orphans.insert(path.clone());
             }
         }
-        Ok(unsteady)
+        self.miss(orphans);
+        Ok(())
     }
 
-    /// Condition (c): captured paths that had an event since, or whose directory had one that is about names.
-    fn conflicts(&self, mut unsteady: BTreeSet<RelPath>) -> BTreeSet<RelPath> {
-        for path in self.walker.dirty().paths() {
-            if self.captures.contains_key(path) {
-                unsteady.insert(path.clone());
-            }
-            // A directory that left or arrived carries everything captured in it along.
-            for (below, _) in self.captures.range(path.clone()..).take_while(|(below, _)| below.is_within(path)).skip(1)
-            {
-                let has_left = self.walker.root().stat(path).ok().flatten().is_none_or(|stat| !stat.is_directory());
-                if !has_left {
-                    break;
+    /// What is in directories new to the tree and was not captured. The walker's scan has told of it already, unless the directory came
+    /// to be new by a cut that was not proven.
+    fn unlisted(&self, steps: &[Step]) -> BTreeSet<RelPath> {
+        let mut unlisted = BTreeSet::new();
+        for step in steps {
+            let Action::Create { path, entry, .. } = &step.operation.action else { continue };
+            let names =
+                if entry.is_directory() { self.walker.root().list(path).unwrap_or_default() } else { Vec::new() };
+            for (name, _) in names {
+                let child = path.join(&name);
+                if !self.walker.dirty().contains(&child) {
+                    unlisted.insert(child);
                 }
-                unsteady.insert(below.clone());
             }
         }
-        unsteady
+        unlisted
     }
 
-    fn finish(mut self, steps: Vec<Step>, cut_time: Timestamp) -> Cut {
-        let left = self.walker.dirty().len();
-        if left > 0 && self.captures.len() >= self.options.paths {
-            self.reasons.insert(Reason::Deferred);
-            for path in self.walker.dirty().paths() {
-                self.deferred.add(path);
-            }
+    fn finish(
+        mut self,
+        steps: Vec<Step>,
+        opening: &Edge,
+        rounds: u32,
+        mut reasons: BTreeSet<Reason>,
+        conflicts: &BTreeSet<RelPath>,
+        grown: BTreeSet<RelPath>,
+    ) -> Cut {
+        let now = self.now();
+        if !conflicts.is_empty() {
+            reasons.insert(Reason::Conflict);
         }
-        let again = std::mem::take(&mut self.again);
-        self.walker.dirty_mut().put_back(again);
+        let mut deferred = NamedPaths::default();
+        if self.captures.len() >= self.options.paths {
+            self.walker.dirty().paths().for_each(|path| deferred.add(path));
+        }
+        self.missed.iter().for_each(|path| deferred.add(path));
+        if deferred.count > NAMED_PATHS_CAP as u64 {
+            reasons.insert(Reason::Deferred);
+        }
+        self.give_back(conflicts, &grown, now, !reasons.is_empty());
         let findings = self.walker.findings();
         if !findings.polled.is_empty() {
-            self.reasons.insert(Reason::Polled);
+            reasons.insert(Reason::Polled);
         }
         if findings.unreadable.count() > 0 {
-            self.reasons.insert(Reason::Unreadable);
+            reasons.insert(Reason::Unreadable);
         }
         if findings.outside_links.count() > 0 {
-            self.reasons.insert(Reason::OutsideLinks);
+            reasons.insert(Reason::OutsideLinks);
         }
-        let quality = if self.reasons.is_empty() {
-            if self.deferred.is_empty() { Quality::Consistent } else { Quality::Partial }
-        } else {
-            Quality::Fuzzy(self.reasons.into_iter().collect())
+        let quality = match (reasons.is_empty(), deferred.is_empty()) {
+            (true, true) => Quality::Consistent,
+            (true, false) => Quality::Partial,
+            (false, _) => Quality::Fuzzy(reasons.into_iter().collect()),
         };
+        let cut_time = opening.moment.realtime;
         let oldest_change = self.heard.values().min().copied().unwrap_or(cut_time);
-        Cut { steps, captures: self.captures, quality, deferred: self.deferred, cut_time, oldest_change }
+        Cut { steps, captures: self.captures, quality, deferred, grown, rounds, cut_time, oldest_change }
+    }
+
+    /// Marks what must be captured again, with the time it was first heard of. What the tree is about to be told of it must match no file;
+    /// and what was found while names moved above it may be missing at its new place.
+    fn give_back(
+        &mut self,
+        conflicts: &BTreeSet<RelPath>,
+        grown: &BTreeSet<RelPath>,
+        now: Timestamp,
+        is_unproven: bool,
+    ) {
+        for path in conflicts {
+            if let Some(Some(present)) = self.captures.get_mut(path) {
+                present.inode.ctime = Timestamp::default();
+            }
+        }
+        for path in conflicts.iter().chain(&self.missed) {
+            let at = self.heard.get(path).copied().unwrap_or(now);
+            self.walker.dirty_mut().put_back([(path.clone(), at)]);
+        }
+        for path in grown {
+            self.walker.dirty_mut().mark(path, now);
+        }
+        let mut rescans: BTreeSet<RelPath> = self.missed.clone();
+        if is_unproven {
+            rescans.extend(conflicts.iter().cloned());
+            rescans.append(&mut self.all_shaken);
+            rescans.append(&mut self.shaken);
+        }
+        if is_unproven || !self.missed.is_empty() || self.captures.len() >= self.options.paths {
+            // The other half of a rename may be among what is left.
+            rescans.extend(self.walker.dirty().paths().cloned());
+        }
+        for path in rescans {
+            if self.walker.root().stat(&path).ok().flatten().is_some_and(|stat| stat.is_directory()) {
+                self.walker.rescan(&path);
+            }
+        }
     }
 }
 
-/// A file that only grew since it was captured: what was captured is what it began with.
-fn is_known_growth(_captured: u64, _stat: &Stat) -> bool {
-    false
+fn hear(heard: &mut BTreeMap<RelPath, Timestamp>, path: RelPath, at: Timestamp) {
+    let known = heard.entry(path).or_insert(at);
+    *known = at.min(*known);
 }

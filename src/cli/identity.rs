@@ -9,6 +9,9 @@ use super::output;
 use super::target::{ConfigArgs, DaemonArgs};
 use crate::config::PeerId;
 use crate::control::ClientError;
+use crate::daemon::memory::{Trusted, load_trust, save_trust};
+use crate::fs::state::create_directory;
+use crate::net::identity::Identity;
 use crate::words::position::NodeName;
 
 const ID_EXAMPLES: &str = "\
@@ -99,22 +102,31 @@ pub(super) async fn untrust(args: &UntrustArgs) -> anyhow::Result<Answer> {
 }
 
 /// The id of the key in `state`, which is made if there is none.
-fn own_id(_state: &Path) -> anyhow::Result<PeerId> {
-    Err(not_built("id"))
+fn own_id(state: &Path) -> anyhow::Result<PeerId> {
+    create_directory(state, 0o700)?;
+    let id = Identity::load_or_create(state)?.id();
+    Ok(PeerId::try_from(id.to_string())?)
 }
 
 /// Writes into `state` that a node is believed, while no daemon runs.
-fn trust_in_state(_state: &Path, _id: &PeerId, _name: &NodeName) -> anyhow::Result<()> {
-    Err(not_built("trust without a daemon"))
+fn trust_in_state(state: &Path, id: &PeerId, name: &NodeName) -> anyhow::Result<()> {
+    create_directory(state, 0o700)?;
+    let mut trusted = load_trust(state)?;
+    trusted.retain(|known| known.id != id.as_str());
+    trusted.push(Trusted { id: id.as_str().to_owned(), name: name.clone() });
+    Ok(save_trust(state, &trusted)?)
 }
 
 /// Takes it back, while no daemon runs.
-fn untrust_in_state(_state: &Path, _id: &PeerId) -> anyhow::Result<()> {
-    Err(not_built("untrust without a daemon"))
-}
-
-fn not_built(what: &str) -> anyhow::Error {
-    Failure::new(Class::Other, format!("{what} is not built yet")).into()
+fn untrust_in_state(state: &Path, id: &PeerId) -> anyhow::Result<()> {
+    let mut trusted = load_trust(state)?;
+    let before = trusted.len();
+    trusted.retain(|known| known.id != id.as_str());
+    if trusted.len() == before {
+        let failure = Failure::new(Class::Usage, format!("{id} is not trusted by command", id = id.as_str()));
+        return Err(failure.hint("a peer named in the configuration is untrusted by taking it out there").into());
+    }
+    Ok(save_trust(state, &trusted)?)
 }
 
 fn parse_id(text: &str) -> Result<PeerId, String> {

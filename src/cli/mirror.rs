@@ -1,13 +1,27 @@
 //! `mirror`: both sides in one process.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::exit::{Answer, Class, Failure};
-use super::log;
 use super::progress::Progress;
+use super::{log, output};
 use crate::config::LogFormat;
+use crate::daemon::node::{Node, NodeOptions, PeerOptions};
+use crate::fs::Root;
+use crate::fs::state::create_directory;
+use crate::net::identity::Identity;
+use crate::observe::status::Status;
+use crate::reveal::marker;
+use crate::thought::filter::{Filter, Preset};
+use crate::thought::timing::Windows;
+use crate::thought::wire::message::Role;
+use crate::watch::Backend;
+use crate::words::path::{RESERVED, RelPath};
+use crate::words::position::NodeName;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -86,7 +100,170 @@ pub(super) fn main(args: &MirrorArgs) -> anyhow::Result<Answer> {
     replicate(args, progress)
 }
 
-/// Replicates until both sides are equal (`--once`) or the process is told to end.
-fn replicate(_args: &MirrorArgs, _progress: Progress) -> anyhow::Result<Answer> {
-    Err(Failure::new(Class::Other, "mirror is not built yet").into())
+/// The names of the two nodes in this process.
+const SOURCE: &str = "source";
+const COPY: &str = "copy";
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+fn replicate(args: &MirrorArgs, progress: Progress) -> anyhow::Result<Answer> {
+    let runtime = super::runtime()?;
+    runtime.block_on(both(args, progress))
+}
+
+async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answer> {
+    let (source, destination) = check(args)?;
+    let state = destination.join(".hotspare").join("state");
+    let preset = match args.preset {
+        PresetArg::Jenkins => Preset::Jenkins,
+        PresetArg::None => Preset::None,
+    };
+    let filter = Filter::new(preset, &args.exclude, &args.include)
+        .map_err(|error| Failure::new(Class::Usage, error.to_string()))?;
+    let states = [state.join("primary"), state.join("standby")];
+    let mut ids = Vec::new();
+    for state in &states {
+        create_directory(state, 0o700)?;
+        ids.push(Identity::load_or_create(state)?.id());
+    }
+    let names = [SOURCE, COPY].map(|name| NodeName::try_from(name.to_owned()));
+    let [Ok(primary_name), Ok(standby_name)] = names else { unreachable!("both are names") };
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let primary = NodeOptions {
+        name: primary_name.clone(),
+        home: source,
+        state: states[0].clone(),
+        role: Role::Primary,
+        listen: loopback,
+        peers: vec![PeerOptions { name: standby_name.clone(), addresses: Vec::new(), id: Some(ids[1]) }],
+        filter: filter.clone(),
+        windows: Windows::default(),
+        backend: Backend::default(),
+        adopt: false,
+    };
+    let primary = Node::start(primary.clone()).await.map_err(super::node_failure)?;
+    let address = primary.address().map(|address| address.to_string());
+    let standby = NodeOptions {
+        name: standby_name,
+        home: destination,
+        state: states[1].clone(),
+        role: Role::Standby,
+        listen: loopback,
+        peers: vec![PeerOptions { name: primary_name, addresses: address.into_iter().collect(), id: Some(ids[0]) }],
+        filter,
+        windows: Windows::default(),
+        backend: Backend::default(),
+        adopt: args.adopt,
+    };
+    let standby = Node::start(standby).await.map_err(super::node_failure)?;
+    let ended = tokio::select! {
+        synced = follow(args, &primary, &standby, &mut progress) => synced,
+        () = super::ended_by_signal() => Ok(()),
+    };
+    progress.finish(super::instant());
+    let (standby, primary) = (standby.end().await, primary.end().await);
+    standby.and(primary).map_err(super::node_failure)?;
+    ended.map(|()| Answer::Yes)
+}
+
+/// Shows how far both are; with `--once`, until both are equal.
+async fn follow(args: &MirrorArgs, primary: &Node, standby: &Node, progress: &mut Progress) -> anyhow::Result<()> {
+    let marked = primary.mark();
+    tokio::pin!(marked);
+    let mut position = None;
+    let mut is_live = false;
+    loop {
+        tokio::select! {
+            at = &mut marked, if position.is_none() => position = Some(at),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        primary.check().map_err(super::node_failure)?;
+        if let Some(why) = standby.hopeless() {
+            return Err(Failure::new(Class::Guard, why).hint(ADOPT_HINT).into());
+        }
+        let (here, there) = (primary.status(), standby.status());
+        if let Some(snapshot) = there.progress.as_ref().or(here.progress.as_ref()) {
+            progress.update(super::instant(), snapshot);
+        }
+        let shown = primary.revealed().first().and_then(|(_, revealed)| *revealed);
+        let is_equal = matches!((position.flatten(), shown), (Some(wanted), Some(shown)) if shown >= wanted);
+        if is_equal && !is_live {
+            is_live = true;
+            tell_losses(&here, &there);
+            if args.once {
+                return Ok(());
+            }
+            progress.finish(super::instant());
+            if !args.quiet {
+                output::complain("both are equal; the copy follows live (end with Ctrl-C)");
+            }
+        }
+    }
+}
+
+/// Says once what the copy cannot hold and what was not read.
+fn tell_losses(here: &Status, there: &Status) {
+    if !there.unheld.is_zero() {
+        output::complain(&format!(
+            "note: without privilege, {} owners, {} modes and {} extended attributes could not be set on the copy",
+            there.unheld.owner, there.unheld.mode, there.unheld.xattr
+        ));
+    }
+    for unreadable in &here.unreadable.sample {
+        output::complain(&format!("warning: not replicated: {}: {}", unreadable.path.0, unreadable.reason));
+    }
+    let skipped = here.skipped.sockets + here.skipped.fifos + here.skipped.devices;
+    if skipped > 0 {
+        output::complain(&format!("note: {skipped} sockets, pipes and devices are not replicated"));
+    }
+}
+
+const ADOPT_HINT: &str =
+    "name an empty directory, or give --adopt to take this one over: what differs is put aside first";
+
+/// What can be said of the two directories before anything is touched.
+fn check(args: &MirrorArgs) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let usage = |message: String| Failure::new(Class::Usage, message);
+    let source =
+        args.source.canonicalize().map_err(|error| usage(format!("SRC {}: {error}", args.source.display())))?;
+    if !source.is_dir() {
+        return Err(usage(format!("SRC {} is not a directory", args.source.display())).into());
+    }
+    if source == Path::new("/") {
+        return Err(usage("SRC is the root of the whole system; name the directory to be replicated".to_owned()).into());
+    }
+    if !args.destination.exists() {
+        create_directory(&args.destination, 0o755)?;
+    }
+    let destination = args
+        .destination
+        .canonicalize()
+        .map_err(|error| usage(format!("DST {}: {error}", args.destination.display())))?;
+    if !destination.is_dir() {
+        return Err(usage(format!("DST {} is not a directory", args.destination.display())).into());
+    }
+    if source.starts_with(&destination) || destination.starts_with(&source) {
+        let text = format!("SRC {} and DST {} lie within each other", source.display(), destination.display());
+        return Err(usage(text).hint("a directory cannot be copied into itself").into());
+    }
+    let guard = |message: String| Failure::new(Class::Guard, message).hint(ADOPT_HINT);
+    let (from, to) = (Root::open(&source)?, Root::open(&destination)?);
+    match (marker::read(&from)?, marker::read(&to)?) {
+        (Some(home), Some(replica)) if home == replica => {}
+        (_, Some(_)) => {
+            let text =
+                format!("DST {} is a replica of another directory than {}", destination.display(), source.display());
+            return Err(guard(text).hint("name another DST; or, to give it up, remove its .hotspare first").into());
+        }
+        (_, None) => {
+            let names = to.list(&RelPath::root())?;
+            let is_empty = names.iter().all(|(name, _)| [RESERVED, b"lost+found"].contains(&name.as_bytes()));
+            if !is_empty && !args.adopt {
+                let text =
+                    format!("DST {} is not empty, and no replica of {}", destination.display(), source.display());
+                return Err(guard(text).into());
+            }
+        }
+    }
+    Ok((source, destination))
 }

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::daemon::node::NodeError;
 use exit::Answer;
 
 const EXIT_STATUS: &str = "\
@@ -101,4 +102,47 @@ fn dispatch(command: Command) -> anyhow::Result<Answer> {
 fn brief(command: impl Future<Output = anyhow::Result<Answer>>) -> anyhow::Result<Answer> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(command)
+}
+
+/// The runtime of long-lived commands: two workers are enough, files are handled by threads of their own.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("cannot start the runtime")
+}
+
+/// Done when SIGTERM or SIGINT comes.
+async fn ended_by_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// What a node's failure means for the exit code, and what to do about it.
+fn node_failure(error: NodeError) -> anyhow::Error {
+    let (class, hint) = match &error {
+        NodeError::Home { .. } => (exit::Class::Usage, Some("set [node] home to the directory to be replicated")),
+        NodeError::PeerId(_) => (exit::Class::Usage, Some("an id is printed by `hotspare id` on the peer")),
+        NodeError::OtherHome { .. } => {
+            (exit::Class::Guard, Some("use the state directory of this home, or an empty one to begin anew"))
+        }
+        NodeError::Hopeless(_) => (exit::Class::Guard, None),
+        _ => return error.into(),
+    };
+    let failure = exit::Failure::new(class, crate::daemon::explain(&error));
+    match hint {
+        Some(hint) => failure.hint(hint).into(),
+        None => failure.into(),
+    }
+}
+
+/// The monotonic time, for progress.
+#[expect(clippy::disallowed_methods, reason = "progress is shown in time")]
+fn instant() -> std::time::Instant {
+    std::time::Instant::now()
 }

@@ -1,11 +1,19 @@
 //! `run`: this node's daemon.
 
 use clap::Args;
+use tokio::sync::mpsc;
 
 use super::exit::{Answer, Class, Failure};
 use super::log;
 use super::target::ConfigArgs;
-use crate::config::Settings;
+use crate::config::{self, Settings};
+use crate::control::Server;
+use crate::daemon::node::{Node, NodeOptions, PeerOptions};
+use crate::fs::state::create_directory;
+use crate::thought::filter::{Filter, Preset};
+use crate::thought::timing::Windows;
+use crate::thought::wire::message::Role;
+use crate::watch::Backend;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,6 +46,61 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<Answer> {
 }
 
 /// Runs the daemon until it is told to end.
-fn daemon(_settings: Settings) -> anyhow::Result<Answer> {
-    Err(Failure::new(Class::Other, "run is not built yet").into())
+fn daemon(settings: Settings) -> anyhow::Result<Answer> {
+    let runtime = super::runtime()?;
+    runtime.block_on(async {
+        let options = options(&settings)?;
+        create_directory(&options.state, 0o700)?;
+        let server = Server::bind(&settings.control_socket()).await?;
+        let mut node = Node::start(options).await.map_err(super::node_failure)?;
+        tracing::info!(id = %node.id(), address = ?node.address(), "running");
+        let (requests, mut queue) = mpsc::channel(16);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let mut ending = stopped.clone();
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(server.serve(requests, async move {
+            ending.wait_for(|stop| *stop).await.ok();
+        }));
+        let ended = node.serve(&mut queue, super::ended_by_signal()).await;
+        drop(queue);
+        stop.send(true).ok();
+        tracing::info!("ending");
+        node.end().await.map_err(super::node_failure)?;
+        serving.join_all().await;
+        ended.map_err(super::node_failure)?;
+        Ok(Answer::Yes)
+    })
+}
+
+/// The configuration in the node's own terms.
+fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
+    let preset = match settings.replicate.preset {
+        config::Preset::Jenkins => Preset::Jenkins,
+        config::Preset::None => Preset::None,
+    };
+    let filter = Filter::new(preset, &settings.replicate.exclude, &settings.replicate.include)
+        .map_err(|error| Failure::new(Class::Usage, error.to_string()))?;
+    let peers = settings.peers.iter().map(|peer| {
+        let id = peer.id.as_ref().map(|id| id.as_str().parse()).transpose()?;
+        let addresses = peer.addresses.iter().map(ToString::to_string).collect();
+        Ok(PeerOptions { name: peer.name.clone(), addresses, id })
+    });
+    Ok(NodeOptions {
+        name: settings.node.name.clone(),
+        home: settings.node.home.clone(),
+        state: settings.node.state.clone(),
+        role: match settings.node.initial_role {
+            Some(config::Role::Primary) => Role::Primary,
+            Some(config::Role::Standby) | None => Role::Standby,
+        },
+        listen: settings.node.listen,
+        peers: peers.collect::<anyhow::Result<_>>()?,
+        filter,
+        windows: Windows { quiet: settings.batch.quiet, longest: settings.batch.longest },
+        backend: match settings.watch.backend {
+            config::Backend::Notify => Backend::Notify,
+            config::Backend::Inotify => Backend::Inotify,
+        },
+        adopt: false,
+    })
 }

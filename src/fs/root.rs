@@ -9,6 +9,7 @@ use rustix::fs::{self, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::error::{FsError, failed};
+use super::stat::{Stat, stat_open};
 use crate::words::path::RelPath;
 
 /// How many bytes of a path are resolved in one call, at most; `PATH_MAX` is 4096 with its NUL.
@@ -100,6 +101,16 @@ impl Root {
             .map_err(failed!(Open, path))?;
         let below = if path.is_root() { self.path.clone() } else { self.path.join(as_path(path)) };
         Ok(Self { fd, path: below, stepwise: AtomicBool::new(self.stepwise.load(Ordering::Relaxed)) })
+    }
+
+    /// What is at `path`, itself, as a descriptor that only names it (`O_PATH`), and what it is.
+    pub fn open_path(&self, path: &RelPath) -> Result<(OwnedFd, Stat), FsError> {
+        let open = || -> Result<_, Errno> {
+            let fd = self.place(path)?.open(OFlags::PATH)?;
+            let stat = stat_open(fd.as_fd())?;
+            Ok((fd, stat))
+        };
+        open().map_err(failed!(Open, path))
     }
 
     /// The root's descriptor.

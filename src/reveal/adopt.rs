@@ -8,6 +8,7 @@ use crate::capture::{Captured, Capturer};
 use crate::fs::{Root, XattrPolicy};
 use crate::index::Index;
 use crate::spool::Spool;
+use crate::thought::filter::Filter;
 use crate::thought::tree::{Row, Tree};
 use crate::words::entry::Body;
 use crate::words::path::RelPath;
@@ -43,13 +44,15 @@ pub(super) fn read_tree(root: &Root, tree: &mut Tree<Index>, options: &ReplicaOp
     let spool = Spool::create(&options.state)?;
     let mut capturer = Capturer::new(spool, [0; 32], options.xattrs.clone(), false);
     let mut below = vec![RelPath::root()];
+    // A replica is read whole: what the primary leaves out is for the primary to say.
+    let everything = Filter::everything();
     while let Some(directory) = below.pop() {
         for (name, _) in root.list(&directory)? {
             let path = directory.join(&name);
             if path.is_reserved() {
                 continue;
             }
-            let captured = capturer.capture(root, tree, &path, false);
+            let captured = capturer.capture(root, &everything, tree, &path, false);
             let captured = captured.map_err(|source| ReplicaError::Read { path: path.clone(), source })?;
             let Captured::Present(present) = captured else {
                 tracing::warn!(%path, "not taken into the index of the replica: {captured:?}");

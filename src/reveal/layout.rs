@@ -111,6 +111,11 @@ pub(super) fn temporary() -> RelPath {
     join(&reserved(), "new")
 }
 
+/// One held content while it arrives.
+pub(super) fn held_part(digest: Digest) -> RelPath {
+    join(&held(), &format!("{digest}.part"))
+}
+
 /// The name of an area's child as a position.
 pub(super) fn position_of(name: &Name) -> Option<Position> {
     let text = std::str::from_utf8(name.as_bytes()).ok()?;

@@ -37,6 +37,7 @@
 //! | `operations`, `layout` | operations on disk; where everything lies |
 
 mod adopt;
+mod ahead;
 mod bundle;
 mod commit;
 mod content;
@@ -63,6 +64,7 @@ use crate::words::entry::Digest;
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
+pub use ahead::Holding;
 pub use operations::Records;
 pub use replica::{Opening, Replica, ReplicaOptions, Standing};
 pub use stage::Stager;

@@ -66,14 +66,22 @@ impl Records {
         self.spool.end() + self.tail.len() as u64
     }
 
-    /// Calls `visit` with every encoded record from `start` up to `end`.
-    fn each(
-        &self,
+    fn content(&self) -> Content<'_> {
+        Content { spool: self.spool.reader(), end: self.spool.end(), tail: &self.tail }
+    }
+
+    /// How many bytes they take.
+    pub fn bytes(&self) -> u64 {
+        self.end()
+    }
+
+    /// Calls `visit` with every record of `content` between the offsets `at` and `end`.
+    pub fn each(
+        content: &dyn ReadAt,
         mut at: u64,
         end: u64,
         visit: &mut dyn FnMut(&[u8]) -> Result<(), ApplyError>,
     ) -> Result<(), ApplyError> {
-        let content = Content { spool: self.spool.reader(), end: self.spool.end(), tail: &self.tail };
         let failed = |error: std::io::Error| ApplyError::Source(Box::new(error));
         let total = end - at;
         let mut buffer = vec![0; 256 * 1024];
@@ -84,7 +92,7 @@ impl Records {
             out.clear();
             while count > 0 {
                 if filled.is_empty() {
-                    let got = read_full(&content, &mut buffer, at).map_err(failed)?;
+                    let got = read_full(content, &mut buffer, at).map_err(failed)?;
                     if got == 0 {
                         return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
                     }
@@ -111,7 +119,7 @@ impl Records {
 
     /// Calls `visit` with every encoded record, in order.
     pub fn all(&self, visit: &mut dyn FnMut(&[u8]) -> Result<(), ApplyError>) -> Result<(), ApplyError> {
-        self.each(0, self.end(), visit)
+        Self::each(&self.content(), 0, self.end(), visit)
     }
 }
 
@@ -124,7 +132,7 @@ impl Operations for Records {
         for (index, (found, start)) in self.sections.iter().enumerate().filter(|(_, (found, _))| *found == section) {
             debug_assert_eq!(*found, section, "filtered");
             let end = self.sections.get(index + 1).map_or(self.end(), |(_, next)| *next);
-            self.each(*start, end, &mut |bytes| {
+            Self::each(&self.content(), *start, end, &mut |bytes| {
                 visit(Operation::decode(bytes).map_err(|error| ApplyError::Source(Box::new(error)))?)
             })?;
         }

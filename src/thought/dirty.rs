@@ -30,6 +30,11 @@ impl Dirty {
         }
     }
 
+    /// Takes `path` out; when it was heard of, if it was dirty.
+    pub fn remove(&mut self, path: &RelPath) -> Option<Timestamp> {
+        self.paths.remove(path)
+    }
+
     /// Puts paths back with the times they had.
     pub fn put_back(&mut self, paths: impl IntoIterator<Item = (RelPath, Timestamp)>) {
         for (path, at) in paths {

@@ -14,6 +14,13 @@ pub struct Windows {
     pub longest: Duration,
 }
 
+impl Default for Windows {
+    /// Quiet for 50 ms, at most 1 s: as the configuration's own defaults.
+    fn default() -> Self {
+        Self { quiet: Duration::from_millis(50), longest: Duration::from_secs(1) }
+    }
+}
+
 /// What a [`BatchTimer`] says of the burst it watches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Due {

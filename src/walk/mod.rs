@@ -4,14 +4,17 @@
 //! with the tree; only what differs becomes dirty. A directory that moved is compared with the same directory at its old path, found by
 //! inode, so a rename of a large tree dirties nothing in it.
 //!
+//! Names that came and went are kept apart ([`Walker::take_shaken`]): such an event at a directory is one of every path below it.
+//!
 //! **Invariant:** while [`Walker::is_settled`] is false something is not known yet, and no generation may claim to be one instant.
 
 mod findings;
+mod inodes;
 mod scan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::fs::{FsError, Root};
@@ -20,8 +23,8 @@ use crate::thought::filter::Filter;
 use crate::thought::generation::Reason;
 use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
-use crate::watch::{Barrier, BarrierName, Change, ChangeKind, SourceId, WatchError, Watcher};
-use crate::words::entry::Timestamp;
+use crate::watch::{Barrier, Change, ChangeKind, SourceId, WatchError, Watcher};
+use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 pub use findings::{Findings, Listed};
@@ -49,6 +52,17 @@ enum Reach {
     Below,
 }
 
+/// More names that came and went than this are not told one from the other: then all of the home counts as shaken.
+const SHAKEN_CAP: usize = 100_000;
+
+/// Who has answered the barrier that stands.
+struct Awaited {
+    barrier: Barrier,
+    sources: BTreeSet<SourceId>,
+    /// Whether nothing awaited its watch or scan when the last answer came.
+    was_settled: bool,
+}
+
 /// Knows what is watched, what awaits a scan and what is dirty.
 pub struct Walker {
     root: Root,
@@ -59,7 +73,11 @@ pub struct Walker {
     dirty: Dirty,
     findings: Findings,
     doubts: BTreeSet<Reason>,
-    answers: HashMap<BarrierName, BTreeSet<SourceId>>,
+    awaited: Option<Awaited>,
+    /// Where names came or went.
+    shaken: BTreeSet<RelPath>,
+    /// Inodes watched directly, with the names they were known by.
+    inodes: BTreeMap<InodeId, BTreeSet<RelPath>>,
     has_changed: bool,
 }
 
@@ -75,7 +93,9 @@ impl Walker {
             dirty: Dirty::default(),
             findings: Findings::default(),
             doubts: BTreeSet::new(),
-            answers: HashMap::new(),
+            awaited: None,
+            shaken: BTreeSet::new(),
+            inodes: BTreeMap::new(),
             has_changed: true,
         }
     }
@@ -83,6 +103,11 @@ impl Walker {
     /// The home.
     pub fn root(&self) -> &Root {
         &self.root
+    }
+
+    /// What is replicated.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     /// What is dirty.
@@ -125,6 +150,16 @@ impl Walker {
         std::mem::take(&mut self.doubts)
     }
 
+    /// True if there are such doubts.
+    pub fn has_doubts(&self) -> bool {
+        !self.doubts.is_empty()
+    }
+
+    /// The paths at which names came or went since it was last asked; the root if there were too many to tell.
+    pub fn take_shaken(&mut self) -> BTreeSet<RelPath> {
+        std::mem::take(&mut self.shaken)
+    }
+
     /// True if anything was marked dirty since it was last asked.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
@@ -143,15 +178,21 @@ impl Walker {
 
     /// Raises a barrier; [`Walker::has_answered`] tells when it has come through every queue.
     pub fn raise_barrier(&mut self) -> Result<Barrier, WalkError> {
-        self.answers.clear();
         let barrier = self.watcher.raise_barrier()?;
-        self.answers.insert(barrier.name, BTreeSet::new());
+        self.awaited = Some(Awaited { barrier, sources: BTreeSet::new(), was_settled: false });
         Ok(barrier)
     }
 
-    /// True if every source has answered `barrier`.
+    /// True if every source has answered `barrier`, the last that was raised.
     pub fn has_answered(&self, barrier: &Barrier) -> bool {
-        self.answers.get(&barrier.name).is_some_and(|sources| sources.len() >= self.watcher.sources())
+        self.awaited.as_ref().is_some_and(|awaited| {
+            awaited.barrier.name == barrier.name && awaited.sources.len() >= self.watcher.sources()
+        })
+    }
+
+    /// True if `barrier` was answered, and no directory awaited its watch or scan at that moment.
+    pub fn was_settled_at(&self, barrier: &Barrier) -> bool {
+        self.has_answered(barrier) && self.awaited.as_ref().is_some_and(|awaited| awaited.was_settled)
     }
 
     /// Marks a path dirty.
@@ -165,23 +206,23 @@ impl Walker {
         self.await_scan(path, Reach::Below);
     }
 
+    /// Has the directories that are not watched compared again, each with its own children, and their watches tried again.
+    pub fn poll(&mut self) {
+        for path in self.findings.polled.clone() {
+            self.await_scan(&path, Reach::Children);
+        }
+    }
+
     fn await_scan(&mut self, path: &RelPath, reach: Reach) {
         let known = self.pending.entry(path.clone()).or_insert(reach);
         *known = reach.max(*known);
-    }
-
-    fn mark_with_parent(&mut self, path: &RelPath, now: Timestamp) {
-        self.mark(path, now);
-        if let Some(parent) = path.parent() {
-            self.mark(&parent, now);
-        }
     }
 
     fn take_in<S: Store>(&mut self, tree: &Tree<S>, change: Change, now: Timestamp) -> Result<(), WalkError> {
         let source = change.source;
         match change.kind {
             ChangeKind::Touched { path } => {
-                if !self.filter.leaves_out_within(&path, false) {
+                if self.may_be_replicated(&path) {
                     self.mark(&path, now);
                 }
             }
@@ -191,58 +232,97 @@ impl Walker {
             ChangeKind::Vanished { path, directory } => self.left(&path, directory, now),
             ChangeKind::MovedFrom { path, directory, .. } => self.left(&path, directory.unwrap_or(true), now),
             ChangeKind::Overflow => {
-                self.doubts.insert(Reason::Overflow);
                 self.findings.overflows += 1;
-                self.watcher.restart(source)?;
-                self.watched.clear();
-                self.pending = BTreeMap::from([(RelPath::root(), Reach::Below)]);
+                self.begin_anew(source, Reason::Overflow)?;
             }
             ChangeKind::Unmounted { path } => {
                 self.doubts.insert(Reason::Unmounted);
                 self.rescan(&path);
             }
+            ChangeKind::LostWatch { path } if path.is_reserved() => self.begin_anew(source, Reason::LostWatch)?,
             ChangeKind::LostWatch { path } => {
-                if path.is_reserved() {
-                    self.watcher.restart(source)?;
-                    self.watched.clear();
-                    self.pending = BTreeMap::from([(RelPath::root(), Reach::Below)]);
-                } else {
-                    self.rescan(&path);
-                }
                 self.doubts.insert(Reason::LostWatch);
+                // What is below has watches of its own, unless it is the home that moved.
+                self.await_scan(&path, if path.is_root() { Reach::Below } else { Reach::Children });
             }
             ChangeKind::InodeTouched { inode } => {
-                for path in tree.names_of(inode, usize::MAX)? {
+                let noted = self.inodes.get(&inode).cloned().unwrap_or_default();
+                for path in noted.into_iter().chain(tree.names_of(inode, usize::MAX)?) {
                     self.mark(&path, now);
                 }
             }
             ChangeKind::Barrier { name } => {
-                if let Some(sources) = self.answers.get_mut(&name) {
-                    sources.insert(source);
+                if let Some(awaited) = self.awaited.as_mut().filter(|awaited| awaited.barrier.name == name) {
+                    awaited.sources.insert(source);
+                    awaited.was_settled = self.pending.is_empty();
                 }
             }
         }
         Ok(())
     }
 
+    /// Nothing that `source` told or watched can be relied on any more.
+    fn begin_anew(&mut self, source: SourceId, reason: Reason) -> Result<(), WalkError> {
+        self.doubts.insert(reason);
+        self.watcher.restart(source)?;
+        self.watched.clear();
+        self.inodes.clear();
+        self.pending = BTreeMap::from([(RelPath::root(), Reach::Below)]);
+        Ok(())
+    }
+
+    /// False if `path` is left out whatever it is: a pattern may be about directories alone.
+    fn may_be_replicated(&self, path: &RelPath) -> bool {
+        !self.filter.leaves_out_within(path, false) || !self.filter.leaves_out_within(path, true)
+    }
+
+    fn shake(&mut self, path: &RelPath) {
+        if self.shaken.len() >= SHAKEN_CAP {
+            self.shaken = BTreeSet::from([RelPath::root()]);
+        }
+        self.shaken.insert(path.clone());
+    }
+
+    /// The time of the directory moves even if the name in it is left out.
+    fn mark_parent(&mut self, path: &RelPath, now: Timestamp) {
+        if let Some(parent) = path.parent()
+            && !self.filter.leaves_out_within(&parent, true)
+        {
+            self.mark(&parent, now);
+        }
+    }
+
     fn arrived(&mut self, path: &RelPath, may_be_directory: bool, now: Timestamp) {
-        if self.filter.leaves_out_within(path, may_be_directory) {
+        self.mark_parent(path, now);
+        if !self.may_be_replicated(path) {
             return;
         }
-        self.mark_with_parent(path, now);
+        self.shake(path);
+        self.mark(path, now);
         if may_be_directory {
             self.await_scan(path, Reach::Below);
         }
     }
 
     fn left(&mut self, path: &RelPath, may_be_directory: bool, now: Timestamp) {
-        if self.filter.leaves_out_within(path, false) && self.filter.leaves_out_within(path, true) {
+        self.mark_parent(path, now);
+        if !self.may_be_replicated(path) {
             return;
         }
-        self.mark_with_parent(path, now);
+        self.shake(path);
+        self.mark(path, now);
         if may_be_directory {
             self.unwatch(path);
-            self.pending.retain(|pending, _| !pending.is_within(path));
+            let pending = self.pending.range(path.clone()..).take_while(|(pending, _)| pending.is_within(path));
+            let pending: Vec<RelPath> = pending.map(|(pending, _)| pending.clone()).collect();
+            for pending in &pending {
+                self.pending.remove(pending);
+            }
+            self.findings.forget_within(path);
+            // The word of its end may come late, from a directory that someone kept open, when another has its name already.
+            if self.root.stat(path).ok().flatten().is_some_and(|stat| stat.is_directory()) {
+                self.await_scan(path, Reach::Below);
+            }
         }
     }
 
@@ -256,6 +336,5 @@ impl Walker {
             self.watched.remove(&watched);
         }
         self.watcher.unwatch_directory(path);
-        self.findings.polled.retain(|polled| !polled.is_within(path));
     }
 }

@@ -29,6 +29,12 @@ impl Walker {
         reach: Reach,
         now: Timestamp,
     ) -> Result<usize, WalkError> {
+        if !path.is_root() && self.filter.leaves_out_within(path, true) {
+            return Ok(1);
+        }
+        if path.is_root() && reach == Reach::Below {
+            self.findings.begin();
+        }
         let directory = match self.root.enter(path) {
             Ok(directory) => directory,
             Err(error) => return self.not_entered(tree, path, error, now),
@@ -62,7 +68,7 @@ impl Walker {
             }
             let old = before.remove(&name);
             match directory.stat(&RelPath::root().join(&name)) {
-                Ok(Some(stat)) => self.compare(&child, &stat, old.as_ref(), reach, now),
+                Ok(Some(stat)) => self.compare(tree, &child, &stat, old.as_ref(), reach, now)?,
                 Ok(None) => self.mark(&child, now),
                 Err(error) => self.findings.unreadable.note(&child, reason(&error)),
             }
@@ -77,21 +83,40 @@ impl Walker {
         Ok(count)
     }
 
-    fn compare(&mut self, path: &RelPath, stat: &Stat, old: Option<&Row>, reach: Reach, now: Timestamp) {
+    fn compare<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        path: &RelPath,
+        stat: &Stat,
+        old: Option<&Row>,
+        reach: Reach,
+        now: Timestamp,
+    ) -> Result<(), TreeError> {
         if let FileType::Special(special) = stat.what {
             self.findings.skip(path, special);
             if old.is_some() {
                 self.mark(path, now);
             }
-            return;
+            return Ok(());
         }
-        if !old.is_some_and(|row| is_unchanged(row, stat)) {
+        if !old.is_some_and(|row| is_unchanged(row, stat)) || self.has_unwatched_names(tree, stat)? {
             self.mark(path, now);
         }
-        let is_known = old.is_some_and(|row| row.inode.is_same(&stat.inode)) && self.watched.contains(path);
+        let has_watch = self.watched.contains(path) || self.findings.polled.contains(path);
+        let is_known = has_watch && old.is_some_and(|row| row.inode.is_same(&stat.inode));
         if stat.is_directory() && (reach == Reach::Below || !is_known) {
             self.await_scan(path, Reach::Below);
         }
+        Ok(())
+    }
+
+    /// True if the inode has names outside the home, as it seems, and is not watched itself: a capture sees to that.
+    fn has_unwatched_names<S: Store>(&self, tree: &Tree<S>, stat: &Stat) -> Result<bool, TreeError> {
+        if stat.is_directory() || stat.inode.nlink < 2 || self.inodes.contains_key(&stat.inode.id) {
+            return Ok(false);
+        }
+        let links = usize::try_from(stat.inode.nlink).unwrap_or(usize::MAX);
+        Ok(tree.names_of(stat.inode.id, links)?.len() < links)
     }
 
     fn not_entered<S: Store>(

@@ -8,6 +8,7 @@ use crate::capture::{Captured, Capturer};
 use crate::fs::{Root, XattrPolicy};
 use crate::spool::Spool;
 use crate::thought::delta::ReadAt;
+use crate::thought::filter::Filter;
 use crate::thought::generation::{Action, Header, Joint, NamedPaths, Operation, OperationsDigest, Quality};
 use crate::thought::plan::{Captures, Planned, Step, plan};
 use crate::thought::store::MemoryStore;
@@ -135,7 +136,9 @@ impl Primary {
             capturer.begin();
             let mut captures = Captures::new();
             for path in &paths {
-                let captured = capturer.capture(&self.root, &self.tree, path, whole.contains(path)).unwrap();
+                let captured = capturer
+                    .capture(&self.root, &Filter::everything(), &self.tree, path, whole.contains(path))
+                    .unwrap();
                 let found = match captured {
                     Captured::Absent(_) => None,
                     Captured::Present(present) => Some(*present),
@@ -154,7 +157,8 @@ impl Primary {
         };
         let (spool, signatures) = capturer.finish();
         let generation = self.ship(&steps, &captures, &spool);
-        for (content, signature) in signatures {
+        for kept in signatures.iter() {
+            let (content, signature) = kept.unwrap();
             self.tree.keep_signature(content, signature).unwrap();
         }
         generation

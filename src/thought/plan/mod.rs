@@ -204,7 +204,9 @@ impl Planner {
         }
         for member in members {
             if std::ptr::eq(member, anchor) {
-                self.change(member, known);
+                // Whichever name the change was captured under.
+                let edit = members.iter().find(|member| matches!(member.present.encoded, Encoded::Edit { .. }));
+                self.change(member, known, &edit.unwrap_or(member).present.encoded);
             } else if let Identity::Same { row, .. } = &member.identity {
                 self.attributes(member.path, &row.entry, &member.present.entry);
             } else {
@@ -259,9 +261,9 @@ impl Planner {
         }
     }
 
-    fn change(&mut self, member: &Member<'_>, known: &Row) {
+    fn change(&mut self, member: &Member<'_>, known: &Row, encoded: &Encoded) {
         let present = member.present;
-        if let Encoded::Edit { old_length, spans, probes, payload } = &present.encoded {
+        if let Encoded::Edit { old_length, spans, probes, payload } = encoded {
             let action = Action::Edit {
                 path: member.path.clone(),
                 entry: present.entry.clone(),

@@ -280,3 +280,21 @@ fn a_second_name_asks_for_the_first_which_nobody_reported() {
     let captures = BTreeMap::from([(path("b"), Some(new.present(&path("b"))))]);
     assert_eq!(plan(&tree, &captures).unwrap(), Planned::Incomplete(BTreeSet::from([path("a")])));
 }
+
+#[test]
+fn an_edit_captured_under_one_name_is_made_whichever_name_comes_first() {
+    let mut old = Model::new();
+    old.add(path("a"), file(1));
+    let ino = old.names[&path("a")];
+    old.names.insert(path("b"), ino);
+    let mut new = old.clone();
+    new.inodes.insert(ino, (file(9), 0));
+    let tree = old.tree();
+    let mut captures: Captures = ["a", "b"].iter().map(|name| (path(name), Some(new.present(&path(name))))).collect();
+    let spooled = Spooled { offset: 0, payload: Payload { length: 1, unpacked: 1 } };
+    let edit = Encoded::Edit { old_length: 2, spans: Vec::new(), probes: None, payload: spooled };
+    captures.get_mut(&path("b")).unwrap().as_mut().unwrap().encoded = edit;
+    let operations = steps(&tree, &new, &mut captures);
+    let edits = operations.iter().filter(|operation| matches!(operation.action, Action::Edit { .. }));
+    assert_eq!(edits.count(), 1, "{operations:#?}");
+}

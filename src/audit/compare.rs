@@ -1,0 +1,196 @@
+//! One path that both sides have, compared in everything that is replicated.
+
+use super::join::{Auditor, Spot};
+use super::links::Fault;
+use super::{AuditError, What};
+use crate::fs::{FileType, FsError, Special, Stat};
+use crate::thought::store::ReadStore;
+use crate::words::entry::{Body, Digest, Entry, Kind, Timestamp, Xattrs};
+
+/// How much is read at a time.
+const READ_BYTES: usize = 1024 * 1024;
+const SETUID: u16 = 0o4000;
+const SETGID: u16 = 0o2000;
+
+impl<S: ReadStore> Auditor<'_, S> {
+    /// Tells of every difference between what is on disk and `entry`; true if both are of one kind.
+    pub(super) fn compare(&mut self, spot: &Spot<'_>, stat: &Stat, entry: &Entry) -> Result<bool, AuditError> {
+        let kind = match stat.what {
+            FileType::File => Some(Kind::File),
+            FileType::Directory => Some(Kind::Directory),
+            FileType::Symlink => Some(Kind::Symlink),
+            FileType::Special(_) => None,
+        };
+        if kind != Some(entry.kind()) {
+            self.differ(&spot.path, What::Kind, stat_text(stat), entry_text(entry));
+            return Ok(false);
+        }
+        self.owner_and_mode(spot, stat, entry);
+        if stat.mtime != entry.mtime {
+            self.differ(&spot.path, What::Mtime, time_text(stat.mtime), time_text(entry.mtime));
+        }
+        if !stat.is_directory() {
+            self.hard_links(spot, stat, entry);
+        }
+        // One path that cannot be read is told of once.
+        if let Err(error) = self.xattrs_of(spot, entry) {
+            self.unreadable(&spot.path, &error);
+            return Ok(true);
+        }
+        match &entry.body {
+            Body::Directory => {}
+            Body::Symlink { target } => match spot.directory.read_link(&spot.relative) {
+                Ok(here) if here == *target => {}
+                Ok(here) => self.differ(&spot.path, What::Target, bytes_text(&here), bytes_text(target)),
+                Err(error) => self.unreadable(&spot.path, &error),
+            },
+            Body::File { size, .. } if *size != stat.size => {
+                self.differ(&spot.path, What::Size, format!("{} bytes", stat.size), format!("{size} bytes"));
+            }
+            Body::File { digest, .. } if self.options.content => self.content(spot, stat, *digest)?,
+            Body::File { .. } => {}
+        }
+        Ok(true)
+    }
+
+    fn owner_and_mode(&mut self, spot: &Spot<'_>, stat: &Stat, entry: &Entry) {
+        let mut compared = 0o7777;
+        if (stat.uid, stat.gid) != (entry.uid, entry.gid) {
+            if self.options.owners {
+                let text = |uid, gid| format!("{uid}:{gid}");
+                self.differ(&spot.path, What::Owner, text(stat.uid, stat.gid), text(entry.uid, entry.gid));
+            } else {
+                self.audited.unheld_owners += 1;
+                if stat.uid != entry.uid {
+                    compared &= !SETUID;
+                }
+                if stat.gid != entry.gid && !entry.is_directory() {
+                    compared &= !SETGID;
+                }
+            }
+        }
+        // Linux keeps no mode of symbolic links.
+        if entry.kind() != Kind::Symlink && (stat.mode ^ entry.mode) & compared != 0 {
+            self.differ(&spot.path, What::Mode, format!("{:04o}", stat.mode), format!("{:04o}", entry.mode & 0o7777));
+        }
+    }
+
+    fn hard_links(&mut self, spot: &Spot<'_>, stat: &Stat, entry: &Entry) {
+        let (here, there) = match self.links.note(&spot.path, stat.inode.id, stat.inode.nlink, entry.link) {
+            Some(Fault::Joined(first)) => (format!("linked with {first}"), format!("not linked with {first}")),
+            Some(Fault::Parted(first)) => (format!("not linked with {first}"), format!("linked with {first}")),
+            None => return,
+        };
+        self.differ(&spot.path, What::Links, here, there);
+    }
+
+    fn xattrs_of(&mut self, spot: &Spot<'_>, entry: &Entry) -> Result<(), FsError> {
+        let here = spot.directory.xattrs(&spot.relative, self.xattrs)?;
+        if !here.iter().eq(entry.xattrs.iter().filter(|(name, _)| self.xattrs.covers(name))) {
+            let (here, there) = xattrs_text(&here, &entry.xattrs);
+            self.differ(&spot.path, What::Xattrs, here, there);
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, spot: &Spot<'_>, stat: &Stat, there: Digest) -> Result<(), AuditError> {
+        let inode = stat.inode.id;
+        let here = match self.links.content(inode) {
+            Some(known) => known,
+            None => match self.hash(spot, stat)? {
+                Ok(Some(here)) => {
+                    self.links.keep_content(inode, here);
+                    here
+                }
+                Ok(None) => {
+                    self.differ(&spot.path, What::Unreadable, "it changed while it was read", "");
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.unreadable(&spot.path, &error);
+                    return Ok(());
+                }
+            },
+        };
+        if here != there {
+            self.differ(&spot.path, What::Content, here.to_string(), there.to_string());
+        }
+        Ok(())
+    }
+
+    /// The digest of a file's content; `None` if it is another file by now, or shorter.
+    fn hash(&mut self, spot: &Spot<'_>, stat: &Stat) -> Result<Result<Option<Digest>, FsError>, AuditError> {
+        let file = match spot.directory.open_read(&spot.relative).and_then(|file| Ok((file.stat()?, file))) {
+            Ok((opened, file)) if opened.inode.id == stat.inode.id => file,
+            Ok(_) => return Ok(Ok(None)),
+            Err(error) => return Ok(Err(error)),
+        };
+        self.buffer.resize(READ_BYTES, 0);
+        let mut hasher = blake3::Hasher::new();
+        let (mut at, mut data) = (0, 0..0);
+        while at < stat.size {
+            if at >= data.end {
+                data = match file.next_data(at, stat.size) {
+                    Ok(found) => found.unwrap_or(stat.size..stat.size),
+                    Err(error) => return Ok(Err(error)),
+                };
+            }
+            let end = if at < data.start { data.start } else { data.end };
+            let wanted = usize::try_from(end - at).unwrap_or(READ_BYTES).min(READ_BYTES);
+            if at < data.start {
+                self.buffer[..wanted].fill(0);
+            } else {
+                match file.read_at(&mut self.buffer[..wanted], at) {
+                    Ok(count) if count == wanted => {}
+                    Ok(_) => return Ok(Ok(None)),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            hasher.update(&self.buffer[..wanted]);
+            at += wanted as u64;
+            self.audited.bytes += wanted as u64;
+            self.report()?;
+        }
+        Ok(Ok(Some(hasher.finalize().into())))
+    }
+}
+
+pub(super) fn stat_text(stat: &Stat) -> String {
+    match stat.what {
+        FileType::File => format!("a file of {} bytes", stat.size),
+        FileType::Directory => "a directory".to_owned(),
+        FileType::Symlink => "a symbolic link".to_owned(),
+        FileType::Special(Special::Socket) => "a socket".to_owned(),
+        FileType::Special(Special::Fifo) => "a pipe".to_owned(),
+        FileType::Special(Special::BlockDevice | Special::CharDevice) => "a device".to_owned(),
+    }
+}
+
+pub(super) fn entry_text(entry: &Entry) -> String {
+    match &entry.body {
+        Body::File { size, .. } => format!("a file of {size} bytes"),
+        Body::Directory => "a directory".to_owned(),
+        Body::Symlink { .. } => "a symbolic link".to_owned(),
+    }
+}
+
+fn time_text(time: Timestamp) -> String {
+    format!("{}.{:09}", time.seconds, time.nanoseconds)
+}
+
+fn bytes_text(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+/// The attributes that differ, on both sides: `user.a="1" user.b`, a name alone where the other side only has it.
+fn xattrs_text(here: &Xattrs, there: &Xattrs) -> (String, String) {
+    let text = |own: &Xattrs, other: &Xattrs| {
+        let differing = own.iter().filter(|(name, value)| other.value(name) != Some(*value));
+        let shown = differing.map(|(name, value)| {
+            let cut = value.get(..64).unwrap_or(value);
+            format!("{}=\"{}\"", bytes_text(name), bytes_text(cut))
+        });
+        shown.collect::<Vec<_>>().join(" ")
+    };
+    (text(here, there), text(there, here))
+}

@@ -1,0 +1,13 @@
+//! Cuts of real homes, compared with what is on disk.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test writes the home that is captured, in its own temporary directory"
+)]
+
+pub(crate) mod bench;
+mod churn;
+mod economy;
+mod grown;
+mod prefix;
+mod random;

@@ -1,0 +1,388 @@
+//! Catching a standby up: its tree is compared with the primary's, the contents it lacks are sent ahead, and everything, with all that changed
+//! meanwhile, becomes one generation.
+//!
+//! 1. A view of the tree; the differences to the standby's; the contents they need, as far as the standby does not have them, sent ahead. Again,
+//!    while much changes.
+//! 2. A fold: one more cut, in which the files touched since the view are captured whole. What it leads to is compared once more, and the
+//!    operations go out as one generation. Its contents were sent ahead, or are in the fold.
+//!
+//! The standby's tree stands still meanwhile, so all of it is one step for it: from the generation it had to a whole one.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::keeper::{Command, Fold, Shared, View, Whole};
+use super::shipping::{Sent, ShipError, Stream, send_content, ship};
+use super::window::Shipment;
+use crate::fs::Root;
+use crate::index::Snapshot;
+use crate::net::link::{DataStreams, Priority};
+use crate::reveal::Records;
+use crate::spool::Spool;
+use crate::thought::compare::{
+    CompareError, Difference, EmitError, Emitter, Far, FarChild, Scratch, ScratchError, Supply, contents, differences,
+};
+use crate::thought::generation::{Header, Joint, OperationsDigest};
+use crate::thought::tree::{Tree, TreeError};
+use crate::thought::wire::message::{CatchingUp, HAVE_CAP, Have, HeldAll, Lack, List, Listing, Message, StreamStart};
+use crate::words::entry::{Digest, Entry};
+use crate::words::path::RelPath;
+use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
+
+/// After so many passes over the differences the rest is left to the fold.
+const PASSES: u32 = 4;
+
+/// A question of the thread that catches up, for the session to put to the standby.
+pub enum Question {
+    /// A message without an answer.
+    Tell(Message),
+    /// Children of a directory.
+    List(List, oneshot::Sender<Listing>),
+    /// Which contents are not there.
+    Have(Have, oneshot::Sender<Lack>),
+    /// The generation that leads here is about to be shipped.
+    Sending(Position, ChainDigest),
+    /// When all contents of the stream just ended are there.
+    AllHeld(oneshot::Sender<HeldAll>),
+}
+
+/// Why it did not come to an end.
+#[derive(Debug, thiserror::Error)]
+pub enum CatchUpError {
+    /// The link is gone.
+    #[error("the link to the standby ended")]
+    Gone,
+    /// The primary is ending.
+    #[error("the primary is ending")]
+    Ending,
+    /// The standby's answer makes no sense.
+    #[error("the standby's answer makes no sense: {0}")]
+    Answer(&'static str),
+    /// Shipping failed.
+    #[error(transparent)]
+    Ship(#[from] ShipError),
+    /// The index failed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A temporary file failed.
+    #[error("cannot use a temporary file in the state directory")]
+    Spool(#[from] std::io::Error),
+    /// The comparison failed.
+    #[error("cannot compare the trees")]
+    Compare(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The home refused.
+    #[error(transparent)]
+    Fs(#[from] crate::fs::FsError),
+}
+
+/// Everything one catch-up needs.
+pub struct CatchUp {
+    /// The runtime of the link.
+    pub runtime: Handle,
+    /// Where data goes.
+    pub streams: DataStreams,
+    /// Where questions go.
+    pub questions: mpsc::Sender<Question>,
+    /// Where the keeper is asked.
+    pub keeper: mpsc::Sender<Command>,
+    /// Wakes the keeper.
+    pub shared: Arc<Shared>,
+    /// The home.
+    pub home: std::path::PathBuf,
+    /// Where temporary files go.
+    pub state: std::path::PathBuf,
+    /// Bytes sent, for `status`.
+    pub sent: Arc<AtomicU64>,
+    /// Where the standby stands.
+    pub parent: (Position, ChainDigest),
+    /// What the header says of all generations.
+    pub ids: (ClusterId, HomeId, ReignId),
+    /// Digest of the filters.
+    pub filter: Digest,
+}
+
+impl CatchUp {
+    /// Does it all, up to the last byte of the generation.
+    pub fn run(self) -> Result<(), CatchUpError> {
+        let root = Root::open(&self.home)?;
+        let mut view = self.view()?;
+        for pass in 0..PASSES {
+            let changed = self.send_ahead(&root, view)?;
+            let fold = self.fold(changed.ticket)?;
+            if fold.is_complete && changed.missed.iter().all(|path| fold.whole.contains_key(path) || path.is_root()) {
+                return self.finish(fold);
+            }
+            tracing::info!(pass, "much changed while contents were sent ahead; comparing again");
+            view = fold.view;
+        }
+        let ticket = view.ticket;
+        let fold = self.fold(ticket)?;
+        self.finish(fold)
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, CatchUpError> {
+        let (reply, answer) = oneshot::channel();
+        self.keeper.blocking_send(command(reply)).map_err(|_| CatchUpError::Ending)?;
+        self.shared.wake();
+        answer.blocking_recv().map_err(|_| CatchUpError::Ending)
+    }
+
+    fn view(&self) -> Result<View, CatchUpError> {
+        self.tell("waiting for the primary to read its home", (0, 0), (0, 0))?;
+        self.ask(Command::View)
+    }
+
+    fn fold(&self, ticket: u64) -> Result<Fold, CatchUpError> {
+        self.ask(|reply| Command::Fold { ticket, reply })
+    }
+
+    fn question<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, CatchUpError> {
+        let (reply, answer) = oneshot::channel();
+        self.questions.blocking_send(question(reply)).map_err(|_| CatchUpError::Gone)?;
+        answer.blocking_recv().map_err(|_| CatchUpError::Gone)
+    }
+
+    fn tell(&self, phase: &str, entries: (u64, u64), bytes: (u64, u64)) -> Result<(), CatchUpError> {
+        let told = CatchingUp { phase: phase.to_owned(), entries, bytes };
+        self.questions.blocking_send(Question::Tell(told.into())).map_err(|_| CatchUpError::Gone)
+    }
+
+    /// Calls `sink` with every difference between `tree` and the standby's.
+    fn compare(
+        &self,
+        tree: &Tree<Snapshot>,
+        sink: &mut dyn FnMut(Difference<'_>) -> Result<(), CatchUpError>,
+    ) -> Result<(), CatchUpError> {
+        let mut standby = Standby(self);
+        let top = self.question(|reply| Question::List(List { path: RelPath::root(), after: None }, reply))?;
+        let (entry, digest) = top.directory.ok_or(CatchUpError::Answer("it has no root"))?;
+        differences(tree, (&entry, digest), &mut standby, sink).map_err(|error| match error {
+            CompareError::Sink(error) | CompareError::Far { source: error, .. } => error,
+            CompareError::Tree(error) => error.into(),
+            error => CatchUpError::Compare(Box::new(error)),
+        })
+    }
+
+    /// Sends ahead what the differences need and the standby lacks.
+    fn send_ahead(&self, root: &Root, view: View) -> Result<Ahead, CatchUpError> {
+        let ticket = view.ticket;
+        let tree = Tree::view(view.tree)?.ok_or(CatchUpError::Answer("the primary has no tree"))?;
+        let mut scratch = Spool::create(&self.state)?;
+        let mut ahead = Ahead { ticket, missed: Vec::new() };
+        let mut batch: Vec<(RelPath, Digest, u64)> = Vec::new();
+        let mut done = (0_u64, 0_u64);
+        self.tell("comparing", (0, 0), (0, 0))?;
+        let mut flush = |batch: &mut Vec<(RelPath, Digest, u64)>, ahead: &mut Ahead| -> Result<(), CatchUpError> {
+            self.send_batch(root, batch, &mut scratch, ahead)?;
+            done.0 += batch.len() as u64;
+            done.1 += batch.iter().map(|(_, _, size)| size).sum::<u64>();
+            batch.clear();
+            let report = self.shared.report();
+            let total = (report.entries.max(done.0), report.bytes.max(done.1));
+            drop(report);
+            self.tell("sending contents", (done.0, total.0), (done.1, total.1))
+        };
+        let mut batch_bytes = 0;
+        self.compare(&tree, &mut |difference| {
+            if let Some((digest, size)) = contents(&difference) {
+                batch.push((difference.path().clone(), digest, size));
+                batch_bytes += size;
+                if batch.len() >= HAVE_CAP || batch_bytes >= 64 << 20 {
+                    batch_bytes = 0;
+                    flush(&mut batch, &mut ahead)?;
+                }
+            }
+            Ok(())
+        })?;
+        flush(&mut batch, &mut ahead)?;
+        Ok(ahead)
+    }
+
+    fn send_batch(
+        &self,
+        root: &Root,
+        batch: &[(RelPath, Digest, u64)],
+        scratch: &mut Spool,
+        ahead: &mut Ahead,
+    ) -> Result<(), CatchUpError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let have = Have { contents: batch.iter().map(|(_, digest, _)| *digest).collect() };
+        let lack = self.question(|reply| Question::Have(have, reply))?;
+        let mut sent = std::collections::HashSet::new();
+        let mut stream = None;
+        for (index, (path, digest, size)) in batch.iter().enumerate() {
+            let is_lacking = lack.bits.get(index / 8).is_some_and(|bits| bits >> (index % 8) & 1 == 1);
+            if !is_lacking || !sent.insert(*digest) {
+                continue;
+            }
+            let open = match &mut stream {
+                Some(open) => open,
+                None => {
+                    let start = StreamStart::Contents;
+                    stream.insert(Stream::open(&self.runtime, &self.streams, Priority::BULK, &start, &self.sent)?)
+                }
+            };
+            if send_content(open, root, path, (*digest, *size), scratch)? == Sent::Changed {
+                sent.remove(digest);
+                ahead.missed.push(path.clone());
+            }
+        }
+        match stream {
+            Some(stream) => {
+                let (reply, answer) = oneshot::channel();
+                self.questions.blocking_send(Question::AllHeld(reply)).map_err(|_| CatchUpError::Gone)?;
+                stream.finish()?;
+                answer.blocking_recv().map(|_| ()).map_err(|_| CatchUpError::Gone)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Compares once more and ships the one generation.
+    fn finish(&self, fold: Fold) -> Result<(), CatchUpError> {
+        self.tell("making the generation", (0, 0), (0, 0))?;
+        let Fold { view, quality, deferred, cut_time, oldest_change, whole, payloads, .. } = fold;
+        let digest = view.digest;
+        let tree = Tree::view(view.tree)?.ok_or(CatchUpError::Answer("the primary has no tree"))?;
+        let top = self.question(|reply| Question::List(List { path: RelPath::root(), after: None }, reply))?;
+        let (_, tree_before) = top.directory.ok_or(CatchUpError::Answer("it has no root"))?;
+        let mut emitter = Emitter::new(&tree, File::new(Spool::create(&self.state)?));
+        self.compare(&tree, &mut |difference| {
+            emitter.take(difference).map_err(|error| CatchUpError::Compare(Box::new(error)))
+        })?;
+        let mut operations = Records::new(Spool::create(&self.state)?);
+        let mut operations_digest = OperationsDigest::default();
+        let mut count = 0;
+        let mut bytes = 0;
+        // By digest: a hard-linked file may be created under another name than it was captured under.
+        let whole: BTreeMap<Digest, Whole> = whole.into_values().map(|whole| (whole.digest, whole)).collect();
+        emitter
+            .finish(&mut |_, entry| supply(&whole, entry).1, &mut |operation| {
+                let offset = operation.action.entry().map_or(0, |entry| supply(&whole, entry).0);
+                let encoded = operation.encode();
+                operations_digest.update(&encoded);
+                count += 1;
+                bytes += operation.payload.map_or(0, |payload| payload.length);
+                operations.push(operation.action.section(), &[&offset.to_le_bytes()[..], &encoded].concat())
+            })
+            .map_err(|error| match error {
+                EmitError::Tree(error) => CatchUpError::Tree(error),
+                EmitError::Sink(error) => CatchUpError::Spool(error),
+                error => CatchUpError::Compare(Box::new(error)),
+            })?;
+        let (cluster, home, reign) = self.ids;
+        let header = Header {
+            required_features: 0,
+            optional_features: 0,
+            cluster,
+            home,
+            reign,
+            position: view.position,
+            parent: self.parent.0,
+            parent_chain: self.parent.1,
+            joint: Joint::CatchUp { chain: view.chain },
+            tree_before,
+            tree_after: digest,
+            quality,
+            deferred,
+            filter: self.filter,
+            cut_time,
+            oldest_change,
+            operations: count,
+            operations_digest: operations_digest.finish(),
+            extensions: Vec::new(),
+        };
+        let bytes = bytes + operations.bytes();
+        tracing::info!(position = %header.position, operations = count, "catch-up generation");
+        let shipment = Shipment { header, operations, payloads, bytes };
+        let sending = Question::Sending(view.position, view.chain);
+        self.questions.blocking_send(sending).map_err(|_| CatchUpError::Gone)?;
+        Ok(ship(&self.runtime, &self.streams, &shipment, &self.sent)?)
+    }
+}
+
+/// What a pass sent.
+struct Ahead {
+    ticket: u64,
+    /// Files that had another content by then.
+    missed: Vec<RelPath>,
+}
+
+/// Where the content of a created file comes from: its place in the fold's spool, or what was sent ahead.
+fn supply(whole: &BTreeMap<Digest, Whole>, entry: &Entry) -> (u64, Supply) {
+    match entry.content().and_then(|digest| whole.get(&digest)) {
+        Some(whole) => {
+            let spooled = whole.spooled;
+            (spooled.offset, Supply::Whole { payload: spooled.payload, sparse: whole.sparse })
+        }
+        None => (0, Supply::Held),
+    }
+}
+
+/// The standby's tree, asked for directory by directory.
+struct Standby<'a>(&'a CatchUp);
+
+impl Far for Standby<'_> {
+    type Error = CatchUpError;
+
+    fn directory(&mut self, path: &RelPath) -> Result<Vec<FarChild>, CatchUpError> {
+        let mut children: Vec<FarChild> = Vec::new();
+        loop {
+            let after = children.last().map(|child| child.name.clone());
+            let listing = self.0.question(|reply| Question::List(List { path: path.clone(), after }, reply))?;
+            if listing.more && listing.children.is_empty() {
+                return Err(CatchUpError::Answer("a page of children is empty"));
+            }
+            children.extend(listing.children.into_iter().map(|child| FarChild {
+                name: child.name,
+                entry: child.entry,
+                digest: child.digest,
+            }));
+            if !listing.more {
+                return Ok(children);
+            }
+        }
+    }
+}
+
+/// Records in a temporary file.
+struct File {
+    spool: Spool,
+}
+
+impl File {
+    fn new(spool: Spool) -> Self {
+        Self { spool }
+    }
+}
+
+impl Scratch for File {
+    fn push(&mut self, record: &[u8]) -> Result<(), ScratchError> {
+        let failed = |source: std::io::Error| ScratchError { operation: "write", source: Box::new(source) };
+        self.spool.write_all(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes()).map_err(failed)?;
+        self.spool.write_all(record).map_err(failed)
+    }
+
+    fn read_all(&mut self, visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), ScratchError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| ScratchError { operation: "read", source };
+        let read = crate::reveal::Records::each(&self.spool.reader(), 0, self.spool.end(), &mut |record| match visit(
+            record,
+        ) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(crate::thought::tree::ApplyError::Source("enough".into())),
+        });
+        match read {
+            Err(crate::thought::tree::ApplyError::Source(error)) if error.to_string() == "enough" => Ok(()),
+            Err(error) => Err(failed(Box::new(error))),
+            Ok(()) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! The holder: the one thread that owns a standby's replica.
+//!
+//! It takes jobs in order through one bounded channel: what arrives on data streams, questions of the primary, the wish to stop. What it has to say
+//! goes out as events.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::fs::Root;
+use crate::reveal::{
+    Holding, Opening, Records, Replica, ReplicaError, ReplicaOptions, Stager, Standing, UnheldCounts, marker,
+};
+use crate::spool::Spool;
+use crate::thought::generation::{FormatError, Header, Joint, Operation, OperationsDigest};
+use crate::thought::session::receiver::Receiver;
+use crate::thought::tree::Tree;
+use crate::thought::wire::message::{
+    Acked, Child, HeldAll, HeldContent, LISTING_CAP, Lack, List, Listing, Rejected, Revealed,
+};
+use crate::words::entry::Digest;
+use crate::words::position::{HomeId, Position};
+
+/// How many jobs may wait.
+const JOBS: usize = 64;
+/// After so much quiet what was replaced is tidied up.
+const TIDY_AFTER: Duration = Duration::from_millis(500);
+
+/// What the holder is asked to do.
+pub enum Job {
+    /// Where does the replica stand? Opens it for `home` if it is not open yet.
+    Stand {
+        /// The home of the primary that was met; `None` to open only a replica that is one already.
+        home: Option<HomeId>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Option<Stand>, ReplicaError>>,
+    },
+    /// A link begins: its events go there, its generations are judged so. What was under way is given up.
+    Link(mpsc::Sender<Event>, Receiver),
+    /// A data stream with contents begins.
+    Contents,
+    /// A generation begins.
+    Begin(Box<Header>),
+    /// Its next operation.
+    Operation(Vec<u8>),
+    /// A content comes ahead.
+    Hold(HeldContent),
+    /// Payload of what came last.
+    Payload(Vec<u8>),
+    /// The stream's end.
+    End,
+    /// Children of a directory of the tree.
+    List(List, oneshot::Sender<Listing>),
+    /// Which contents are not here.
+    Have(Vec<Digest>, oneshot::Sender<Lack>),
+    /// Tidies up, closes the replica and says so; nothing is taken after it.
+    Stop(oneshot::Sender<()>),
+    /// Something that needs the replica for itself.
+    With(Box<dyn FnOnce(&Replica) + Send>),
+}
+
+/// Where a replica stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Stand {
+    /// Its standing.
+    pub standing: Standing,
+    /// Acked and not revealed.
+    pub unrevealed: usize,
+    /// What its disk cannot hold.
+    pub unheld: UnheldCounts,
+}
+
+/// What the holder tells the session.
+#[derive(Debug)]
+pub enum Event {
+    /// A generation is acked.
+    Acked(Acked, Box<Header>),
+    /// A generation is revealed.
+    Revealed(Revealed),
+    /// A generation was not taken.
+    Rejected(Rejected),
+    /// The contents of a stream are here.
+    HeldAll(HeldAll),
+}
+
+/// How to reach the holder.
+#[derive(Clone)]
+pub struct Holder {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Holder {
+    /// Starts the thread; it ends when the last handle goes. `failed` is told why it ended early.
+    pub fn start(options: ReplicaOptions, failed: Arc<dyn Fn(String) + Send + Sync>) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(JOBS);
+        let runtime = Handle::current();
+        std::thread::Builder::new().name("holder".into()).spawn(move || {
+            let mut work = Work { options, replica: None, incoming: Incoming::Nothing, events: None, receiver: None };
+            work.run(&runtime, queue, &failed);
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Gives the holder a job; false if it has ended.
+    pub async fn give(&self, job: Job) -> bool {
+        self.jobs.send(job).await.is_ok()
+    }
+
+    /// Asks something and waits for the answer; `None` if the holder has ended.
+    pub async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        if !self.give(job(reply)).await {
+            return None;
+        }
+        answer.await.ok()
+    }
+}
+
+/// What is arriving.
+enum Incoming {
+    Nothing,
+    Generation {
+        header: Box<Header>,
+        stager: Option<Stager>,
+        operations: Records,
+        digest: OperationsDigest,
+        count: u64,
+    },
+    Contents {
+        holding: Option<Holding>,
+        count: u64,
+    },
+    /// What still comes of a stream that was refused.
+    Refused,
+}
+
+struct Work {
+    options: ReplicaOptions,
+    replica: Option<Replica>,
+    incoming: Incoming,
+    events: Option<mpsc::Sender<Event>>,
+    receiver: Option<Receiver>,
+}
+
+impl Work {
+    fn run(&mut self, runtime: &Handle, mut queue: mpsc::Receiver<Job>, failed: &Arc<dyn Fn(String) + Send + Sync>) {
+        loop {
+            let next = runtime.block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await });
+            let done = match next {
+                Ok(Some(Job::Stop(reply))) => {
+                    self.close();
+                    reply.send(()).ok();
+                    break;
+                }
+                Ok(Some(job)) => self.job(job),
+                Ok(None) => break,
+                Err(_) => self.tidy(),
+            };
+            if let Err(error) = done {
+                let text = super::explain(&error);
+                tracing::error!(%text, "the replica cannot go on");
+                failed(text);
+                // The index may be ahead of the journal: only opening it again tells.
+                self.incoming = Incoming::Nothing;
+                self.events = None;
+                self.replica = None;
+            }
+        }
+        self.close();
+    }
+
+    fn close(&mut self) {
+        if let Err(error) = self.give_up().and_then(|()| self.tidy()) {
+            tracing::warn!(
+                error = super::explain(&error),
+                "the replica was left untidy; that is mended when it is opened"
+            );
+        }
+        self.replica = None;
+    }
+
+    fn tidy(&mut self) -> Result<(), ReplicaError> {
+        match &mut self.replica {
+            Some(replica) if replica.is_untidy() => replica.tidy(),
+            _ => Ok(()),
+        }
+    }
+
+    fn job(&mut self, job: Job) -> Result<(), ReplicaError> {
+        match job {
+            Job::Stand { home, reply } => {
+                let stand = self.stand(home);
+                reply.send(stand).ok();
+                Ok(())
+            }
+            Job::Link(events, receiver) => {
+                self.give_up()?;
+                self.events = Some(events);
+                self.receiver = Some(receiver);
+                Ok(())
+            }
+            Job::Contents => {
+                self.give_up()?;
+                self.incoming = Incoming::Contents { holding: None, count: 0 };
+                Ok(())
+            }
+            Job::Begin(header) => self.begin(header),
+            Job::Operation(bytes) => {
+                let done = self.operation(&bytes);
+                self.or_reject(done)
+            }
+            Job::Hold(content) => {
+                let done = self.hold(content);
+                self.or_reject(done)
+            }
+            Job::Payload(bytes) => {
+                let done = self.payload(&bytes);
+                self.or_reject(done)
+            }
+            Job::End => self.end(),
+            Job::List(list, reply) => {
+                if let Some(replica) = &self.replica {
+                    reply.send(listing(replica.tree(), &list)?).ok();
+                }
+                Ok(())
+            }
+            Job::Have(contents, reply) => {
+                if let Some(replica) = &self.replica {
+                    let mut bits = vec![0; contents.len().div_ceil(8)];
+                    for (index, content) in contents.iter().enumerate() {
+                        if !replica.has(*content)? {
+                            bits[index / 8] |= 1 << (index % 8);
+                        }
+                    }
+                    reply.send(Lack { bits }).ok();
+                }
+                Ok(())
+            }
+            Job::Stop(reply) => {
+                reply.send(()).ok();
+                Ok(())
+            }
+            Job::With(work) => {
+                if let Some(replica) = &self.replica {
+                    work(replica);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn stand(&mut self, home: Option<HomeId>) -> Result<Option<Stand>, ReplicaError> {
+        if self.replica.is_none() {
+            let Some(home) = (match home {
+                Some(home) => Some(home),
+                None => marked(&self.options.home)?,
+            }) else {
+                return Ok(None);
+            };
+            let (replica, opening) = Replica::open(self.options.clone(), home)?;
+            let standing = replica.standing();
+            match opening {
+                Opening::Empty => tracing::info!("an empty directory becomes the replica"),
+                Opening::Recovered(0) => tracing::info!(position = %standing.position, "replica opened"),
+                Opening::Recovered(count) => {
+                    tracing::info!(position = %standing.position, count, "replica opened; acked generations were revealed");
+                }
+                Opening::Adopted => tracing::info!("the directory is adopted"),
+                Opening::Reread => tracing::info!("the replica was read again"),
+            }
+            self.replica = Some(replica);
+        }
+        Ok(self.replica.as_ref().map(|replica| Stand {
+            standing: *replica.standing(),
+            unrevealed: replica.unrevealed(),
+            unheld: replica.unheld(),
+        }))
+    }
+
+    fn give_up(&mut self) -> Result<(), ReplicaError> {
+        if let (Incoming::Generation { stager: Some(stager), .. }, Some(replica)) =
+            (std::mem::replace(&mut self.incoming, Incoming::Nothing), &mut self.replica)
+        {
+            replica.give_up(stager)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, header: Box<Header>) -> Result<(), ReplicaError> {
+        self.give_up()?;
+        if let Some(Err(error)) = self.receiver.map(|receiver| receiver.check(&header)) {
+            return self.reject(header.position, &error);
+        }
+        let Some(replica) = &mut self.replica else { return Ok(()) };
+        // One is revealed before the next is staged: its bases and targets are where the tree says.
+        while replica.reveal()?.is_some() {}
+        match replica.begin(&header) {
+            Ok(stager) => {
+                let operations = Records::new(Spool::create(&self.options.state)?);
+                let digest = OperationsDigest::default();
+                self.incoming = Incoming::Generation { header, stager: Some(stager), operations, digest, count: 0 };
+                Ok(())
+            }
+            Err(error) => self.reject(header.position, &error),
+        }
+    }
+
+    fn operation(&mut self, bytes: &[u8]) -> Result<(), ReplicaError> {
+        let (Some(replica), Incoming::Generation { stager: Some(stager), operations, digest, count, .. }) =
+            (&mut self.replica, &mut self.incoming)
+        else {
+            return Ok(());
+        };
+        let operation = Operation::decode(bytes)?;
+        if u64::from(operation.id) != *count {
+            return Err(FormatError::Malformed("operation number").into());
+        }
+        *count += 1;
+        digest.update(bytes);
+        operations.push(operation.action.section(), bytes)?;
+        replica.stage(stager, operation)
+    }
+
+    fn hold(&mut self, content: HeldContent) -> Result<(), ReplicaError> {
+        if let (Some(replica), Incoming::Contents { holding, count }) = (&self.replica, &mut self.incoming) {
+            *count += 1;
+            *holding = Some(replica.hold(content)?);
+        }
+        Ok(())
+    }
+
+    fn payload(&mut self, bytes: &[u8]) -> Result<(), ReplicaError> {
+        match (&mut self.replica, &mut self.incoming) {
+            (Some(replica), Incoming::Generation { stager: Some(stager), .. }) => {
+                replica.stage_payload(stager, bytes).map(|_| ())
+            }
+            (Some(replica), Incoming::Contents { holding, .. }) => match holding.take() {
+                Some(open) => {
+                    *holding = replica.hold_payload(open, bytes)?;
+                    Ok(())
+                }
+                None => Err(FormatError::Malformed("payload").into()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), ReplicaError> {
+        match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
+            Incoming::Contents { count, .. } => {
+                self.tell(Event::HeldAll(HeldAll { count }));
+                Ok(())
+            }
+            Incoming::Generation { header, stager: Some(stager), operations, digest, count } => {
+                let Some(replica) = &mut self.replica else { return Ok(()) };
+                if count != header.operations || digest.finish() != header.operations_digest {
+                    replica.give_up(stager)?;
+                    let what = "the operations are not those it announces";
+                    return self.reject(header.position, &ReplicaError::Header { position: header.position, what });
+                }
+                let position = header.position;
+                if let Err(error) = replica.commit(&header, &operations, stager) {
+                    self.tell(Event::Rejected(Rejected { position, text: super::explain(&error) }));
+                    return Err(error);
+                }
+                let is_catch_up = matches!(header.joint, Joint::CatchUp { .. });
+                if let Some(receiver) = &mut self.receiver {
+                    receiver.accepted(&header);
+                }
+                self.tell(Event::Acked(Acked { position, chain: header.chain() }, header));
+                let Some(replica) = &mut self.replica else { return Ok(()) };
+                while let Some(position) = replica.reveal()? {
+                    tell(self.events.as_ref(), Event::Revealed(Revealed { position }));
+                }
+                if is_catch_up {
+                    replica.tidy()?;
+                    replica.drop_held()?;
+                }
+                Ok(())
+            }
+            Incoming::Generation { stager: None, .. } | Incoming::Nothing | Incoming::Refused => Ok(()),
+        }
+    }
+
+    /// Trouble with what a peer sent ends that generation, not the replica.
+    fn or_reject(&mut self, done: Result<(), ReplicaError>) -> Result<(), ReplicaError> {
+        let Err(error) = done else { return Ok(()) };
+        let position = match &self.incoming {
+            Incoming::Generation { header, .. } => header.position,
+            _ => Position::default(),
+        };
+        self.give_up()?;
+        self.reject(position, &error)
+    }
+
+    fn reject(&mut self, position: Position, error: &dyn std::error::Error) -> Result<(), ReplicaError> {
+        let text = super::explain(error);
+        tracing::warn!(%position, %text, "what the primary sent was not taken");
+        self.incoming = Incoming::Refused;
+        self.tell(Event::Rejected(Rejected { position, text }));
+        Ok(())
+    }
+
+    fn tell(&self, event: Event) {
+        tell(self.events.as_ref(), event);
+    }
+}
+
+/// A session that went away needs no events.
+fn tell(events: Option<&mpsc::Sender<Event>>, event: Event) {
+    if let Some(events) = events {
+        events.blocking_send(event).ok();
+    }
+}
+
+fn marked(home: &PathBuf) -> Result<Option<HomeId>, ReplicaError> {
+    match Root::open(home) {
+        Ok(root) => marker::read(&root),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn listing<S: crate::thought::store::ReadStore>(
+    tree: &Tree<S>,
+    list: &List,
+) -> Result<Listing, crate::thought::tree::TreeError> {
+    let Some(row) = tree.row(&list.path)? else {
+        return Ok(Listing { directory: None, children: Vec::new(), more: false });
+    };
+    let Some(facts) = &row.directory else {
+        return Ok(Listing { directory: None, children: Vec::new(), more: false });
+    };
+    let mut children = Vec::new();
+    let mut bytes = 0;
+    let page = tree.children(facts.id, list.after.as_ref(), LISTING_CAP)?;
+    let full = page.len() == LISTING_CAP;
+    let mut more = full;
+    for (name, row) in page {
+        // A listing fits into one message, whatever xattrs its entries have.
+        bytes += 256 + row.entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if bytes > crate::thought::wire::message::CONTROL_CAP / 2 && !children.is_empty() {
+            more = true;
+            break;
+        }
+        children.push(Child { name, digest: row.digest(), entry: row.entry });
+    }
+    Ok(Listing { directory: Some((row.entry.clone(), row.digest())), children, more })
+}

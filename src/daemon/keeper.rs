@@ -1,0 +1,243 @@
+//! The keeper: the one thread that owns the primary's tree, walker and history.
+//!
+//! It watches and scans, makes a generation when a batch is due, and puts it into the window that all sessions read. What others want of it comes
+//! through one bounded channel; what it did stands in [`Shared`].
+
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use super::window::{Shipment, Window};
+use crate::capture::RoundOptions;
+use crate::fs::XattrPolicy;
+use crate::index::Snapshot;
+use crate::spool::SpoolReader;
+use crate::thought::filter::Filter;
+use crate::thought::generation::{NamedPaths, Quality, Reason};
+use crate::thought::plan::Spooled;
+use crate::thought::timing::Windows;
+use crate::walk::Findings;
+use crate::watch::Options as WatchOptions;
+use crate::words::entry::{Digest, Timestamp};
+use crate::words::path::RelPath;
+use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, Reign};
+
+pub(crate) use work::wall_clock;
+pub use work::{Keeper, KeeperError};
+
+/// How the keeper works.
+#[derive(Clone, Debug)]
+pub struct KeeperOptions {
+    /// The home.
+    pub home: PathBuf,
+    /// Where the index and temporary files are.
+    pub state: PathBuf,
+    /// What is replicated.
+    pub filter: Filter,
+    /// Which xattrs are replicated.
+    pub xattrs: XattrPolicy,
+    /// How changes are heard of.
+    pub watch: WatchOptions,
+    /// How they are batched.
+    pub windows: Windows,
+    /// Limits of a cut.
+    pub rounds: RoundOptions,
+    /// How often directories without a watch are scanned.
+    pub poll: Duration,
+    /// How many bytes of recent generations are kept.
+    pub window_bytes: u64,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The home's id.
+    pub home_id: HomeId,
+    /// The reign.
+    pub reign: Reign,
+    /// Where history goes on.
+    pub position: Position,
+    /// The chain digest there.
+    pub chain: ChainDigest,
+}
+
+/// What the keeper is asked for.
+pub enum Command {
+    /// A view of the tree, from which a standby can be caught up.
+    View(oneshot::Sender<View>),
+    /// A cut in which these files are captured whole, and a view of the tree after it.
+    Fold {
+        /// Which view it goes on from.
+        ticket: u64,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Fold>,
+    },
+    /// A cut of all that was written so far; the position that has it.
+    Mark(oneshot::Sender<Position>),
+}
+
+/// The tree at one position.
+pub struct View {
+    /// Names it in [`Command::Fold`].
+    pub ticket: u64,
+    /// The tree.
+    pub tree: Snapshot,
+    /// Its digest.
+    pub digest: Digest,
+    /// Where it is.
+    pub position: Position,
+    /// The history there.
+    pub chain: ChainDigest,
+}
+
+/// A view of the tree with the content of everything that changed since an earlier one.
+pub struct Fold {
+    /// The tree.
+    pub view: View,
+    /// What the last cut may claim.
+    pub quality: Quality,
+    /// What it left out.
+    pub deferred: NamedPaths,
+    /// When it was made.
+    pub cut_time: Timestamp,
+    /// The oldest change in it.
+    pub oldest_change: Timestamp,
+    /// Files that changed since the earlier view: where their whole content is.
+    pub whole: BTreeMap<RelPath, Whole>,
+    /// Where the payloads are.
+    pub payloads: SpoolReader,
+    /// False if more changed since the earlier view than could be kept track of: go on from this view.
+    pub is_complete: bool,
+}
+
+/// Whole content of one file in a spool.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    /// The content.
+    pub digest: Digest,
+    /// Where it is.
+    pub spooled: Spooled,
+    /// True if it has holes.
+    pub sparse: bool,
+}
+
+/// How far the keeper is.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The home has been read.
+    pub is_ready: bool,
+    /// Why the keeper stopped, if it did.
+    pub failed: Option<String>,
+    /// Entries of the tree, root included.
+    pub entries: u64,
+    /// Content bytes of the tree.
+    pub bytes: u64,
+    /// The last generation's quality and what it left out.
+    pub quality: Option<(Quality, NamedPaths)>,
+    /// Generations by word of quality.
+    pub by_quality: BTreeMap<&'static str, u64>,
+    /// Reasons, each as often as a generation gave it.
+    pub by_reason: BTreeMap<Reason, u64>,
+    /// Dirty paths.
+    pub pending: u64,
+    /// When the oldest of them was heard of.
+    pub oldest: Option<Timestamp>,
+    /// Some of them.
+    pub sample: Vec<RelPath>,
+    /// What is not replicated or not watched.
+    pub findings: Findings,
+    /// Watches placed.
+    pub watches: u64,
+    /// The kind of the file system.
+    pub filesystem: String,
+    /// Bytes read from files.
+    pub captured: u64,
+}
+
+/// What the keeper shares with everybody.
+pub struct Shared {
+    window: Mutex<Window>,
+    report: Mutex<Report>,
+    /// Rises with every generation.
+    pub head: watch::Sender<Position>,
+    /// How many sessions want payloads.
+    interest: AtomicUsize,
+    stop: AtomicBool,
+    mailbox: Mutex<Option<Arc<crate::watch::Mailbox>>>,
+}
+
+impl Shared {
+    fn new(options: &KeeperOptions) -> Self {
+        Self {
+            window: Mutex::new(Window::new(options.window_bytes, (options.position, options.chain))),
+            report: Mutex::new(Report::default()),
+            head: watch::Sender::new(options.position),
+            interest: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            mailbox: Mutex::new(None),
+        }
+    }
+
+    /// The recent generations.
+    pub fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the keeper is.
+    pub fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that somebody wants payloads, for as long as the answer lives.
+    pub fn take_interest(self: &Arc<Self>) -> Interest {
+        self.interest.fetch_add(1, Ordering::Relaxed);
+        Interest(Arc::clone(self))
+    }
+
+    fn ships(&self) -> bool {
+        self.interest.load(Ordering::Relaxed) > 0
+    }
+
+    /// Ends the keeper.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Has the keeper look at its commands now.
+    pub fn wake(&self) {
+        if let Some(mailbox) = &*self.mailbox.lock().unwrap_or_else(PoisonError::into_inner) {
+            mailbox.wake();
+        }
+    }
+
+    fn push(&self, shipment: Arc<Shipment>) {
+        let position = shipment.header.position;
+        self.window().push(shipment);
+        self.head.send_replace(position);
+    }
+}
+
+/// A wish for payloads.
+pub struct Interest(Arc<Shared>);
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        self.0.interest.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Paths touched since a view was given out.
+#[derive(Debug, Default)]
+struct Touched {
+    files: BTreeSet<RelPath>,
+    /// More than could be kept: another view must be taken.
+    overflowed: bool,
+}

@@ -1,0 +1,495 @@
+//! The keeper's work.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+
+use super::{Command, Fold, KeeperOptions, Report, Shared, Touched, View, Whole};
+use crate::capture::{Capturer, Cut, CutError, Moment, cut};
+use crate::daemon::window::Shipment;
+use crate::fs::{FsError, Root};
+use crate::index::{Index, IndexError, Opened};
+use crate::reveal::Records;
+use crate::spool::Spool;
+use crate::thought::generation::{Content, HEADER_VERSION, Header, Joint, Operation, OperationsDigest, Quality};
+use crate::thought::plan::{Captures, Encoded};
+use crate::thought::store::{Store, Table};
+use crate::thought::timing::{BatchTimer, Due};
+use crate::thought::tree::{ApplyError, Arrived, Row, Tree, TreeError, Witness};
+use crate::walk::{WalkError, Walker};
+use crate::watch::{WatchError, Watcher};
+use crate::words::entry::{Body, Timestamp};
+use crate::words::path::RelPath;
+use crate::words::position::{ChainDigest, Position};
+
+/// How many touched files a view keeps track of.
+const TOUCHED_CAP: usize = 20_000;
+/// How long the keeper sleeps when nothing happens.
+const IDLE: Duration = Duration::from_millis(250);
+/// How often the index is committed while the keeper runs.
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
+/// The fact that names this node's secret.
+const SECRET_FACT: &[u8] = b"secret";
+
+/// What ends the keeper.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// The home or the state directory refused.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The index failed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The home cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The walk failed.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// No cut could be made.
+    #[error(transparent)]
+    Cut(#[from] CutError),
+    /// The plan does not fit the tree it was made for: a bug.
+    #[error("generation {position} does not fit the primary's own tree")]
+    Apply {
+        /// Which.
+        position: Position,
+        /// Where.
+        #[source]
+        source: ApplyError,
+    },
+    /// A temporary file failed.
+    #[error("cannot use a temporary file in the state directory")]
+    Spool(#[from] std::io::Error),
+    /// No random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+/// The keeper.
+pub struct Keeper {
+    options: KeeperOptions,
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+    walker: Walker,
+    tree: Tree<Index>,
+    timer: BatchTimer,
+    secret: [u8; 32],
+    position: Position,
+    chain: ChainDigest,
+    views: BTreeMap<u64, Touched>,
+    next_view: u64,
+    /// When the keeper began, as the monotonic clock's zero.
+    begun: Instant,
+    committed: Instant,
+    polled: Instant,
+    entries: u64,
+    bytes: u64,
+    is_ready: bool,
+}
+
+impl Keeper {
+    /// Opens home and index; nothing is read yet.
+    pub fn open(options: KeeperOptions, commands: mpsc::Receiver<Command>) -> Result<(Self, Arc<Shared>), KeeperError> {
+        let root = Root::open(&options.home)?;
+        let opened = Index::open(&options.state.join("primary.redb"))?;
+        if let Opened::Rebuilt { why, .. } = &opened {
+            tracing::warn!(%why, "the index is rebuilt from the home");
+        }
+        let stat = root.stat(&RelPath::root())?.ok_or_else(|| gone(&options))?;
+        let root_row =
+            Row::new(stat.entry(Body::Directory, root.xattrs(&RelPath::root(), &options.xattrs)?, None), stat.inode);
+        let mut tree = Tree::open(opened.into_index(), root_row)?;
+        let secret = secret_in(&mut tree)?;
+        let watcher = Watcher::open(&options.home, options.watch)?;
+        let shared = Arc::new(Shared::new(&options));
+        *shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(watcher.mailbox()));
+        let kind = root.filesystem()?;
+        shared.report().filesystem = format!("{kind:?}").to_lowercase();
+        let walker = Walker::new(root, watcher, options.filter.clone());
+        let now = instant();
+        let keeper = Self {
+            timer: BatchTimer::new(options.windows),
+            position: options.position,
+            chain: options.chain,
+            walker,
+            tree,
+            secret,
+            commands,
+            shared: Arc::clone(&shared),
+            views: BTreeMap::new(),
+            next_view: 0,
+            begun: now,
+            committed: now,
+            polled: now,
+            entries: 0,
+            bytes: 0,
+            is_ready: false,
+            options,
+        };
+        Ok((keeper, shared))
+    }
+
+    /// Works until told to stop; where it stood then.
+    pub fn run(mut self) -> Result<Position, KeeperError> {
+        let ended = self.work();
+        if let Err(error) = &ended {
+            self.shared.report().failed = Some(crate::daemon::explain(error));
+        }
+        self.shared.head.send_replace(self.position);
+        ended?;
+        self.tree.store_mut().commit()?;
+        Ok(self.position)
+    }
+
+    fn work(&mut self) -> Result<(), KeeperError> {
+        self.settle()?;
+        while !self.shared.is_stopping() {
+            while let Ok(command) = self.commands.try_recv() {
+                self.answer(command)?;
+            }
+            let wait = match self.timer.due(instant()) {
+                Due::Idle => IDLE,
+                Due::In(left) => left.min(IDLE),
+                Due::Now => Duration::ZERO,
+            };
+            self.walker.listen(&self.tree, wait, wall_clock())?;
+            if !self.walker.is_settled() {
+                self.walker.scan(&self.tree, 20_000, wall_clock())?;
+            }
+            if self.walker.take_changed() {
+                self.timer.touched(instant());
+            }
+            self.poll();
+            if self.timer.due(instant()) == Due::Now {
+                self.timer.taken();
+                self.generation(&BTreeSet::new())?;
+            }
+            self.report();
+            self.keep_house()?;
+        }
+        Ok(())
+    }
+
+    /// Reads the home into the tree, in pieces, as long as there is more; makes no generation of it.
+    fn settle(&mut self) -> Result<(), KeeperError> {
+        let mut quiet_rounds = 0;
+        while quiet_rounds < 2 && !self.shared.is_stopping() {
+            self.walker.listen(&self.tree, Duration::ZERO, wall_clock())?;
+            self.walker.scan(&self.tree, 20_000, wall_clock())?;
+            if self.walker.is_settled() && self.walker.dirty().is_empty() {
+                break;
+            }
+            if self.walker.is_settled() || self.walker.dirty().len() >= 20_000 {
+                // A home in which something always changes never comes to rest: two rounds without much left are enough.
+                quiet_rounds += u32::from(self.walker.is_settled() && self.walker.dirty().len() < 1000);
+                let (cut, _) = self.capture(&BTreeSet::new(), false)?;
+                self.apply(&cut)?;
+                if self.tree.store().wants_commit() {
+                    self.tree.store_mut().commit()?;
+                }
+            }
+            self.report();
+        }
+        self.tree.digest()?;
+        self.tree.store_mut().commit()?;
+        self.walker.take_doubts();
+        self.is_ready = true;
+        self.report();
+        self.shared.head.send_replace(self.position);
+        Ok(())
+    }
+
+    fn answer(&mut self, command: Command) -> Result<(), KeeperError> {
+        match command {
+            Command::View(reply) => {
+                let view = self.view()?;
+                // Whoever asked may have gone.
+                reply.send(view).ok();
+            }
+            Command::Fold { ticket, reply } => {
+                let fold = self.fold(ticket)?;
+                reply.send(fold).ok();
+            }
+            Command::Mark(reply) => {
+                // What is left out of one cut comes in the next; a path that changes without end does not keep us here.
+                for _ in 0..10 {
+                    let made = self.generation(&BTreeSet::new())?;
+                    if made.is_none_or(|cut| cut.deferred.is_empty()) {
+                        break;
+                    }
+                }
+                reply.send(self.position).ok();
+            }
+        }
+        Ok(())
+    }
+
+    fn view(&mut self) -> Result<View, KeeperError> {
+        let digest = self.tree.digest()?;
+        self.tree.store_mut().commit()?;
+        self.committed = instant();
+        self.next_view += 1;
+        self.views.insert(self.next_view, Touched::default());
+        // A session that died without folding leaves its view behind; only the newest few are kept track of.
+        while self.views.len() > 64 {
+            self.views.pop_first();
+        }
+        let tree = self.tree.store().snapshot()?;
+        Ok(View { ticket: self.next_view, tree, digest, position: self.position, chain: self.chain })
+    }
+
+    fn fold(&mut self, ticket: u64) -> Result<Fold, KeeperError> {
+        let touched = self.views.remove(&ticket).unwrap_or(Touched { overflowed: true, ..Touched::default() });
+        let (cut, spool) = self.capture(&touched.files, true)?;
+        let mut whole = BTreeMap::new();
+        for (path, found) in &cut.captures {
+            let Some(present) = found else { continue };
+            if let (Some(digest), Encoded::New { content: Content::Whole, payload: Some(spooled), sparse }) =
+                (present.entry.content(), &present.encoded)
+            {
+                whole.insert(path.clone(), Whole { digest, spooled: *spooled, sparse: *sparse });
+            }
+        }
+        let payloads = spool.reader();
+        let Cut { quality, deferred, cut_time, oldest_change, .. } = self.publish(cut, spool, true, true)?;
+        let view = self.view()?;
+        let is_complete = !touched.overflowed;
+        Ok(Fold { view, quality, deferred, cut_time, oldest_change, whole, payloads, is_complete })
+    }
+
+    /// Makes a generation of what is dirty, if anything is.
+    fn generation(&mut self, whole: &BTreeSet<RelPath>) -> Result<Option<Cut>, KeeperError> {
+        let ships = self.shared.ships();
+        let (cut, spool) = self.capture(whole, ships)?;
+        if cut.captures.is_empty() && cut.steps.is_empty() {
+            return Ok(None);
+        }
+        self.publish(cut, spool, ships, false).map(Some)
+    }
+
+    fn capture(&mut self, whole: &BTreeSet<RelPath>, ships: bool) -> Result<(Cut, Spool), KeeperError> {
+        let spool = Spool::create(&self.options.state)?;
+        let mut capturer = Capturer::new(spool, self.secret, self.options.xattrs.clone(), ships);
+        let begun = self.begun;
+        let clock = move || moment(begun);
+        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.options.rounds, &clock)?;
+        let (spool, signatures) = capturer.finish();
+        for kept in signatures.iter() {
+            let (digest, signature) = kept?;
+            self.tree.keep_signature(digest, signature)?;
+        }
+        Ok((cut, spool))
+    }
+
+    /// Applies a cut to the tree and puts it into the window. One of which the payloads were not kept (`ships` was false) cannot be shipped, and the window begins anew after it.
+    fn publish(&mut self, cut: Cut, spool: Spool, ships: bool, is_wanted: bool) -> Result<Cut, KeeperError> {
+        let tree_before = self.tree.digest()?;
+        self.apply(&cut)?;
+        let tree_after = self.tree.digest()?;
+        for view in self.views.values_mut() {
+            view.note(&cut.captures);
+        }
+        // A standby that is caught up gets a position of its own, so that it goes forward even where nothing changed.
+        if cut.steps.is_empty() && !is_wanted {
+            return Ok(cut);
+        }
+        let mut operations = Records::new(Spool::create(&self.options.state)?);
+        let mut digest = OperationsDigest::default();
+        for step in &cut.steps {
+            let encoded = step.operation.encode();
+            digest.update(&encoded);
+            let offset = step.spooled.map_or(0, |spooled| spooled.offset);
+            operations.push(step.operation.action.section(), &[&offset.to_le_bytes()[..], &encoded].concat())?;
+        }
+        let parent = self.position;
+        let header = Header {
+            required_features: 0,
+            optional_features: 0,
+            cluster: self.options.cluster,
+            home: self.options.home_id,
+            reign: self.options.reign.id,
+            position: Position { epoch: self.options.reign.epoch, generation: parent.generation + 1 },
+            parent,
+            parent_chain: self.chain,
+            joint: Joint::Next,
+            tree_before,
+            tree_after,
+            quality: cut.quality.clone(),
+            deferred: cut.deferred.clone(),
+            filter: self.options.filter.digest(),
+            cut_time: cut.cut_time,
+            oldest_change: cut.oldest_change,
+            operations: cut.steps.len() as u64,
+            operations_digest: digest.finish(),
+            extensions: Vec::new(),
+        };
+        debug_assert_eq!(HEADER_VERSION, 1, "the fields above are those of version 1");
+        self.position = header.position;
+        self.chain = header.chain();
+        self.count(&header);
+        tracing::debug!(position = %header.position, operations = header.operations, quality = %header.quality, "generation");
+        if ships {
+            let bytes = operations.bytes() + spool.end();
+            self.shared.push(Arc::new(Shipment { header, operations, payloads: spool.reader(), bytes }));
+        } else {
+            self.shared.window().skip_to((self.position, self.chain));
+            self.shared.head.send_replace(self.position);
+        }
+        Ok(cut)
+    }
+
+    fn apply(&mut self, cut: &Cut) -> Result<(), KeeperError> {
+        let operations: Vec<Operation> = cut.steps.iter().map(|step| step.operation.clone()).collect();
+        let position = self.position;
+        let mut captured = Captured { captures: &cut.captures, entries: 0, bytes: 0 };
+        let removed =
+            self.tree.apply(&operations, &mut captured).map_err(|source| KeeperError::Apply { position, source })?;
+        self.entries = self.entries.saturating_add_signed(captured.entries).saturating_sub(removed);
+        self.bytes = self.bytes.saturating_add_signed(captured.bytes);
+        // What a capture found out without a difference: new times of the inode itself.
+        for (path, found) in &cut.captures {
+            let Some(present) = found else { continue };
+            let Some(row) = self.tree.row(path)? else { continue };
+            if row.entry == present.entry && row.inode != present.inode {
+                let memory = present.memory.clone().or_else(|| row.memory.clone());
+                self.tree.update(path, Row { inode: present.inode, memory, ..row })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, header: &Header) {
+        let mut report = self.shared.report();
+        let word = match &header.quality {
+            Quality::Consistent => "consistent",
+            Quality::Partial => "partial",
+            Quality::Fuzzy(reasons) => {
+                for reason in reasons {
+                    *report.by_reason.entry(*reason).or_default() += 1;
+                }
+                "fuzzy"
+            }
+        };
+        *report.by_quality.entry(word).or_default() += 1;
+        report.quality = Some((header.quality.clone(), header.deferred.clone()));
+    }
+
+    fn poll(&mut self) {
+        let polled = &self.walker.findings().polled;
+        if polled.is_empty() || self.polled.elapsed() < self.options.poll {
+            return;
+        }
+        self.polled = instant();
+        for path in polled.clone() {
+            self.walker.rescan(&path);
+        }
+    }
+
+    fn keep_house(&mut self) -> Result<(), KeeperError> {
+        if self.tree.store().wants_commit() || self.committed.elapsed() >= COMMIT_EVERY {
+            self.tree.digest()?;
+            self.tree.store_mut().commit()?;
+            self.committed = instant();
+        }
+        Ok(())
+    }
+
+    fn report(&self) {
+        let mut shared = self.shared.report();
+        let report: &mut Report = &mut shared;
+        let dirty = self.walker.dirty();
+        report.is_ready = self.is_ready;
+        report.entries = self.entries;
+        report.bytes = self.bytes;
+        report.pending = (dirty.len() + self.walker.awaiting()) as u64;
+        report.oldest = dirty.oldest();
+        report.sample = dirty.paths().take(10).cloned().collect();
+        report.findings = self.walker.findings().clone();
+        report.watches = self.walker.watches() as u64;
+    }
+}
+
+impl Touched {
+    fn note(&mut self, captures: &Captures) {
+        for (path, found) in captures {
+            let is_file = found.as_ref().is_some_and(|present| present.entry.content().is_some());
+            if is_file && self.files.len() < TOUCHED_CAP {
+                self.files.insert(path.clone());
+            } else if is_file {
+                self.overflowed = true;
+            }
+        }
+    }
+}
+
+/// Gives the tree what was captured of each entry, and counts.
+struct Captured<'a> {
+    captures: &'a Captures,
+    entries: i64,
+    bytes: i64,
+}
+
+impl Witness for Captured<'_> {
+    fn step(&mut self, operation: &Operation, before: Option<&Row>) -> Result<Option<Arrived>, ApplyError> {
+        use crate::thought::generation::Action;
+        let size = |entry: &crate::words::entry::Entry| i64::try_from(entry.size()).unwrap_or(i64::MAX);
+        match &operation.action {
+            Action::Create { entry, .. } => {
+                self.entries += 1;
+                self.bytes += size(entry);
+            }
+            Action::Link { .. } => self.entries += 1,
+            Action::Edit { entry, .. } => self.bytes += size(entry) - before.map_or(0, |row| size(&row.entry)),
+            Action::Remove { .. } => self.bytes -= before.map_or(0, |row| size(&row.entry)),
+            Action::Rename { .. } | Action::Attributes { .. } => {}
+        }
+        let found = self.captures.get(operation.action.path()).and_then(Option::as_ref);
+        Ok(found.map(|present| Arrived { inode: present.inode, memory: present.memory.clone() }))
+    }
+}
+
+fn secret_in<S: Store>(tree: &mut Tree<S>) -> Result<[u8; 32], KeeperError> {
+    let store = tree.store_mut();
+    let known = store.get(Table::Facts, SECRET_FACT).map_err(TreeError::from)?;
+    if let Some(secret) = known.and_then(|bytes| bytes.try_into().ok()) {
+        return Ok(secret);
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|_| KeeperError::Random)?;
+    store.put(Table::Facts, SECRET_FACT.to_vec(), secret.to_vec()).map_err(TreeError::from)?;
+    Ok(secret)
+}
+
+fn gone(options: &KeeperOptions) -> FsError {
+    match Root::open(&options.home) {
+        Err(error) => error,
+        Ok(_) => {
+            FsError::WrongKind { path: options.home.display().to_string().into(), expected: "a directory that stays" }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the keeper owns the primary's clocks")]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+/// Both clocks.
+fn moment(begun: Instant) -> Moment {
+    let before = begun.elapsed();
+    let realtime = wall_clock();
+    Moment { before, realtime, after: begun.elapsed() }
+}
+
+/// The wall-clock time.
+#[expect(clippy::disallowed_methods, reason = "the keeper owns the primary's clocks")]
+pub(crate) fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanoseconds: since.subsec_nanos() }
+}

@@ -1,0 +1,153 @@
+//! What a node remembers between its runs, in its state directory: the cluster, the reigns it knows, how it ended.
+//!
+//! **Format, version 1:** `node.json`, one JSON object as [`Memory`]; `trust.json`, a list of `{"id", "name"}`. Both are replaced as a whole.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fs::FsError;
+use crate::fs::state::{read_capped, write_atomically};
+use crate::words::position::{ClusterId, HomeId, NodeName, Position, Reign, ReignId};
+
+/// The longest file read.
+const CAP: u64 = 1 << 20;
+/// The format written.
+const VERSION: u32 = 1;
+
+/// What a node remembers of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    version: u32,
+    /// The cluster; `None` until it belongs to one.
+    pub cluster: Option<ClusterId>,
+    /// The home.
+    pub home: Option<HomeId>,
+    /// The reigns it knows, highest last.
+    pub reigns: Vec<Reign>,
+    /// A primary: that it ended in order, and stood here. Taken away while it runs.
+    pub ended_at: Option<Position>,
+}
+
+/// What can go wrong with it.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The file system refused.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// The file is not what was written.
+    #[error("{} is damaged or of another version; move it away to begin anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Memory {
+    /// Reads it from `state`; a node that never ran remembers nothing.
+    pub fn load(state: &Path) -> Result<Self, MemoryError> {
+        Ok(load(&path(state))?.unwrap_or(Self {
+            version: VERSION,
+            cluster: None,
+            home: None,
+            reigns: Vec::new(),
+            ended_at: None,
+        }))
+    }
+
+    /// Writes it, durably.
+    pub fn save(&self, state: &Path) -> Result<(), MemoryError> {
+        save(&path(state), self)
+    }
+
+    /// The highest reign known.
+    pub fn reign(&self) -> Option<Reign> {
+        self.reigns.last().copied()
+    }
+
+    /// Takes note of a reign; false if it is not higher than what is known.
+    pub fn learn(&mut self, reign: Reign) -> bool {
+        if self.reign().is_some_and(|known| known.epoch >= reign.epoch) {
+            return false;
+        }
+        self.reigns.push(reign);
+        // The last few tell all that a peer can need.
+        let surplus = self.reigns.len().saturating_sub(16);
+        self.reigns.drain(..surplus);
+        true
+    }
+
+    /// Begins a reign at `fork`.
+    pub fn begin_reign(&mut self, id: ReignId, fork: Position) -> Reign {
+        let parent = self.reign();
+        let epoch = parent.map_or(1, |parent| parent.epoch + 1);
+        let reign = Reign { id, epoch, parent: parent.map(|parent| parent.id), fork };
+        self.learn(reign);
+        reign
+    }
+}
+
+fn path(state: &Path) -> PathBuf {
+    state.join("node.json")
+}
+
+/// One trusted peer, as stored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trusted {
+    /// Its id, `hs1-...`.
+    pub id: String,
+    /// Its name.
+    pub name: NodeName,
+}
+
+/// The peers trusted by command, beside those in the configuration.
+pub fn load_trust(state: &Path) -> Result<Vec<Trusted>, MemoryError> {
+    Ok(load(&state.join("trust.json"))?.unwrap_or_default())
+}
+
+/// Writes them, durably.
+pub fn save_trust(state: &Path, trusted: &[Trusted]) -> Result<(), MemoryError> {
+    save(&state.join("trust.json"), &trusted)
+}
+
+fn load<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, MemoryError> {
+    match read_capped(path, CAP) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| MemoryError::Damaged { path: path.to_owned(), source }),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), MemoryError> {
+    let bytes =
+        serde_json::to_vec_pretty(value).map_err(|source| MemoryError::Damaged { path: path.to_owned(), source })?;
+    Ok(write_atomically(path, &bytes, 0o600)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_remembered_and_a_damaged_file_is_named() {
+        let state = tempfile::tempdir().unwrap();
+        let mut memory = Memory::load(state.path()).unwrap();
+        let first = memory.begin_reign(ReignId([1; 16]), Position::default());
+        assert_eq!(first.epoch, 1);
+        memory.save(state.path()).unwrap();
+        let mut again = Memory::load(state.path()).unwrap();
+        assert_eq!(again, memory);
+        let second = again.begin_reign(ReignId([2; 16]), Position { epoch: 1, generation: 9 });
+        assert_eq!((second.epoch, second.parent), (2, Some(ReignId([1; 16]))));
+        assert!(!again.learn(first), "a lower reign is not learnt");
+        write_atomically(&path(state.path()), b"{", 0o600).unwrap();
+        assert!(Memory::load(state.path()).unwrap_err().to_string().contains("node.json"));
+    }
+}

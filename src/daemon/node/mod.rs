@@ -1,0 +1,363 @@
+//! A node: everything one daemon runs, in one role, and what it answers.
+
+mod start;
+mod status;
+mod verify;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::keeper::{Command, Shared};
+use super::memory::{Memory, MemoryError, Trusted, load_trust, save_trust};
+use super::peers::{Busy, Peers};
+use super::standby::{StandbyContext, StandbyReport};
+use crate::control::{PeerWait, Refusal, RefusalClass, Request, WaitOutcome};
+use crate::fs::FsError;
+use crate::net::NetError;
+use crate::net::endpoint::Endpoint;
+use crate::net::identity::{IdentityError, NodeId};
+use crate::net::trust::TrustedPeers;
+use crate::observe::status::Status;
+use crate::reveal::ReplicaError;
+use crate::thought::filter::Filter;
+use crate::thought::timing::Windows;
+use crate::thought::wire::message::Role;
+use crate::words::position::{HomeId, InstanceNonce, NodeName, Position};
+
+/// How a node is to be run.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Its name.
+    pub name: NodeName,
+    /// Its home, or replica.
+    pub home: PathBuf,
+    /// Its state directory.
+    pub state: PathBuf,
+    /// What it is.
+    pub role: Role,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The peers it knows.
+    pub peers: Vec<PeerOptions>,
+    /// What is replicated.
+    pub filter: Filter,
+    /// How changes are batched.
+    pub windows: Windows,
+    /// How changes are heard of.
+    pub backend: crate::watch::Backend,
+    /// A standby takes over a directory that has content of its own.
+    pub adopt: bool,
+}
+
+/// A peer from the configuration.
+#[derive(Clone, Debug)]
+pub struct PeerOptions {
+    /// Its name.
+    pub name: NodeName,
+    /// `host:port`, any number.
+    pub addresses: Vec<String>,
+    /// Its id, if it is pinned here.
+    pub id: Option<NodeId>,
+}
+
+/// Why a node cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The home will not do.
+    #[error("the home {} cannot be replicated: {why}", home.display())]
+    Home {
+        /// The home.
+        home: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
+    /// The home is another one than this state belongs to.
+    #[error("the home {} is {found}, and this state directory belongs to home {known}", home.display())]
+    OtherHome {
+        /// The directory.
+        home: PathBuf,
+        /// What its marker says.
+        found: HomeId,
+        /// What the state says.
+        known: HomeId,
+    },
+    /// The file system refused.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// What it remembers cannot be used.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Its key cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The network refused.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The replica cannot be used.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// The primary's own work failed.
+    #[error(transparent)]
+    Keeper(#[from] super::keeper::KeeperError),
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// No random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// A peer id is none.
+    #[error("{0:?} is no node id")]
+    PeerId(String),
+    /// It ended by itself.
+    #[error("{0}")]
+    Ended(String),
+    /// The link to the peer cannot come about without a person.
+    #[error("{0}")]
+    Hopeless(String),
+}
+
+/// What a role brings.
+enum Part {
+    Primary { shared: Arc<Shared>, keeper: mpsc::Sender<Command> },
+    Standby { context: StandbyContext },
+}
+
+/// What all parts of a node share.
+struct Inner {
+    options: NodeOptions,
+    id: NodeId,
+    instance: InstanceNonce,
+    trusted: TrustedPeers,
+    memory: Arc<Mutex<Memory>>,
+    peers: Arc<Peers>,
+    endpoint: Arc<Endpoint>,
+    part: Part,
+    /// What a person must do before a link can come about.
+    hopeless: Mutex<Option<String>>,
+}
+
+/// A running node.
+pub struct Node {
+    inner: Arc<Inner>,
+    tasks: JoinSet<()>,
+    keeper: Option<std::thread::JoinHandle<Result<Position, super::keeper::KeeperError>>>,
+    /// Held as long as the node runs.
+    _lock: crate::fs::state::Lock,
+}
+
+impl Node {
+    /// Its id.
+    pub fn id(&self) -> NodeId {
+        self.inner.id
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.inner.endpoint.local_addr().ok()
+    }
+
+    /// Trusts a peer while the node runs.
+    pub fn trust(&self, id: NodeId, name: NodeName) {
+        self.inner.trusted.trust(id, name);
+    }
+
+    /// Answers requests until `stop` is done or a part of the node fails.
+    pub async fn serve(
+        &mut self,
+        requests: &mut mpsc::Receiver<Request>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), NodeError> {
+        let mut answers = JoinSet::new();
+        let mut look = tokio::time::interval(Duration::from_millis(200));
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                Some(request) = requests.recv() => {
+                    let inner = Arc::clone(&self.inner);
+                    answers.spawn(async move { inner.answer(request).await });
+                }
+                Some(_) = answers.join_next() => {}
+                _ = look.tick() => self.check()?,
+            }
+        }
+        answers.shutdown().await;
+        Ok(())
+    }
+
+    /// True, with the reason, if the node cannot go on.
+    pub fn check(&self) -> Result<(), NodeError> {
+        if let Part::Primary { shared, .. } = &self.inner.part
+            && let Some(why) = &shared.report().failed
+        {
+            return Err(NodeError::Ended(why.clone()));
+        }
+        Ok(())
+    }
+
+    /// Why no link can come about without a person, if so.
+    pub fn hopeless(&self) -> Option<String> {
+        self.inner.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What it says of itself.
+    pub fn status(&self) -> Status {
+        self.inner.status()
+    }
+
+    /// A cut of all that was written so far, on a primary: the position that has it.
+    pub async fn mark(&self) -> Option<Position> {
+        self.inner.mark().await
+    }
+
+    /// What a standby's replica shows, as far as its primary knows.
+    pub fn revealed(&self) -> Vec<(NodeName, Option<Position>)> {
+        self.inner.peers.all().iter().map(|(name, peer)| (name.clone(), peer.revealed)).collect()
+    }
+
+    /// Ends it in order.
+    pub async fn end(mut self) -> Result<(), NodeError> {
+        if let Part::Primary { shared, .. } = &self.inner.part {
+            shared.stop();
+        }
+        self.inner.endpoint.close().await;
+        self.tasks.shutdown().await;
+        if let Part::Standby { context } = &self.inner.part {
+            // One that has ended needs no stopping.
+            context.holder.ask(super::holder::Job::Stop).await;
+        }
+        if let Some(keeper) = self.keeper.take() {
+            let ended = tokio::task::spawn_blocking(move || keeper.join()).await;
+            let position = ended
+                .map_err(|_| NodeError::Ended("the keeper ended badly".into()))?
+                .map_err(|_| NodeError::Ended("the keeper ended badly".into()))??;
+            let mut memory = self.inner.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            memory.ended_at = Some(position);
+            memory.save(&self.inner.options.state)?;
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    async fn answer(&self, request: Request) {
+        match request {
+            Request::Status(reply) => reply.send(Ok(self.status())),
+            Request::Wait { standbys, timeout, reply } => {
+                let outcome = self.wait(standbys, timeout).await;
+                reply.send(outcome);
+            }
+            Request::Verify { paths, reply } => {
+                let report = self.verify(paths).await;
+                reply.send(report);
+            }
+            Request::Trust { id, name, reply } => reply.send(self.trust(&id, name)),
+            Request::Untrust { id, reply } => reply.send(self.untrust(&id)),
+        }
+    }
+
+    async fn mark(&self) -> Option<Position> {
+        let Part::Primary { shared, keeper } = &self.part else { return None };
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        keeper.send(Command::Mark(reply)).await.ok()?;
+        shared.wake();
+        answer.await.ok()
+    }
+
+    async fn wait(&self, standbys: Option<usize>, timeout: Option<Duration>) -> Result<WaitOutcome, Refusal> {
+        let waiting = async {
+            let not_primary = || {
+                Refusal::new(RefusalClass::Guard, "this node is a standby; what was written is known to the primary")
+                    .hint("run `hotspare wait` on the primary")
+            };
+            let position = self.mark().await.ok_or_else(not_primary)?;
+            let mut changed = self.peers.subscribe();
+            loop {
+                let outcome = self.reached(position, standbys);
+                if outcome.reached || changed.changed().await.is_err() {
+                    return Ok(outcome);
+                }
+            }
+        };
+        match timeout {
+            Some(timeout) => match tokio::time::timeout(timeout, waiting).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    let position = self.position().unwrap_or_default();
+                    Ok(WaitOutcome { reached: false, ..self.reached(position, standbys) })
+                }
+            },
+            None => waiting.await,
+        }
+    }
+
+    fn position(&self) -> Option<Position> {
+        match &self.part {
+            Part::Primary { shared, .. } => Some(shared.window().head().0),
+            Part::Standby { context } => {
+                let report: StandbyReport = context.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                report.stand.map(|stand| stand.standing.position).filter(|position| *position != Position::default())
+            }
+        }
+    }
+
+    fn reached(&self, position: Position, standbys: Option<usize>) -> WaitOutcome {
+        let all = self.peers.all();
+        let peers: Vec<PeerWait> = self
+            .trusted
+            .list()
+            .into_iter()
+            .map(|(_, name)| {
+                let peer = all.get(&name);
+                let acked = peer.and_then(|peer| peer.acked);
+                let is_there = peer.is_some_and(|peer| peer.busy != Busy::Absent);
+                let reached = is_there && acked.is_some_and(|acked| acked >= position);
+                PeerWait { name: name.to_string(), acked: acked.map(|acked| acked.to_string()), reached }
+            })
+            .collect();
+        let count = peers.iter().filter(|peer| peer.reached).count();
+        let reached = match standbys {
+            Some(wanted) => count >= wanted,
+            None => count == peers.len(),
+        };
+        WaitOutcome { reached, position: Some(position.to_string()), peers }
+    }
+
+    fn trust(&self, id: &str, name: NodeName) -> Result<(), Refusal> {
+        let parsed = parse_id(id)?;
+        let other = |error: MemoryError| Refusal::new(RefusalClass::Other, super::explain(&error));
+        let mut trusted = load_trust(&self.options.state).map_err(other)?;
+        trusted.retain(|known| known.id != id);
+        trusted.push(Trusted { id: id.to_owned(), name: name.clone() });
+        save_trust(&self.options.state, &trusted).map_err(other)?;
+        self.trusted.trust(parsed, name);
+        Ok(())
+    }
+
+    fn untrust(&self, id: &str) -> Result<(), Refusal> {
+        let parsed = parse_id(id)?;
+        let other = |error: MemoryError| Refusal::new(RefusalClass::Other, super::explain(&error));
+        let mut trusted = load_trust(&self.options.state).map_err(other)?;
+        let before = trusted.len();
+        trusted.retain(|known| known.id != id);
+        save_trust(&self.options.state, &trusted).map_err(other)?;
+        if self.trusted.untrust(&parsed).is_none() && before == trusted.len() {
+            return Err(Refusal::new(RefusalClass::Usage, format!("{id} was not trusted")));
+        }
+        self.endpoint.cut_untrusted();
+        if self.options.peers.iter().any(|peer| peer.id == Some(parsed)) {
+            let text = format!("{id} is no longer trusted by this run, but the configuration still names it");
+            return Err(Refusal::new(RefusalClass::Other, text).hint("take it out of the configuration as well"));
+        }
+        Ok(())
+    }
+}
+
+fn parse_id(id: &str) -> Result<NodeId, Refusal> {
+    id.parse::<NodeId>().map_err(|error| Refusal::new(RefusalClass::Usage, super::explain(&error)))
+}

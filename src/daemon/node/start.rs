@@ -1,0 +1,270 @@
+//! Starting a node.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{Inner, Node, NodeError, NodeOptions, Part};
+use crate::daemon::holder::Holder;
+use crate::daemon::keeper::{Keeper, KeeperOptions};
+use crate::daemon::memory::{Memory, load_trust};
+use crate::daemon::peers::Peers;
+use crate::daemon::primary::{PrimaryContext, accept};
+use crate::daemon::standby::{StandbyContext, StandbyReport, follow, is_hopeless};
+use crate::fs::state::{create_directory, lock_directory};
+use crate::fs::{Privilege, Root, XattrPolicy};
+use crate::net::endpoint::{Endpoint, Limits};
+use crate::net::identity::Identity;
+use crate::net::trust::TrustedPeers;
+use crate::reveal::{ReplicaOptions, marker};
+use crate::thought::wire::message::{Abilities, CONTROL_CAP, DATA_CAP, Hello, PROTOCOLS, Role};
+use crate::words::entry::Digest;
+use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, Position, ReignId};
+
+/// How many commands may wait for the keeper.
+const COMMANDS: usize = 64;
+/// The longest pause between two attempts to reach a primary.
+const BACK_OFF_CAP: Duration = Duration::from_secs(5);
+/// How many bytes of recent generations a primary keeps.
+const WINDOW_BYTES: u64 = 256 << 20;
+
+impl Node {
+    /// Starts a node; when this returns it is running, though it may have met nobody yet.
+    pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
+        check_home(&options)?;
+        create_directory(&options.state, 0o700)?;
+        let lock = lock_directory(&options.state)?;
+        let mut memory = Memory::load(&options.state)?;
+        let identity = Identity::load_or_create(&options.state)?;
+        let trusted = TrustedPeers::new();
+        for peer in &options.peers {
+            if let Some(id) = peer.id {
+                trusted.trust(id, peer.name.clone());
+            }
+        }
+        for known in load_trust(&options.state)? {
+            let id = known.id.parse().map_err(|_| NodeError::PeerId(known.id.clone()))?;
+            trusted.trust(id, known.name);
+        }
+        let limits = Limits { frame_cap_bytes: DATA_CAP, ..Limits::default() };
+        let endpoint = Arc::new(Endpoint::bind(options.listen, &identity, trusted.clone(), limits)?);
+        let instance = InstanceNonce(random()?);
+        let peers = Arc::new(Peers::default());
+        let mut tasks = JoinSet::new();
+        let (part, keeper) = match options.role {
+            Role::Primary => {
+                let started = start_primary(&options, &mut memory, instance)?;
+                let context = PrimaryContext { peers: Arc::clone(&peers), ..started.context };
+                let part = Part::Primary { shared: Arc::clone(&context.shared), keeper: context.keeper.clone() };
+                let endpoint = Arc::clone(&endpoint);
+                tasks.spawn(async move { accept(&endpoint, context).await });
+                (part, Some(started.thread))
+            }
+            Role::Standby => {
+                let memory = Arc::new(Mutex::new(memory.clone()));
+                (Part::Standby { context: start_standby(&options, &memory, &peers, instance)? }, None)
+            }
+        };
+        let memory = match &part {
+            Part::Standby { context } => Arc::clone(&context.memory),
+            Part::Primary { .. } => Arc::new(Mutex::new(memory)),
+        };
+        let inner = Arc::new(Inner {
+            id: identity.id(),
+            options,
+            instance,
+            trusted,
+            memory,
+            peers,
+            endpoint,
+            part,
+            hopeless: Mutex::new(None),
+        });
+        if let Part::Standby { .. } = &inner.part {
+            let dialing = Arc::clone(&inner);
+            tasks.spawn(async move { dial(&dialing).await });
+        }
+        Ok(Self { inner, tasks, keeper, _lock: lock })
+    }
+}
+
+fn check_home(options: &NodeOptions) -> Result<(), NodeError> {
+    let home = &options.home;
+    let refuse = |why| Err(NodeError::Home { home: home.clone(), why });
+    if options.role == Role::Standby && !home.exists() {
+        create_directory(home, 0o700)?;
+    }
+    let Ok(real) = home.canonicalize() else { return refuse("there is no such directory, or it cannot be reached") };
+    if !real.is_dir() {
+        return refuse("it is not a directory");
+    }
+    if real == Path::new("/") {
+        return refuse("it is the root of the whole system");
+    }
+    Root::open(&real)?;
+    Ok(())
+}
+
+struct StartedPrimary {
+    context: PrimaryContext,
+    thread: std::thread::JoinHandle<Result<Position, crate::daemon::keeper::KeeperError>>,
+}
+
+fn start_primary(
+    options: &NodeOptions,
+    memory: &mut Memory,
+    instance: InstanceNonce,
+) -> Result<StartedPrimary, NodeError> {
+    let root = Root::open(&options.home)?;
+    let home = match (marker::read(&root)?, memory.home) {
+        (Some(found), Some(known)) if found != known => {
+            return Err(NodeError::OtherHome { home: options.home.clone(), found, known });
+        }
+        (Some(found), _) => found,
+        (None, known) => {
+            let home = known.unwrap_or(HomeId(random()?));
+            marker::write(&root, home)?;
+            home
+        }
+    };
+    memory.home = Some(home);
+    let cluster = *memory.cluster.get_or_insert(ClusterId(random()?));
+    // Only a primary that ended in order knows where it stood; any other begins a new reign.
+    let (reign, position) = match (memory.reign(), memory.ended_at.take()) {
+        (Some(reign), Some(position)) if reign.epoch == position.epoch => {
+            (reign, Position { generation: position.generation + 1, ..position })
+        }
+        (known, _) => {
+            let fork = known.map(|reign| reign.fork).unwrap_or_default();
+            let reign = memory.begin_reign(ReignId(random()?), fork);
+            (reign, Position { epoch: reign.epoch, generation: 0 })
+        }
+    };
+    memory.save(&options.state)?;
+    // The history begins anew with every start: whoever followed before is compared, which costs what differs.
+    let seed = [&reign.id.0[..], &instance.0].concat();
+    let chain = ChainDigest(Digest::of(&seed));
+    let (keeper, commands) = mpsc::channel(COMMANDS);
+    let keeper_options = KeeperOptions {
+        home: options.home.clone(),
+        state: options.state.clone(),
+        filter: options.filter.clone(),
+        xattrs: XattrPolicy::default(),
+        watch: crate::watch::Options { backend: options.backend, ..crate::watch::Options::default() },
+        windows: options.windows,
+        rounds: crate::capture::RoundOptions::default(),
+        poll: Duration::from_secs(30),
+        window_bytes: WINDOW_BYTES,
+        cluster,
+        home_id: home,
+        reign,
+        position,
+        chain,
+    };
+    let (work, shared) = Keeper::open(keeper_options, commands)?;
+    let thread =
+        std::thread::Builder::new().name("keeper".into()).spawn(move || work.run()).map_err(NodeError::Thread)?;
+    let hello =
+        Hello { cluster: Some(cluster), home: Some(home), reigns: memory.reigns.clone(), ..hello(options, instance) };
+    let context = PrimaryContext {
+        shared,
+        keeper,
+        peers: Arc::default(),
+        home: options.home.clone(),
+        state: options.state.clone(),
+        ids: (cluster, home, reign.id),
+        filter: options.filter.digest(),
+        hello,
+    };
+    Ok(StartedPrimary { context, thread })
+}
+
+fn start_standby(
+    options: &NodeOptions,
+    memory: &Arc<Mutex<Memory>>,
+    peers: &Arc<Peers>,
+    instance: InstanceNonce,
+) -> Result<StandbyContext, NodeError> {
+    let report: Arc<Mutex<StandbyReport>> = Arc::default();
+    let replica = ReplicaOptions {
+        home: options.home.clone(),
+        state: options.state.clone(),
+        xattrs: XattrPolicy::default(),
+        adopt: options.adopt,
+    };
+    let told = Arc::clone(&report);
+    let failed = Arc::new(move |text: String| {
+        told.lock().unwrap_or_else(PoisonError::into_inner).stuck = Some(text);
+    });
+    let holder = Holder::start(replica, failed).map_err(NodeError::Thread)?;
+    let filter = options.filter.clone();
+    Ok(StandbyContext {
+        holder,
+        peers: Arc::clone(peers),
+        memory: Arc::clone(memory),
+        state: options.state.clone(),
+        hello: hello(options, instance),
+        report,
+        audit: Arc::new(move |replica, paths| super::verify::audit_replica(replica, &filter, paths)),
+    })
+}
+
+fn hello(options: &NodeOptions, instance: InstanceNonce) -> Hello {
+    let privilege = Privilege::detect();
+    Hello {
+        protocols: PROTOCOLS,
+        node: options.name.clone(),
+        instance,
+        cluster: None,
+        home: None,
+        reigns: Vec::new(),
+        role: options.role,
+        position: Position::default(),
+        chain: ChainDigest::default(),
+        tree: Digest::default(),
+        limits: (u32::try_from(CONTROL_CAP).unwrap_or(u32::MAX), u32::try_from(DATA_CAP).unwrap_or(u32::MAX)),
+        filter: options.filter.digest(),
+        abilities: Abilities { owners: privilege.chown, capabilities: privilege.file_capabilities },
+        features: 0,
+    }
+}
+
+/// Dials the peers, one address after the other, until one is a primary that takes us; again and again.
+async fn dial(inner: &Inner) {
+    let Part::Standby { context } = &inner.part else { return };
+    let mut pause = Duration::from_millis(100);
+    loop {
+        for peer in &inner.options.peers {
+            for address in &peer.addresses {
+                let begun = crate::daemon::primary::now();
+                let Err(error) = follow(&inner.endpoint, address, context).await else { continue };
+                let text = crate::daemon::explain(&error);
+                if is_hopeless(&error) {
+                    *inner.hopeless.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
+                }
+                if error.is_ordinary() {
+                    tracing::info!(peer = %peer.name, %address, %text, "no link to the primary");
+                } else {
+                    tracing::warn!(peer = %peer.name, %address, %text, "no link to the primary");
+                }
+                inner.peers.change(&peer.name, |known| known.trouble = Some(text));
+                // A link that held for a while was a good one: its end is no reason to be slow.
+                if begun.elapsed() > BACK_OFF_CAP {
+                    pause = Duration::from_millis(100);
+                }
+            }
+        }
+        let jitter = random::<2>().map_or(0, |bytes| u64::from(u16::from_le_bytes(bytes)) % 100);
+        tokio::time::sleep(pause + Duration::from_millis(jitter)).await;
+        pause = (pause * 2).min(BACK_OFF_CAP);
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], NodeError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| NodeError::Random)?;
+    Ok(bytes)
+}

@@ -1,0 +1,270 @@
+//! What a node says of itself.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::{Inner, Part};
+use crate::daemon::keeper::{Report, wall_clock};
+use crate::daemon::peers::{Busy, Peer};
+use crate::daemon::standby::StandbyReport;
+use crate::observe::PathText;
+use crate::observe::status::{
+    GenerationCounts, HomeStatus, NodeStatus, PeerStatus, Pending, ProgressStatus, Promotable, QualityStatus,
+    ReignStatus, RoleStatus, SAMPLE_MAX, Skipped, State, Status, UnheldCounts, Unreadable, UnreadablePath, VERSION,
+    Watches,
+};
+use crate::thought::generation::{NamedPaths, Quality};
+use crate::thought::wire::message::{CatchingUp, Role};
+use crate::words::entry::Timestamp;
+use crate::words::path::RelPath;
+use crate::words::position::Position;
+
+impl Inner {
+    pub(super) fn status(&self) -> Status {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let position = self.position();
+        let mut status = Status {
+            version: VERSION,
+            node: NodeStatus {
+                name: self.options.name.to_string(),
+                id: self.id.to_string(),
+                role: match self.options.role {
+                    Role::Primary => RoleStatus::Primary,
+                    Role::Standby => RoleStatus::Standby,
+                },
+                instance: self.instance.to_string(),
+                pid: std::process::id(),
+                program: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            home: HomeStatus {
+                path: self.options.home.display().to_string(),
+                id: memory.home.map(|home| home.to_string()),
+                entries: 0,
+                bytes: 0,
+                filesystem: String::new(),
+            },
+            reign: memory.reign().map(|reign| ReignStatus { id: reign.id.to_string(), epoch: reign.epoch }),
+            position: position.map(|position| position.to_string()),
+            chain: None,
+            state: State::Starting,
+            promotable: Promotable { yes: false, why_not: Vec::new() },
+            quality: None,
+            generations: GenerationCounts::default(),
+            peers: Vec::new(),
+            pending: Pending::default(),
+            skipped: Skipped::default(),
+            unreadable: Unreadable::default(),
+            unheld: UnheldCounts::default(),
+            watches: Watches::default(),
+            alarms: Vec::new(),
+            progress: None,
+        };
+        status.peers = self.peer_statuses();
+        match &self.part {
+            Part::Primary { shared, .. } => {
+                status.chain = Some(shared.window().head().1.0.to_string());
+                let report = shared.report().clone();
+                primary(&mut status, &report);
+            }
+            Part::Standby { context } => {
+                let report = context.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                standby(&mut status, &report, position);
+            }
+        }
+        if let Some(text) = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            status.alarms.push(text);
+        }
+        status
+    }
+
+    fn peer_statuses(&self) -> Vec<PeerStatus> {
+        let all = self.peers.all();
+        let mut names: Vec<_> = self.trusted.list();
+        names.sort_by(|(_, a), (_, b)| a.cmp(b));
+        names
+            .into_iter()
+            .map(|(id, name)| {
+                let known = Peer::default();
+                let peer = all.get(&name).unwrap_or(&known);
+                PeerStatus {
+                    name: name.to_string(),
+                    id: Some(id.to_string()),
+                    address: peer.address.clone(),
+                    role: Some(match self.options.role {
+                        Role::Primary => RoleStatus::Standby,
+                        Role::Standby => RoleStatus::Primary,
+                    }),
+                    connected: peer.busy != Busy::Absent,
+                    state: state(peer.busy),
+                    acked: peer.acked.map(|position| position.to_string()),
+                    revealed: peer.revealed.map(|position| position.to_string()),
+                    lag_seconds: self.lag(peer),
+                    bytes_sent: peer.sent.load(Ordering::Relaxed),
+                    bytes_received: 0,
+                    unheld: UnheldCounts {
+                        owner: peer.heartbeat.as_ref().map_or(0, |beat| beat.unheld_owners),
+                        ..UnheldCounts::default()
+                    },
+                    trouble: peer.trouble.clone(),
+                }
+            })
+            .collect()
+    }
+
+    /// Now minus the time of the oldest change that the peer has not acked, by the primary's clock.
+    fn lag(&self, peer: &Peer) -> Option<f64> {
+        let Part::Primary { shared, .. } = &self.part else { return None };
+        let acked = peer.acked?;
+        let now = wall_clock();
+        let oldest = shared.window().oldest_change_after(acked).or(shared.report().oldest);
+        Some(oldest.map_or(0.0, |oldest| seconds_between(oldest, now)))
+    }
+}
+
+fn primary(status: &mut Status, report: &Report) {
+    status.home.entries = report.entries + 1;
+    status.home.bytes = report.bytes;
+    status.home.filesystem.clone_from(&report.filesystem);
+    let any = |state| status.peers.iter().any(|peer| peer.state == state);
+    status.state = if report.failed.is_some() {
+        State::Stuck
+    } else if !report.is_ready {
+        State::Scanning
+    } else if any(State::InitialSync) {
+        State::InitialSync
+    } else if any(State::CatchingUp) {
+        State::CatchingUp
+    } else if any(State::Streaming) {
+        State::Streaming
+    } else {
+        State::WaitingForPeer
+    };
+    status.promotable.why_not.push("it is the primary already".into());
+    status.quality = report.quality.as_ref().map(|(quality, deferred)| quality_of(quality, deferred));
+    status.generations = GenerationCounts {
+        by_quality: report.by_quality.iter().map(|(word, count)| ((*word).to_owned(), *count)).collect(),
+        by_reason: report.by_reason.iter().map(|(reason, count)| (reason.word().to_owned(), *count)).collect(),
+    };
+    status.pending = Pending {
+        paths: report.pending,
+        oldest_age_seconds: report.oldest.map(|oldest| seconds_between(oldest, wall_clock())),
+        sample: sample(report.sample.iter()),
+    };
+    let findings = &report.findings;
+    status.skipped = Skipped {
+        sockets: findings.sockets.count(),
+        fifos: findings.fifos.count(),
+        devices: findings.devices.count(),
+        sample: sample(
+            [&findings.sockets, &findings.fifos, &findings.devices]
+                .into_iter()
+                .flat_map(|listed| listed.iter())
+                .map(|(path, _)| path),
+        ),
+    };
+    status.unreadable = Unreadable {
+        count: findings.unreadable.count(),
+        sample: findings
+            .unreadable
+            .iter()
+            .take(SAMPLE_MAX)
+            .map(|(path, reason)| UnreadablePath { path: PathText(path.clone()), reason: reason.to_owned() })
+            .collect(),
+    };
+    status.watches = Watches {
+        placed: report.watches,
+        polled: findings.polled.len() as u64,
+        limit_hint: findings.limit_hint.clone(),
+    };
+    status.alarms.extend(report.failed.clone());
+    status.progress = (!report.is_ready).then(|| ProgressStatus {
+        phase: "reading the home".into(),
+        entries_done: report.entries,
+        entries_total: None,
+        bytes_done: report.bytes,
+        bytes_total: None,
+    });
+    if status.state == State::InitialSync || status.state == State::CatchingUp {
+        status.progress = status.progress.take();
+    }
+}
+
+fn standby(status: &mut Status, report: &StandbyReport, position: Option<Position>) {
+    let is_linked = status.peers.iter().any(|peer| peer.connected);
+    status.state = if report.stuck.is_some() {
+        State::Stuck
+    } else if !is_linked {
+        State::WaitingForPeer
+    } else if position.is_none() {
+        State::InitialSync
+    } else if report.progress.is_some() {
+        State::CatchingUp
+    } else {
+        State::Streaming
+    };
+    if position.is_none() {
+        status.promotable.why_not.push("it holds no complete generation yet".into());
+    }
+    if let Some(stuck) = &report.stuck {
+        status.promotable.why_not.push(stuck.clone());
+        status.alarms.push(stuck.clone());
+    }
+    status.promotable.yes = status.promotable.why_not.is_empty();
+    if let Some(stand) = &report.stand {
+        status.chain = Some(stand.standing.chain.0.to_string());
+        status.home.id = Some(stand.standing.home.to_string());
+        status.unheld = UnheldCounts { owner: stand.unheld.owner, mode: stand.unheld.mode, xattr: stand.unheld.xattrs };
+    }
+    status.quality = report.header.as_ref().map(|header| quality_of(&header.quality, &header.deferred));
+    status.generations = GenerationCounts {
+        by_quality: report.by_quality.iter().map(|(word, count)| ((*word).to_owned(), *count)).collect(),
+        by_reason: report.by_reason.iter().map(|(reason, count)| (reason.word().to_owned(), *count)).collect(),
+    };
+    if let Some((heartbeat, _)) = &report.heard {
+        status.pending.paths = heartbeat.pending;
+        status.pending.sample = sample(heartbeat.sample.iter());
+    }
+    status.progress = report.progress.as_ref().map(progress_of);
+}
+
+/// What a primary tells a standby of its progress, for people.
+pub(super) fn progress_of(progress: &CatchingUp) -> ProgressStatus {
+    let total = |count: u64| (count > 0).then_some(count);
+    ProgressStatus {
+        phase: progress.phase.clone(),
+        entries_done: progress.entries.0,
+        entries_total: total(progress.entries.1),
+        bytes_done: progress.bytes.0,
+        bytes_total: total(progress.bytes.1),
+    }
+}
+
+fn quality_of(quality: &Quality, deferred: &NamedPaths) -> QualityStatus {
+    let (word, reasons) = match quality {
+        Quality::Consistent => ("consistent", Vec::new()),
+        Quality::Partial => ("partial", Vec::new()),
+        Quality::Fuzzy(reasons) => ("fuzzy", reasons.iter().map(|reason| reason.word().to_owned()).collect()),
+    };
+    QualityStatus { quality: word.to_owned(), reasons, deferred: sample(deferred.sample.iter()) }
+}
+
+fn state(busy: Busy) -> State {
+    match busy {
+        Busy::Absent => State::WaitingForPeer,
+        Busy::InitialSync => State::InitialSync,
+        Busy::CatchingUp => State::CatchingUp,
+        Busy::Streaming => State::Streaming,
+    }
+}
+
+fn sample<'a>(paths: impl Iterator<Item = &'a RelPath>) -> Vec<PathText> {
+    paths.take(SAMPLE_MAX).map(|path| PathText(path.clone())).collect()
+}
+
+fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
+    let seconds = to.seconds.saturating_sub(from.seconds);
+    let nanoseconds = f64::from(to.nanoseconds) - f64::from(from.nanoseconds);
+    #[expect(clippy::cast_precision_loss, reason = "an age for people")]
+    let seconds = seconds as f64;
+    (seconds + nanoseconds / 1e9).max(0.0)
+}

@@ -1,0 +1,250 @@
+//! Verifying: the home is what the primary's tree says, each replica is what its own tree says, and the trees are equal.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use super::{Inner, Part};
+use crate::audit::{AuditOptions, audit};
+use crate::control::{Difference, PeerReport, Refusal, RefusalClass, VerifyReport, What};
+use crate::daemon::keeper::{Command, View};
+use crate::daemon::peers::Ask;
+use crate::fs::{Privilege, Root, XattrPolicy};
+use crate::observe::PathText;
+use crate::observe::status::UnheldCounts;
+use crate::reveal::Replica;
+use crate::thought::filter::Filter;
+use crate::thought::tree::Tree;
+use crate::thought::wire::message::{AUDIT_CAP, Audited};
+use crate::words::path::RelPath;
+
+/// How often a comparison is repeated because the home went on changing.
+const TRIES: u32 = 4;
+
+/// A standby's comparison of its disk with its tree.
+pub(super) fn audit_replica(replica: &Replica, filter: &Filter, paths: &[RelPath]) -> Audited {
+    let owners = Privilege::detect().chown;
+    let options = AuditOptions { owners, content: true, progress: None };
+    let mut differences = Vec::new();
+    let found =
+        audit(replica.root(), replica.tree(), filter, &XattrPolicy::default(), paths, options, &mut |difference| {
+            if differences.len() < AUDIT_CAP {
+                let what = format!("{:?}", difference.what).to_lowercase();
+                differences.push((difference.path, what, difference.there, difference.here));
+            }
+        });
+    let standing = replica.standing();
+    let mut audited = Audited {
+        position: standing.position,
+        tree: standing.tree,
+        entries: 0,
+        differing: 0,
+        differences,
+        failed: None,
+    };
+    match found {
+        Ok(found) => {
+            audited.entries = found.entries;
+            audited.differing = found.differing;
+        }
+        Err(error) => audited.failed = Some(crate::daemon::explain(&error)),
+    }
+    audited
+}
+
+impl Inner {
+    pub(super) async fn verify(&self, paths: Vec<RelPath>) -> Result<VerifyReport, Refusal> {
+        match &self.part {
+            Part::Primary { .. } => self.verify_all(paths).await,
+            Part::Standby { context } => {
+                let filter = self.options.filter.clone();
+                let work = move |replica: &Replica| audit_replica(replica, &filter, &paths);
+                let asked = context
+                    .holder
+                    .ask(|reply: oneshot::Sender<Audited>| {
+                        crate::daemon::holder::Job::With(Box::new(move |replica| {
+                            reply.send(work(replica)).ok();
+                        }))
+                    })
+                    .await;
+                let audited = asked.ok_or_else(|| {
+                    Refusal::new(RefusalClass::Guard, "this standby holds no replica yet")
+                        .hint("wait for its initial sync")
+                })?;
+                let entries = audited.entries;
+                let peer = report(self.options.name.to_string(), audited, None);
+                Ok(VerifyReport { equal: peer.equal, compared_entries: entries, peers: vec![peer] })
+            }
+        }
+    }
+
+    async fn verify_all(&self, paths: Vec<RelPath>) -> Result<VerifyReport, Refusal> {
+        let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
+        let mut home = self.audit_home(&paths, paths.clone()).await?;
+        for _ in 1..TRIES {
+            if home.differences.is_empty() {
+                break;
+            }
+            // What was written meanwhile differs from the view that was taken before: only what goes on differing is a difference.
+            let again = home.differences.keys().cloned().collect();
+            let entries = home.entries;
+            home = self.audit_home(&paths, again).await?;
+            home.entries = entries;
+        }
+        let mut peers = Vec::new();
+        let names: Vec<_> = self.trusted.list().into_iter().map(|(_, name)| name).collect();
+        for name in names {
+            let asks = self.peers.all().get(&name).and_then(|peer| peer.asks.clone());
+            let Some(asks) = asks else {
+                peers.push(absent(name.to_string()));
+                continue;
+            };
+            let mut last = None;
+            for _ in 0..TRIES {
+                let position = self.mark().await.ok_or_else(ended)?;
+                self.acked_by(&name, position).await;
+                let view = self.view().await.ok_or_else(ended)?;
+                let (reply, answer) = oneshot::channel();
+                if asks.send(Ask::Audit(paths.clone(), reply)).await.is_err() {
+                    break;
+                }
+                let Ok(audited) = answer.await else { break };
+                let is_same = audited.position == view.position;
+                let tree = (!is_same || audited.tree != view.digest).then(|| {
+                    if is_same {
+                        "its tree digest is not the primary's".to_owned()
+                    } else {
+                        format!(
+                            "it stands at {}, the primary at {}: the home changes too fast",
+                            audited.position, view.position
+                        )
+                    }
+                });
+                last = Some(report(name.to_string(), audited, tree));
+                if is_same {
+                    break;
+                }
+            }
+            peers.push(last.unwrap_or_else(|| absent(name.to_string())));
+        }
+        if !home.differences.is_empty() {
+            let total = home.differences.len() as u64;
+            let differences = home.differences.into_values().take(VerifyReport::DIFFERENCES_MAX).collect();
+            peers.push(PeerReport {
+                name: self.options.name.to_string(),
+                equal: false,
+                trouble: Some("the home is not what the primary's own index says".into()),
+                position: self.position().map(|position| position.to_string()),
+                differences,
+                differences_total: total,
+                unheld: UnheldCounts::default(),
+            });
+        }
+        let equal = peers.iter().all(|peer| peer.equal);
+        Ok(VerifyReport { equal, compared_entries: home.entries, peers })
+    }
+
+    async fn acked_by(&self, name: &crate::words::position::NodeName, position: crate::words::position::Position) {
+        let mut changed = self.peers.subscribe();
+        let reached = async {
+            while !self.peers.all().get(name).and_then(|peer| peer.revealed).is_some_and(|at| at >= position) {
+                if changed.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        // One that does not get there is told of by its position.
+        tokio::time::timeout(std::time::Duration::from_secs(30), reached).await.ok();
+    }
+
+    async fn view(&self) -> Option<View> {
+        let Part::Primary { shared, keeper } = &self.part else { return None };
+        let (reply, answer) = oneshot::channel();
+        keeper.send(Command::View(reply)).await.ok()?;
+        shared.wake();
+        answer.await.ok()
+    }
+
+    async fn audit_home(&self, _all: &[RelPath], paths: Vec<RelPath>) -> Result<HomeAudit, Refusal> {
+        let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
+        let failed = |text: String| Refusal::new(RefusalClass::Other, text);
+        self.mark().await.ok_or_else(ended)?;
+        let view = self.view().await.ok_or_else(ended)?;
+        let (home, filter) = (self.options.home.clone(), self.options.filter.clone());
+        let work = move || {
+            let root = Root::open(&home).map_err(|error| crate::daemon::explain(&error))?;
+            let tree = Tree::view(view.tree).map_err(|error| crate::daemon::explain(&error))?;
+            let tree = tree.ok_or_else(|| "the primary has no tree yet".to_owned())?;
+            let mut differences = BTreeMap::new();
+            let options = AuditOptions { owners: true, content: true, progress: None };
+            let audited = audit(&root, &tree, &filter, &XattrPolicy::default(), &paths, options, &mut |difference| {
+                let told = Difference {
+                    path: PathText(difference.path.clone()),
+                    what: what(&format!("{:?}", difference.what).to_lowercase()),
+                    here: Some(difference.here),
+                    there: Some(difference.there),
+                };
+                if differences.len() < 10 * VerifyReport::DIFFERENCES_MAX {
+                    differences.insert(difference.path, told);
+                }
+            });
+            let audited = audited.map_err(|error| crate::daemon::explain(&error))?;
+            Ok(HomeAudit { entries: audited.entries, differences })
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| ended())?.map_err(failed)
+    }
+}
+
+struct HomeAudit {
+    entries: u64,
+    differences: BTreeMap<RelPath, Difference>,
+}
+
+fn absent(name: String) -> PeerReport {
+    PeerReport {
+        name,
+        equal: false,
+        trouble: Some("it is not connected".into()),
+        position: None,
+        differences: Vec::new(),
+        differences_total: 0,
+        unheld: UnheldCounts::default(),
+    }
+}
+
+fn report(name: String, audited: Audited, tree: Option<String>) -> PeerReport {
+    let trouble = audited.failed.or(tree);
+    PeerReport {
+        name,
+        equal: audited.differing == 0 && trouble.is_none(),
+        trouble,
+        position: Some(audited.position.to_string()),
+        differences_total: audited.differing,
+        differences: audited
+            .differences
+            .into_iter()
+            .map(|(path, word, tree, disk)| Difference {
+                path: PathText(path),
+                what: what(&word),
+                here: Some(tree),
+                there: Some(disk),
+            })
+            .collect(),
+        unheld: UnheldCounts::default(),
+    }
+}
+
+fn what(word: &str) -> What {
+    match word {
+        "missing" => What::Missing,
+        "extra" => What::Extra,
+        "kind" => What::Kind,
+        "target" => What::Target,
+        "mode" => What::Mode,
+        "owner" => What::Owner,
+        "mtime" => What::Mtime,
+        "xattrs" => What::Xattrs,
+        "links" => What::Links,
+        _ => What::Content,
+    }
+}

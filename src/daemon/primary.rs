@@ -1,0 +1,475 @@
+//! The primary's side of its links: one session a standby.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::catch_up::{CatchUp, CatchUpError, Question};
+use super::keeper::{Command, Shared};
+use super::peers::{Ask, Busy, Peers};
+use super::shipping::{ShipError, ship};
+use super::window::Next;
+use crate::net::NetError;
+use crate::net::connection::Connection;
+use crate::net::endpoint::Endpoint;
+use crate::net::link::{ControlReceiver, ControlSender, DataStreams, Link};
+use crate::thought::session::sender::{Sender, SenderError};
+use crate::thought::session::{Pulse, judge};
+use crate::thought::wire::frame::BodyError;
+use crate::thought::wire::message::{
+    Audit, Audited, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy,
+};
+use crate::words::entry::Digest;
+use crate::words::position::{ClusterId, HomeId, NodeName, Position, ReignId};
+
+/// How often a session looks at its clock.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The link failed.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A message could not be read or made.
+    #[error("a control message is malformed")]
+    Body(#[from] BodyError),
+    /// The peer closed the link.
+    #[error("the peer closed the link")]
+    Closed,
+    /// The peer gave no sign of life.
+    #[error("the peer has been silent for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The peer said or did what it must not.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(String),
+    /// The peer will not speak to this node.
+    #[error("the peer refuses: {}", .0.text)]
+    Refused(Refused),
+    /// This node will not speak to the peer.
+    #[error("{}", .0.text)]
+    Refusing(Refused),
+    /// The standby acks what it must not.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
+    /// Shipping failed.
+    #[error(transparent)]
+    Ship(#[from] ShipError),
+    /// Catching up failed.
+    #[error(transparent)]
+    CatchUp(#[from] CatchUpError),
+    /// The standby did not take what it was sent, twice.
+    #[error("the standby does not take generation {position}: {text}")]
+    Rejected {
+        /// Which.
+        position: Position,
+        /// Why.
+        text: String,
+    },
+    /// The replica failed.
+    #[error("the replica cannot be used")]
+    Replica(#[source] Box<crate::reveal::ReplicaError>),
+    /// What the node remembers could not be saved.
+    #[error(transparent)]
+    Memory(#[from] super::memory::MemoryError),
+    /// A thread of this node ended.
+    #[error("a part of this node has ended")]
+    Ending,
+}
+
+impl SessionError {
+    /// True for what happens in every network: the link is made again.
+    pub fn is_ordinary(&self) -> bool {
+        match self {
+            Self::Closed | Self::Silent(_) | Self::CatchUp(CatchUpError::Gone) => true,
+            Self::Net(error) => matches!(error.class(), crate::net::Class::Retry),
+            _ => false,
+        }
+    }
+}
+
+/// What all sessions of a primary share.
+#[derive(Clone)]
+pub struct PrimaryContext {
+    /// The keeper's window and report.
+    pub shared: Arc<Shared>,
+    /// Where the keeper is asked.
+    pub keeper: mpsc::Sender<Command>,
+    /// What is known of the peers.
+    pub peers: Arc<Peers>,
+    /// The home.
+    pub home: PathBuf,
+    /// Where temporary files go.
+    pub state: PathBuf,
+    /// The ids of all generations.
+    pub ids: (ClusterId, HomeId, ReignId),
+    /// Digest of the filters.
+    pub filter: Digest,
+    /// The hello, but for the position.
+    pub hello: Hello,
+}
+
+/// Accepts standbys and serves them until the endpoint is closed.
+pub async fn accept(endpoint: &Endpoint, context: PrimaryContext) {
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = endpoint.accept() => match accepted {
+                Some(Ok(connection)) => {
+                    let context = context.clone();
+                    sessions.spawn(async move { serve(connection, context).await });
+                }
+                Some(Err(error)) => tracing::warn!(error = super::explain(&error), "a peer was not let in"),
+                None => break,
+            },
+            Some(_) = sessions.join_next() => {}
+        }
+    }
+    sessions.shutdown().await;
+}
+
+async fn serve(connection: Connection, context: PrimaryContext) {
+    let name = connection.name().clone();
+    let address = connection.remote_addr().to_string();
+    let id = connection.peer().to_string();
+    let ended = match Link::accept(connection).await {
+        Ok(link) => greet(link, &name, id, address, &context).await,
+        Err(error) => Err(error.into()),
+    };
+    let Err(error) = ended else { return };
+    let text = super::explain(&error);
+    if error.is_ordinary() {
+        tracing::info!(standby = %name, %text, "link ended");
+    } else {
+        tracing::warn!(standby = %name, %text, "link ended");
+    }
+    context.peers.change(&name, |peer| {
+        peer.busy = Busy::Absent;
+        peer.asks = None;
+        peer.progress = None;
+        peer.trouble = Some(text);
+    });
+}
+
+async fn greet(
+    mut link: Link,
+    name: &NodeName,
+    id: String,
+    address: String,
+    context: &PrimaryContext,
+) -> Result<(), SessionError> {
+    let head = context.shared.window().head();
+    let ours = Hello { position: head.0, chain: head.1, ..context.hello.clone() };
+    send(&mut link, &ours.clone().into()).await?;
+    let theirs = hello(&mut link).await?;
+    let judged = judge(&ours, &theirs).and_then(|_| {
+        if theirs.node == *name {
+            return Ok(());
+        }
+        let text = format!("the node trusted as {name} calls itself {}; trust it under its own name", theirs.node);
+        Err(Refused { why: RefusedWhy::Name, text })
+    });
+    if let Err(refused) = judged {
+        send(&mut link, &refused.clone().into()).await?;
+        // Give the peer time to read it: what is not acknowledged when a connection is closed is lost.
+        tokio::time::timeout(Duration::from_secs(2), link.recv()).await.ok();
+        return Err(SessionError::Refusing(refused));
+    }
+    let (asks, asked) = mpsc::channel(4);
+    let sent = Arc::default();
+    context.peers.change(name, |peer| {
+        peer.id = Some(id);
+        peer.address = Some(address);
+        // What it says counts only once it is known to be of this history.
+        peer.acked = None;
+        peer.revealed = None;
+        peer.sent = Arc::clone(&sent);
+        peer.asks = Some(asks);
+        peer.trouble = None;
+    });
+    tracing::info!(standby = %name, position = %theirs.position, "standby connected");
+    let (control, receiver, streams) = link.split();
+    let (questions, questioned) = mpsc::channel(16);
+    let session = Session {
+        name: name.clone(),
+        context: context.clone(),
+        control,
+        streams,
+        sender: Sender::new(&theirs),
+        pulse: Pulse::new(now()),
+        sent,
+        questions,
+        catching_up: None,
+        shipping: None,
+        listings: VecDeque::new(),
+        lacks: VecDeque::new(),
+        held: VecDeque::new(),
+        audits: VecDeque::new(),
+        rejected: 0,
+        wants_catch_up: false,
+    };
+    session.run(receiver, questioned, asked).await
+}
+
+/// One standby being served.
+struct Session {
+    name: NodeName,
+    context: PrimaryContext,
+    control: ControlSender,
+    streams: DataStreams,
+    sender: Sender,
+    pulse: Pulse,
+    sent: Arc<std::sync::atomic::AtomicU64>,
+    questions: mpsc::Sender<Question>,
+    catching_up: Option<JoinHandle<Result<(), CatchUpError>>>,
+    shipping: Option<JoinHandle<Result<(), ShipError>>>,
+    listings: VecDeque<oneshot::Sender<Listing>>,
+    lacks: VecDeque<oneshot::Sender<Lack>>,
+    held: VecDeque<oneshot::Sender<HeldAll>>,
+    audits: VecDeque<oneshot::Sender<Audited>>,
+    /// Generations refused in a row.
+    rejected: u32,
+    wants_catch_up: bool,
+}
+
+impl Session {
+    async fn run(
+        mut self,
+        mut receiver: ControlReceiver,
+        mut questioned: mpsc::Receiver<Question>,
+        mut asked: mpsc::Receiver<Ask>,
+    ) -> Result<(), SessionError> {
+        let _interest = self.context.shared.take_interest();
+        let mut head = self.context.shared.head.subscribe();
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            self.go_on();
+            tokio::select! {
+                received = receiver.recv() => {
+                    let (kind, payload) = received?.ok_or(SessionError::Closed)?;
+                    self.pulse.heard(now());
+                    self.received(kind, &payload)?;
+                }
+                Some(question) = questioned.recv() => self.questioned(question).await?,
+                Some(ask) = asked.recv() => match ask {
+                    Ask::Audit(paths, reply) => {
+                        self.audits.push_back(reply);
+                        self.tell(&Audit { paths }.into()).await?;
+                    }
+                },
+                ended = wait_for(&mut self.catching_up) => {
+                    self.catching_up = None;
+                    // What it said before it ended comes first, above all what it shipped.
+                    while let Ok(question) = questioned.try_recv() {
+                        self.questioned(question).await?;
+                    }
+                    ended.map_err(|_| SessionError::Ending)??;
+                }
+                ended = wait_for(&mut self.shipping) => {
+                    self.shipping = None;
+                    ended.map_err(|_| SessionError::Ending)??;
+                }
+                _ = head.changed() => {}
+                _ = tick.tick() => self.tick().await?,
+            }
+        }
+    }
+
+    /// Starts what can be started.
+    fn go_on(&mut self) {
+        if self.catching_up.is_some() || self.shipping.is_some() || !self.sender.may_send() {
+            return;
+        }
+        let next =
+            if self.wants_catch_up { Next::CatchUp } else { self.context.shared.window().after(self.sender.head().1) };
+        match next {
+            Next::Wait => {
+                let (acked, revealed) = (self.sender.position(), self.sender.revealed_position());
+                let is_idle = self.sender.is_idle();
+                self.busy(Busy::Streaming);
+                self.context.peers.change(&self.name, |peer| {
+                    if is_idle && peer.acked.is_none() {
+                        (peer.acked, peer.revealed) = (Some(acked), Some(revealed));
+                    }
+                });
+            }
+            Next::Shipment(shipment) => {
+                self.busy(Busy::Streaming);
+                self.sender.sent(shipment.header.position, shipment.header.chain());
+                let (runtime, streams, sent) = (Handle::current(), self.streams.clone(), Arc::clone(&self.sent));
+                self.shipping = Some(tokio::task::spawn_blocking(move || ship(&runtime, &streams, &shipment, &sent)));
+            }
+            Next::CatchUp if self.sender.is_idle() => {
+                self.wants_catch_up = false;
+                let is_new = self.sender.position() == Position::default();
+                self.busy(if is_new { Busy::InitialSync } else { Busy::CatchingUp });
+                let catch_up = CatchUp {
+                    runtime: Handle::current(),
+                    streams: self.streams.clone(),
+                    questions: self.questions.clone(),
+                    keeper: self.context.keeper.clone(),
+                    shared: Arc::clone(&self.context.shared),
+                    home: self.context.home.clone(),
+                    state: self.context.state.clone(),
+                    sent: Arc::clone(&self.sent),
+                    parent: self.sender.acked_head(),
+                    ids: self.context.ids,
+                    filter: self.context.filter,
+                };
+                self.catching_up = Some(tokio::task::spawn_blocking(move || catch_up.run()));
+            }
+            Next::CatchUp => {}
+        }
+    }
+
+    fn busy(&self, busy: Busy) {
+        self.context.peers.change(&self.name, |peer| {
+            peer.busy = busy;
+            if busy == Busy::Streaming {
+                peer.progress = None;
+            }
+        });
+    }
+
+    fn received(&mut self, kind: u8, payload: &[u8]) -> Result<(), SessionError> {
+        let message = Message::decode(kind, payload)?;
+        let unasked = |what: &str| SessionError::Protocol(format!("an answer to no question ({what})"));
+        match message {
+            Some(Message::Heartbeat(heartbeat)) => {
+                self.context.peers.change(&self.name, |peer| peer.heartbeat = Some(heartbeat));
+            }
+            Some(Message::Acked(acked)) => {
+                self.sender.acked(&acked)?;
+                self.rejected = 0;
+                let position = self.sender.position();
+                self.context.peers.change(&self.name, |peer| peer.acked = Some(position));
+            }
+            Some(Message::Revealed(revealed)) => {
+                self.sender.revealed(revealed.position);
+                self.context.peers.change(&self.name, |peer| peer.revealed = Some(revealed.position));
+            }
+            Some(Message::Rejected(rejected)) => {
+                tracing::warn!(standby = %self.name, position = %rejected.position, text = %rejected.text, "generation refused; comparing trees");
+                self.rejected += 1;
+                if self.rejected > 2 + crate::thought::session::sender::UNDER_WAY_CAP as u32 {
+                    return Err(SessionError::Rejected { position: rejected.position, text: rejected.text });
+                }
+                self.sender.reset();
+                self.wants_catch_up = true;
+            }
+            Some(Message::Listing(listing)) => {
+                self.listings.pop_front().ok_or_else(|| unasked("listing"))?.send(listing).ok();
+            }
+            Some(Message::Lack(lack)) => {
+                self.lacks.pop_front().ok_or_else(|| unasked("lack"))?.send(lack).ok();
+            }
+            Some(Message::HeldAll(all)) => {
+                self.held.pop_front().ok_or_else(|| unasked("held"))?.send(all).ok();
+            }
+            Some(Message::Audited(audited)) => {
+                self.audits.pop_front().ok_or_else(|| unasked("audited"))?.send(audited).ok();
+            }
+            Some(Message::Refused(refused)) => return Err(SessionError::Refused(refused)),
+            Some(other) => return Err(SessionError::Protocol(format!("not for a primary: {other:?}"))),
+            None => return Err(SessionError::Protocol(format!("message of kind {kind}"))),
+        }
+        Ok(())
+    }
+
+    async fn questioned(&mut self, question: Question) -> Result<(), SessionError> {
+        match question {
+            Question::Tell(message) => {
+                if let Message::CatchingUp(progress) = &message {
+                    let progress = progress.clone();
+                    self.context.peers.change(&self.name, |peer| peer.progress = Some(progress));
+                }
+                self.tell(&message).await
+            }
+            Question::List(list, reply) => {
+                self.listings.push_back(reply);
+                self.tell(&list.into()).await
+            }
+            Question::Have(have, reply) => {
+                self.lacks.push_back(reply);
+                self.tell(&have.into()).await
+            }
+            Question::AllHeld(reply) => {
+                self.held.push_back(reply);
+                Ok(())
+            }
+            Question::Sending(position, chain) => {
+                self.sender.sent(position, chain);
+                Ok(())
+            }
+        }
+    }
+
+    async fn tick(&mut self) -> Result<(), SessionError> {
+        let at = now();
+        if self.pulse.is_lost(at) {
+            return Err(SessionError::Silent(self.pulse.silence(at)));
+        }
+        if !self.pulse.beat(at) {
+            return Ok(());
+        }
+        let position = self.context.shared.window().head().0;
+        let heartbeat = {
+            let report = self.context.shared.report();
+            Heartbeat {
+                position,
+                pending: report.pending,
+                oldest: report.oldest,
+                sample: report.sample.clone(),
+                ..Heartbeat::default()
+            }
+        };
+        self.tell(&heartbeat.into()).await
+    }
+
+    async fn tell(&mut self, message: &Message) -> Result<(), SessionError> {
+        let (kind, payload) = message.encode()?;
+        Ok(self.control.send(kind, &payload).await?)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.streams.connection().close();
+    }
+}
+
+async fn wait_for<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends one message.
+pub(super) async fn send(link: &mut Link, message: &Message) -> Result<(), SessionError> {
+    let (kind, payload) = message.encode()?;
+    Ok(link.send(kind, &payload).await?)
+}
+
+/// Waits for the peer's hello.
+pub(super) async fn hello(link: &mut Link) -> Result<Hello, SessionError> {
+    let received = tokio::time::timeout(Duration::from_secs(10), link.recv()).await;
+    let (kind, payload) =
+        received.map_err(|_| SessionError::Silent(Duration::from_secs(10)))??.ok_or(SessionError::Closed)?;
+    match Message::decode(kind, &payload)? {
+        Some(Message::Hello(hello)) => Ok(hello),
+        Some(Message::Refused(refused)) => Err(SessionError::Refused(refused)),
+        _ => Err(SessionError::Protocol("something else than a hello came first".into())),
+    }
+}
+
+/// The monotonic time.
+#[expect(clippy::disallowed_methods, reason = "sessions own the links' clocks")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,404 @@
+//! The standby's side of its link: it dials, greets, and feeds its replica.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::holder::{Event, Holder, Job, Stand};
+use super::memory::Memory;
+use super::peers::{Busy, Peers};
+use super::primary::{SessionError, hello, now, send};
+use crate::net::endpoint::Endpoint;
+use crate::net::link::{ControlSender, DataStreams, Link};
+use crate::reveal::ReplicaError;
+use crate::thought::generation::Header;
+use crate::thought::session::receiver::Receiver;
+use crate::thought::session::{Pulse, judge};
+use crate::thought::wire::frame::body;
+use crate::thought::wire::message::{
+    Audited, CatchingUp, Heartbeat, HeldContent, Hello, Message, Refused, RefusedWhy, StreamStart, data,
+};
+use crate::words::path::RelPath;
+use crate::words::position::Position;
+
+/// How often the session looks at its clock.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What a standby's links share.
+#[derive(Clone)]
+pub struct StandbyContext {
+    /// The replica.
+    pub holder: Holder,
+    /// What is known of the peers.
+    pub peers: Arc<Peers>,
+    /// What the node remembers.
+    pub memory: Arc<Mutex<Memory>>,
+    /// Where that is.
+    pub state: std::path::PathBuf,
+    /// The hello, but for where the replica stands.
+    pub hello: Hello,
+    /// What the standby says of itself.
+    pub report: Arc<Mutex<StandbyReport>>,
+    /// Compares disk and tree.
+    pub audit: Arc<dyn Fn(&crate::reveal::Replica, &[RelPath]) -> Audited + Send + Sync>,
+}
+
+/// What a standby says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct StandbyReport {
+    /// Where the replica stands, as far as it is open.
+    pub stand: Option<Stand>,
+    /// The last generation's header.
+    pub header: Option<Header>,
+    /// What has been revealed.
+    pub revealed: Option<Position>,
+    /// How far the primary is with bringing it up to date.
+    pub progress: Option<CatchingUp>,
+    /// The primary's last sign of life, and when it came.
+    pub heard: Option<(Heartbeat, std::time::Instant)>,
+    /// Generations by word of quality.
+    pub by_quality: std::collections::BTreeMap<&'static str, u64>,
+    /// Reasons, each as often as a generation gave it.
+    pub by_reason: std::collections::BTreeMap<crate::thought::generation::Reason, u64>,
+    /// Why the replica cannot be used.
+    pub stuck: Option<String>,
+}
+
+impl StandbyContext {
+    fn report(&self) -> std::sync::MutexGuard<'_, StandbyReport> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn stand(&self, home: Option<crate::words::position::HomeId>) -> Result<Option<Stand>, SessionError> {
+        let stand = self.holder.ask(|reply| Job::Stand { home, reply }).await.ok_or(SessionError::Ending)?;
+        match stand {
+            Ok(stand) => {
+                let mut report = self.report();
+                report.stand = stand;
+                report.stuck = None;
+                Ok(stand)
+            }
+            Err(error) => {
+                self.report().stuck = Some(super::explain(&error));
+                Err(SessionError::Replica(Box::new(error)))
+            }
+        }
+    }
+}
+
+/// Dials `address` and follows the primary there until the link ends; why it did.
+pub async fn follow(endpoint: &Endpoint, address: &str, context: &StandbyContext) -> Result<(), SessionError> {
+    // A replica is brought to a whole generation before anybody is told where it stands.
+    let stand = context.stand(None).await?;
+    let connection = endpoint.connect(address.to_owned()).await?;
+    let name = connection.name().clone();
+    let id = connection.peer().to_string();
+    let mut link = Link::open(connection).await?;
+    let standing = stand.map(|stand| stand.standing).unwrap_or_default();
+    let remembered = context.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let ours = Hello {
+        cluster: remembered.cluster,
+        home: stand.map(|stand| stand.standing.home),
+        reigns: remembered.reigns,
+        position: standing.position,
+        chain: standing.chain,
+        tree: standing.tree,
+        ..context.hello.clone()
+    };
+    send(&mut link, &ours.clone().into()).await?;
+    let theirs = hello(&mut link).await?;
+    if let Err(refused) = judge(&ours, &theirs) {
+        return refuse(link, refused).await;
+    }
+    learn(context, &theirs)?;
+    let stand = match context.stand(theirs.home).await {
+        Ok(stand) => stand.ok_or(SessionError::Ending)?,
+        Err(SessionError::Replica(error)) => {
+            let refused = Refused { why: RefusedWhy::Home, text: super::explain(&*error) };
+            refuse(link, refused).await.ok();
+            return Err(SessionError::Replica(error));
+        }
+        Err(error) => return Err(error),
+    };
+    if stand.standing.chain != standing.chain {
+        // What the hello said is not true any more: greet anew.
+        return Err(SessionError::Closed);
+    }
+    let missing = || SessionError::Protocol("its hello names no cluster, home or reign".into());
+    let receiver = Receiver::new(&theirs, stand.standing.position, stand.standing.chain).ok_or_else(missing)?;
+    context.peers.change(&name, |peer| {
+        peer.id = Some(id);
+        peer.address = Some(address.to_owned());
+        peer.busy = if stand.standing.position == Position::default() { Busy::InitialSync } else { Busy::CatchingUp };
+        peer.acked = Some(stand.standing.position);
+        peer.trouble = None;
+    });
+    tracing::info!(primary = %name, position = %stand.standing.position, "connected to the primary");
+    let (events, happened) = mpsc::channel(64);
+    if !context.holder.give(Job::Link(events, receiver)).await {
+        return Err(SessionError::Ending);
+    }
+    let (control, incoming, streams) = link.split();
+    let session = Session { context: context.clone(), name: name.clone(), control, pulse: Pulse::new(now()) };
+    let ended = session.run(incoming, streams, happened).await;
+    context.peers.change(&name, |peer| peer.busy = Busy::Absent);
+    ended
+}
+
+async fn refuse(mut link: Link, refused: Refused) -> Result<(), SessionError> {
+    send(&mut link, &refused.clone().into()).await?;
+    tokio::time::timeout(Duration::from_secs(2), link.recv()).await.ok();
+    Err(SessionError::Refusing(refused))
+}
+
+/// Takes note of the primary's cluster, home and reign, durably, before anything is done for it (G5).
+fn learn(context: &StandbyContext, theirs: &Hello) -> Result<(), SessionError> {
+    let mut memory = context.memory.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = memory.clone();
+    memory.cluster = memory.cluster.or(theirs.cluster);
+    memory.home = memory.home.or(theirs.home);
+    for reign in &theirs.reigns {
+        memory.learn(*reign);
+    }
+    if *memory != before {
+        memory.save(&context.state)?;
+    }
+    Ok(())
+}
+
+struct Session {
+    context: StandbyContext,
+    name: crate::words::position::NodeName,
+    control: ControlSender,
+    pulse: Pulse,
+}
+
+impl Session {
+    async fn run(
+        mut self,
+        mut incoming: crate::net::link::ControlReceiver,
+        streams: DataStreams,
+        mut happened: mpsc::Receiver<Event>,
+    ) -> Result<(), SessionError> {
+        let mut tasks = JoinSet::new();
+        let holder = self.context.holder.clone();
+        let connection = streams.connection().clone();
+        tasks.spawn(async move { Err(read_streams(&streams, &holder).await) });
+        // Answers of the holder, which may be busy with what came before the question.
+        let (answers, mut answered) = mpsc::channel::<Message>(16);
+        let mut tick = tokio::time::interval(TICK);
+        let ended = loop {
+            let step = tokio::select! {
+                received = incoming.recv() => match received {
+                    Ok(Some((kind, payload))) => {
+                        self.pulse.heard(now());
+                        self.received(kind, &payload, &mut tasks, &answers)
+                    }
+                    Ok(None) => Err(SessionError::Closed),
+                    Err(error) => Err(error.into()),
+                },
+                Some(event) = happened.recv() => self.happened(event).await,
+                Some(message) = answered.recv() => self.tell(&message).await,
+                Some(task) = tasks.join_next() => task.unwrap_or(Err(SessionError::Ending)),
+                _ = tick.tick() => self.tick().await,
+            };
+            if let Err(error) = step {
+                break error;
+            }
+        };
+        connection.close();
+        tasks.shutdown().await;
+        Err(ended)
+    }
+
+    fn received(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        tasks: &mut JoinSet<Result<(), SessionError>>,
+        answers: &mpsc::Sender<Message>,
+    ) -> Result<(), SessionError> {
+        let (holder, answers) = (self.context.holder.clone(), answers.clone());
+        match Message::decode(kind, payload)? {
+            Some(Message::Heartbeat(heartbeat)) => {
+                let name = &self.name;
+                self.context.report().heard = Some((heartbeat.clone(), now()));
+                self.context.peers.change(name, |peer| peer.heartbeat = Some(heartbeat));
+            }
+            Some(Message::CatchingUp(progress)) => {
+                self.context.report().progress = Some(progress.clone());
+                self.context.peers.change(&self.name, |peer| peer.progress = Some(progress));
+            }
+            Some(Message::List(list)) => {
+                tasks.spawn(async move {
+                    let listing = holder.ask(|reply| Job::List(list, reply)).await.ok_or(SessionError::Ending)?;
+                    answers.send(listing.into()).await.map_err(|_| SessionError::Ending)
+                });
+            }
+            Some(Message::Have(have)) => {
+                tasks.spawn(async move {
+                    let lack = holder.ask(|reply| Job::Have(have.contents, reply)).await.ok_or(SessionError::Ending)?;
+                    answers.send(lack.into()).await.map_err(|_| SessionError::Ending)
+                });
+            }
+            Some(Message::Audit(audit)) => {
+                let work = Arc::clone(&self.context.audit);
+                tasks.spawn(async move {
+                    let audited = holder
+                        .ask(|reply| {
+                            Job::With(Box::new(move |replica| {
+                                reply.send(work(replica, &audit.paths)).ok();
+                            }))
+                        })
+                        .await
+                        .ok_or(SessionError::Ending)?;
+                    answers.send(audited.into()).await.map_err(|_| SessionError::Ending)
+                });
+            }
+            Some(Message::Refused(refused)) => return Err(SessionError::Refused(refused)),
+            Some(Message::Deposed(deposed)) => {
+                let mut memory = self.context.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                if memory.learn(deposed.reign) {
+                    memory.save(&self.context.state)?;
+                }
+            }
+            Some(other) => return Err(SessionError::Protocol(format!("not for a standby: {other:?}"))),
+            None => return Err(SessionError::Protocol(format!("message of kind {kind}"))),
+        }
+        Ok(())
+    }
+
+    async fn happened(&mut self, event: Event) -> Result<(), SessionError> {
+        match event {
+            Event::Acked(acked, header) => {
+                let position = acked.position;
+                self.tell(&acked.into()).await?;
+                self.context.peers.change(&self.name, |peer| {
+                    peer.acked = Some(position);
+                    peer.busy = Busy::Streaming;
+                    peer.progress = None;
+                });
+                let mut report = self.context.report();
+                report.note(&header);
+                Ok(())
+            }
+            Event::Revealed(revealed) => {
+                self.context.report().revealed = Some(revealed.position);
+                self.context.peers.change(&self.name, |peer| peer.revealed = Some(revealed.position));
+                self.tell(&revealed.into()).await
+            }
+            Event::Rejected(rejected) => self.tell(&rejected.into()).await,
+            Event::HeldAll(all) => self.tell(&all.into()).await,
+        }
+    }
+
+    async fn tick(&mut self) -> Result<(), SessionError> {
+        let at = now();
+        if self.pulse.is_lost(at) {
+            return Err(SessionError::Silent(self.pulse.silence(at)));
+        }
+        if !self.pulse.beat(at) {
+            return Ok(());
+        }
+        let heartbeat = {
+            let report = self.context.report();
+            let stand = report.stand;
+            Heartbeat {
+                position: stand.map(|stand| stand.standing.position).unwrap_or_default(),
+                unheld_owners: stand.map_or(0, |stand| stand.unheld.owner),
+                ..Heartbeat::default()
+            }
+        };
+        self.tell(&heartbeat.into()).await
+    }
+
+    async fn tell(&mut self, message: &Message) -> Result<(), SessionError> {
+        let (kind, payload) = message.encode()?;
+        Ok(self.control.send(kind, &payload).await?)
+    }
+}
+
+impl StandbyReport {
+    fn note(&mut self, header: &Header) {
+        use crate::thought::generation::Quality;
+        let word = match &header.quality {
+            Quality::Consistent => "consistent",
+            Quality::Partial => "partial",
+            Quality::Fuzzy(reasons) => {
+                for reason in reasons {
+                    *self.by_reason.entry(*reason).or_default() += 1;
+                }
+                "fuzzy"
+            }
+        };
+        *self.by_quality.entry(word).or_default() += 1;
+        if let Some(stand) = &mut self.stand {
+            stand.standing.position = header.position;
+            stand.standing.chain = header.chain();
+            stand.standing.tree = header.tree_after;
+            stand.standing.reign = header.reign;
+        }
+        self.progress = None;
+        self.header = Some(header.clone());
+    }
+}
+
+/// Reads one data stream after the other; why it ended.
+async fn read_streams(streams: &DataStreams, holder: &Holder) -> SessionError {
+    loop {
+        let read = match streams.accept_data().await {
+            Ok(stream) => read_stream(stream, holder).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = read {
+            return error;
+        }
+    }
+}
+
+async fn read_stream(mut stream: crate::net::link::DataReceiver, holder: &Holder) -> Result<(), SessionError> {
+    let broken = |what: &str| SessionError::Protocol(format!("a data stream {what}"));
+    let (kind, start) = stream.read_frame().await?.ok_or_else(|| broken("is empty"))?;
+    if kind != data::START {
+        return Err(broken("does not say what it is"));
+    }
+    let first = match body::<StreamStart>(&start)? {
+        StreamStart::Generation { header } => {
+            let header = Header::decode(&header).map_err(|error| broken(&format!("has a bad header: {error}")))?;
+            Job::Begin(Box::new(header))
+        }
+        StreamStart::Contents => Job::Contents,
+    };
+    give(holder, first).await?;
+    while let Some((kind, payload)) = stream.read_frame().await? {
+        let job = match kind {
+            data::OPERATION => Job::Operation(payload),
+            data::PAYLOAD => Job::Payload(payload),
+            data::HELD => Job::Hold(body::<HeldContent>(&payload)?),
+            data::END => return give(holder, Job::End).await,
+            _ => return Err(broken("has a frame of an unknown kind")),
+        };
+        give(holder, job).await?;
+    }
+    Err(broken("ended without its end"))
+}
+
+async fn give(holder: &Holder, job: Job) -> Result<(), SessionError> {
+    if holder.give(job).await { Ok(()) } else { Err(SessionError::Ending) }
+}
+
+/// True if trying again cannot help: a person must do something.
+pub fn is_hopeless(error: &SessionError) -> bool {
+    match error {
+        SessionError::Replica(error) => {
+            matches!(
+                **error,
+                ReplicaError::NoReplica { .. } | ReplicaError::OtherHome { .. } | ReplicaError::Marker { .. }
+            )
+        }
+        SessionError::Refused(refused) | SessionError::Refusing(refused) => refused.why == RefusedWhy::Home,
+        _ => false,
+    }
+}

@@ -1,0 +1,111 @@
+//! The two sides of a link as state machines: what they were told and `now` go in, what to do comes out. No sockets, no clock.
+//!
+//! [`judge`] is what both do with the other's hello. [`sender`] is the primary's side of one standby, [`receiver`] the standby's side of one
+//! primary.
+
+pub mod receiver;
+pub mod sender;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use super::wire::message::{Hello, Refused, RefusedWhy, Role};
+
+/// How often a node gives a sign of life.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// After so long a silence the other side is taken for gone.
+pub const SILENCE: Duration = Duration::from_secs(10);
+
+/// Looks at the other's hello; the protocol version to speak, or why not to speak.
+pub fn judge(ours: &Hello, theirs: &Hello) -> Result<u16, Refused> {
+    let refuse = |why, text: String| Err(Refused { why, text });
+    let newest = ours.protocols.1.min(theirs.protocols.1);
+    if newest < ours.protocols.0.max(theirs.protocols.0) {
+        let text = format!(
+            "node {} speaks protocols {} to {}, node {} speaks {} to {}; upgrade the older one, standbys first",
+            ours.node, ours.protocols.0, ours.protocols.1, theirs.node, theirs.protocols.0, theirs.protocols.1
+        );
+        return refuse(RefusedWhy::Protocol, text);
+    }
+    if ours.node == theirs.node {
+        let text = if ours.instance == theirs.instance {
+            format!("node {} reached itself; check the addresses of its peers", ours.node)
+        } else {
+            format!("two nodes are named {}; give each its own [node] name", ours.node)
+        };
+        return refuse(RefusedWhy::Name, text);
+    }
+    if ours.role == theirs.role {
+        let word = if ours.role == Role::Primary { "primary" } else { "standby" };
+        return refuse(RefusedWhy::Role, format!("nodes {} and {} are both {word}", ours.node, theirs.node));
+    }
+    if let (Some(a), Some(b)) = (ours.cluster, theirs.cluster)
+        && a != b
+    {
+        return refuse(
+            RefusedWhy::Cluster,
+            format!("node {} is of cluster {a}, node {} of cluster {b}", ours.node, theirs.node),
+        );
+    }
+    if let (Some(a), Some(b)) = (ours.home, theirs.home)
+        && a != b
+    {
+        let text = format!(
+            "node {} has home {a}, node {} a replica of home {b}; give the standby an empty directory, or adopt this one",
+            ours.node, theirs.node
+        );
+        return refuse(RefusedWhy::Home, text);
+    }
+    let (primary, standby) = if ours.role == Role::Primary { (ours, theirs) } else { (theirs, ours) };
+    let highest = |hello: &Hello| hello.reigns.iter().map(|reign| reign.epoch).max().unwrap_or(0);
+    if highest(standby) > highest(primary) {
+        let text = format!(
+            "node {} knows epoch {}, and primary {} is only at epoch {}: it was deposed",
+            standby.node,
+            highest(standby),
+            primary.node,
+            highest(primary)
+        );
+        return refuse(RefusedWhy::Reign, text);
+    }
+    Ok(newest)
+}
+
+/// Says when to give a sign of life, and when the other side has been silent too long.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulse {
+    heard: Instant,
+    sent: Instant,
+}
+
+impl Pulse {
+    /// A link that begins at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { heard: now, sent: now }
+    }
+
+    /// Something was heard.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// True if a heartbeat is due; it counts as sent.
+    pub fn beat(&mut self, now: Instant) -> bool {
+        let is_due = now.saturating_duration_since(self.sent) >= HEARTBEAT;
+        if is_due {
+            self.sent = now;
+        }
+        is_due
+    }
+
+    /// How long nothing was heard.
+    pub fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard)
+    }
+
+    /// True if the other side must be taken for gone.
+    pub fn is_lost(&self, now: Instant) -> bool {
+        self.silence(now) >= SILENCE
+    }
+}

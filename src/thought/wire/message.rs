@@ -1,0 +1,357 @@
+//! The messages two nodes exchange, version 1.
+//!
+//! On the **control stream** (both ways) each message is one frame: the frame's kind is the message's number below, its payload the
+//! postcard encoding of the struct. On a **data stream** (primary to standby) the first frame is a [`StreamStart`]; what follows is said there.
+//! A kind that is not known ends the link: a peer only sends what the hello allows.
+//!
+//! | kind | control message | from |
+//! |---|---|---|
+//! | 1 | [`Hello`] | both, first |
+//! | 2 | [`Refused`] | both; ends the link |
+//! | 3 | [`Heartbeat`] | both |
+//! | 4 | [`Deposed`] | both |
+//! | 5 | [`Acked`] | standby |
+//! | 6 | [`Revealed`] | standby |
+//! | 7 | [`Rejected`] | standby |
+//! | 8, 9 | [`List`], [`Listing`] | primary, standby |
+//! | 10, 11 | [`Have`], [`Lack`] | primary, standby |
+//! | 12 | [`HeldAll`] | standby |
+//! | 13, 14 | [`Audit`], [`Audited`] | primary, standby |
+//! | 15 | [`CatchingUp`] | primary |
+//!
+//! | kind | data frame | in |
+//! |---|---|---|
+//! | 32 | [`StreamStart`] | every stream, first |
+//! | 33 | one encoded [`Operation`](crate::thought::generation::Operation) | a generation |
+//! | 34 | payload bytes of the operation or content before, 64 KiB at most | both |
+//! | 35 | [`HeldContent`] | contents ahead |
+//! | 36 | end: nothing may follow | both |
+
+use serde::{Deserialize, Serialize};
+
+use crate::thought::generation::Payload;
+use crate::words::entry::{Digest, Entry, Timestamp};
+use crate::words::path::{Name, RelPath};
+use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, NodeName, Position, Reign};
+
+use super::frame::{BodyError, body, encode_body};
+
+/// The oldest and the newest protocol this program speaks.
+pub const PROTOCOLS: (u16, u16) = (1, 1);
+/// The longest control message, in bytes.
+pub const CONTROL_CAP: usize = 1024 * 1024;
+/// The longest frame on a data stream: an operation.
+pub const DATA_CAP: usize = crate::thought::generation::OPERATION_CAP + 64 * 1024;
+/// How many bytes of payload go into one frame.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+/// How many children one listing holds at most.
+pub const LISTING_CAP: usize = 1000;
+/// How many digests one question holds at most.
+pub const HAVE_CAP: usize = 4096;
+/// How many differences one audit names at most.
+pub const AUDIT_CAP: usize = 1000;
+
+/// Kinds of frames on data streams.
+pub mod data {
+    /// How a stream begins.
+    pub const START: u8 = 32;
+    /// An operation.
+    pub const OPERATION: u8 = 33;
+    /// Payload bytes.
+    pub const PAYLOAD: u8 = 34;
+    /// A content sent ahead.
+    pub const HELD: u8 = 35;
+    /// The end.
+    pub const END: u8 = 36;
+}
+
+/// What a node does at present.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Role {
+    /// It writes the history.
+    Primary,
+    /// It holds a replica.
+    Standby,
+}
+
+/// How a node introduces itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// The oldest and the newest protocol it speaks.
+    pub protocols: (u16, u16),
+    /// Its name.
+    pub node: NodeName,
+    /// This run of it.
+    pub instance: InstanceNonce,
+    /// Its cluster; `None` if it belongs to none yet.
+    pub cluster: Option<ClusterId>,
+    /// Its home; `None` if it has none yet.
+    pub home: Option<HomeId>,
+    /// The reigns it knows, highest last.
+    pub reigns: Vec<Reign>,
+    /// What it does.
+    pub role: Role,
+    /// Where it stands.
+    pub position: Position,
+    /// The history that led there.
+    pub chain: ChainDigest,
+    /// The digest of its tree.
+    pub tree: Digest,
+    /// The longest control message and data frame it takes, in bytes.
+    pub limits: (u32, u32),
+    /// Digest of its filters.
+    pub filter: Digest,
+    /// What it can hold.
+    pub abilities: Abilities,
+    /// Bits for later; unknown ones are ignored.
+    pub features: u64,
+}
+
+/// What a node's disk and privileges can hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Abilities {
+    /// It may give files to other owners.
+    pub owners: bool,
+    /// It may set file capabilities.
+    pub capabilities: bool,
+}
+
+/// Why a node ends a link.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refused {
+    /// What kind of reason.
+    pub why: RefusedWhy,
+    /// For a person.
+    pub text: String,
+}
+
+/// Kinds of reasons.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum RefusedWhy {
+    /// No protocol in common.
+    Protocol,
+    /// Another cluster.
+    Cluster,
+    /// Another home, or a directory that is no replica.
+    Home,
+    /// Two nodes with one name, or two processes with one identity.
+    Name,
+    /// Both are primary, or both standby.
+    Role,
+    /// A higher reign is known.
+    Reign,
+    /// Anything else.
+    Other,
+}
+
+/// A sign of life.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Where the sender stands.
+    pub position: Position,
+    /// Primary: paths that changed and are in no generation yet.
+    pub pending: u64,
+    /// Primary: since when the oldest of them waits, by its clock; `None` if none does.
+    pub oldest: Option<Timestamp>,
+    /// Primary: some of them.
+    pub sample: Vec<RelPath>,
+    /// Standby: generations acked and not revealed.
+    pub unrevealed: u32,
+    /// Standby: entries whose owner it could not set.
+    pub unheld_owners: u64,
+}
+
+/// A higher reign exists.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Deposed {
+    /// It.
+    pub reign: Reign,
+}
+
+/// A generation is durable on the standby.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Acked {
+    /// Which.
+    pub position: Position,
+    /// The chain digest after it.
+    pub chain: ChainDigest,
+}
+
+/// A generation is visible in the replica.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Revealed {
+    /// Which.
+    pub position: Position,
+}
+
+/// A generation could not be staged; nothing of it was kept.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Rejected {
+    /// Which.
+    pub position: Position,
+    /// Why, for a person.
+    pub text: String,
+}
+
+/// Asks for the children of a directory of the replica's tree.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct List {
+    /// Which directory.
+    pub path: RelPath,
+    /// Those after this one, in the tree's own order.
+    pub after: Option<Name>,
+}
+
+/// Some children of a directory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Listing {
+    /// The directory's own entry and node digest; `None` if there is no such directory.
+    pub directory: Option<(Entry, Digest)>,
+    /// The children, [`LISTING_CAP`] at most.
+    pub children: Vec<Child>,
+    /// True if there are more.
+    pub more: bool,
+}
+
+/// One child.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Child {
+    /// Its name.
+    pub name: Name,
+    /// Its entry.
+    pub entry: Entry,
+    /// Its node digest.
+    pub digest: Digest,
+}
+
+/// Asks which of these contents are here.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Have {
+    /// [`HAVE_CAP`] at most.
+    pub contents: Vec<Digest>,
+}
+
+/// Which of the contents asked for are not here: a bit each, in order, the lowest bit of each byte first.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Lack {
+    /// The bits.
+    pub bits: Vec<u8>,
+}
+
+/// All contents of a stream are here, durable or not.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HeldAll {
+    /// How many.
+    pub count: u64,
+}
+
+/// Asks the standby to compare its disk with its tree.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Audit {
+    /// Only these, and what is below them; empty: everything.
+    pub paths: Vec<RelPath>,
+}
+
+/// What the standby's disk has that its tree has not, and the reverse.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Audited {
+    /// Where the standby stands.
+    pub position: Position,
+    /// The digest of its tree.
+    pub tree: Digest,
+    /// How many entries were compared.
+    pub entries: u64,
+    /// How many differ.
+    pub differing: u64,
+    /// Some of those: the path, what differs, what the tree says, what the disk says.
+    pub differences: Vec<(RelPath, String, String, String)>,
+    /// Why it could not be done, if so.
+    pub failed: Option<String>,
+}
+
+/// How far the primary is with bringing this standby up to date.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CatchingUp {
+    /// What is being done.
+    pub phase: String,
+    /// Entries done, of how many.
+    pub entries: (u64, u64),
+    /// Bytes done, of how many.
+    pub bytes: (u64, u64),
+}
+
+/// How a data stream begins.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum StreamStart {
+    /// A generation: its encoded header; then operations, each followed by its payload.
+    Generation {
+        /// The header.
+        header: Vec<u8>,
+    },
+    /// Contents that a generation will refer to: each followed by its payload.
+    Contents,
+}
+
+/// A content sent ahead.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HeldContent {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// True if it is to be stored with holes.
+    pub sparse: bool,
+    /// The bytes that follow.
+    pub payload: Payload,
+}
+
+macro_rules! messages {
+    ($($kind:literal $name:ident,)*) => {
+        /// A message of the control stream.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub enum Message {
+            $(#[doc = concat!("See [`", stringify!($name), "`].")] $name($name),)*
+        }
+
+        impl Message {
+            /// The frame's kind and payload.
+            pub fn encode(&self) -> Result<(u8, Vec<u8>), BodyError> {
+                match self {
+                    $(Self::$name(message) => Ok(($kind, encode_body(message)?)),)*
+                }
+            }
+
+            /// Reads a frame; `None` for a kind that is not known.
+            pub fn decode(kind: u8, payload: &[u8]) -> Result<Option<Self>, BodyError> {
+                match kind {
+                    $($kind => body(payload).map(Self::$name).map(Some),)*
+                    _ => Ok(None),
+                }
+            }
+        }
+
+        $(impl From<$name> for Message {
+            fn from(message: $name) -> Self {
+                Self::$name(message)
+            }
+        })*
+    };
+}
+
+messages! {
+    1 Hello,
+    2 Refused,
+    3 Heartbeat,
+    4 Deposed,
+    5 Acked,
+    6 Revealed,
+    7 Rejected,
+    8 List,
+    9 Listing,
+    10 Have,
+    11 Lack,
+    12 HeldAll,
+    13 Audit,
+    14 Audited,
+    15 CatchingUp,
+}

@@ -4,6 +4,7 @@
 
 pub(crate) mod build;
 pub(crate) mod compare;
+pub(crate) mod pair;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -282,6 +282,24 @@ fn a_second_name_asks_for_the_first_which_nobody_reported() {
 }
 
 #[test]
+fn a_third_name_asks_for_the_others_though_their_entries_stay_as_they_were() {
+    let mut old = Model::new();
+    old.add(path("a"), file(1));
+    let ino = old.names[&path("a")];
+    old.names.insert(path("b"), ino);
+    let mut new = old.clone();
+    new.names.insert(path("c"), ino);
+    let mut captures = BTreeMap::from([(path("c"), Some(new.present(&path("c"))))]);
+    let tree = old.tree();
+    assert_eq!(plan(&tree, &captures).unwrap(), Planned::Incomplete(BTreeSet::from([path("a"), path("b")])));
+    let operations = steps(&tree, &new, &mut captures);
+    let [Operation { action: Action::Link { path: name, target, .. }, .. }] = &operations[..] else {
+        panic!("{operations:#?}")
+    };
+    assert_eq!((name, target), (&path("c"), &path("a")));
+}
+
+#[test]
 fn an_edit_captured_under_one_name_is_made_whichever_name_comes_first() {
     let mut old = Model::new();
     old.add(path("a"), file(1));
@@ -297,4 +315,23 @@ fn an_edit_captured_under_one_name_is_made_whichever_name_comes_first() {
     let operations = steps(&tree, &new, &mut captures);
     let edits = operations.iter().filter(|operation| matches!(operation.action, Action::Edit { .. }));
     assert_eq!(edits.count(), 1, "{operations:#?}");
+}
+
+#[test]
+fn an_inode_number_that_was_given_to_another_file_during_the_capture_makes_no_link() {
+    let mut old = Model::new();
+    old.add(path("a"), file(1));
+    let mut new = old.clone();
+    new.add(path("b"), file(2));
+    let mut captures: Captures = ["a", "b"].iter().map(|name| (path(name), Some(new.present(&path(name))))).collect();
+    // `a` was captured and then removed; its number is that of `b` now.
+    let number = captures[&path("a")].as_ref().unwrap().inode.id;
+    let reused = captures.get_mut(&path("b")).unwrap().as_mut().unwrap();
+    reused.inode.id = number;
+    reused.inode.btime = Some(Timestamp { seconds: 9, nanoseconds: 0 });
+    let again = Planned::Incomplete(BTreeSet::from([path("a"), path("b")]));
+    assert_eq!(plan(&old.tree(), &captures).unwrap(), again);
+    // The same of a file that was renamed between the captures of both names.
+    captures.get_mut(&path("b")).unwrap().as_mut().unwrap().inode.btime = None;
+    assert_eq!(plan(&old.tree(), &captures).unwrap(), again);
 }

@@ -187,6 +187,27 @@ fn a_file_that_cannot_be_read_is_named_and_the_rest_goes_on() {
     }
 }
 
+#[test]
+fn what_cannot_be_read_any_more_keeps_its_copy() {
+    if !is_root() {
+        return skip("what_cannot_be_read_any_more", "only root can start the program as another user");
+    }
+    let bed = Bed::new();
+    bed.give_to_user();
+    for name in ["a", "closed file", "directory/inside"] {
+        build::file(&bed.src(name), "x");
+    }
+    assert_eq!(finish(bed.as_user(bed.mirror(&["--once"]))).code, Some(0));
+    build::file(&bed.src("closed file"), "changed");
+    build::mode(&bed.src("closed file"), 0o600);
+    build::mode(&bed.src("directory"), 0o700);
+    let ended = finish(bed.as_user(bed.mirror(&["--once"])));
+    assert!(matches!(ended.code, Some(0 | 1)), "{:?} {}", ended.code, ended.stderr);
+    for name in ["a", "closed file", "directory/inside"] {
+        assert_eq!(fs::read(bed.dst(name)).unwrap(), b"x", "{name}");
+    }
+}
+
 /// Mirrors once while `write` is called again and again; then, when all is quiet, once more. Both must succeed.
 fn while_writing(bed: &Bed, mut write: impl FnMut(&Bed, usize) + Send) {
     let is_done = AtomicBool::new(false);

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use super::{CaptureError, Capturer, Taken};
 use crate::fs::{FileReader, FsError, Stat};
-use crate::thought::delta::diff::{DiffOptions, Outcome, diff};
+use crate::thought::delta::diff::{DiffError, DiffOptions, Outcome, diff};
 use crate::thought::delta::encoding::DeltaEncoder;
 use crate::thought::delta::pack::{PackOptions, Packer};
 use crate::thought::delta::probe::{PROBED_FROM, ProbeCollector, ProbePlan, Probes};
@@ -37,22 +37,20 @@ struct Bounded<'a> {
     length: u64,
     /// How many bytes were read through it.
     read: Cell<u64>,
+    /// Why it could not be read: that is a matter of this file, unlike a spool that cannot be written.
+    refused: Cell<Option<FsError>>,
 }
 
 impl ReadAt for Bounded<'_> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
-        let count = self.file.read_at(&mut buffer[..wanted], offset).map_err(io_error)?;
+        let count = self.file.read_at(&mut buffer[..wanted], offset).map_err(|error| {
+            self.refused.set(Some(error));
+            io::Error::other("the file cannot be read")
+        })?;
         self.read.set(self.read.get() + count as u64);
         Ok(count)
-    }
-}
-
-fn io_error(error: FsError) -> io::Error {
-    match error.errno() {
-        Some(errno) => errno.into(),
-        None => io::Error::other(error),
     }
 }
 
@@ -77,10 +75,14 @@ impl Capturer {
         if let Some(taken) = unchanged(stat, old).filter(|_| !whole) {
             return Ok(taken);
         }
-        let bounded = Bounded { file, length: stat.size, read: Cell::new(0) };
+        let bounded = Bounded { file, length: stat.size, read: Cell::new(0), refused: Cell::new(None) };
         let taken = self.content(tree, &bounded, stat, old, base, whole);
         self.read_bytes += bounded.read.get();
-        taken
+        taken.map_err(|error| match (bounded.refused.take(), error) {
+            (Some(refused), _) => CaptureError::File(refused),
+            (None, CaptureError::Diff(DiffError::Ended { .. })) => CaptureError::Shrank,
+            (None, error) => error,
+        })
     }
 
     fn content<S: Store>(
@@ -251,13 +253,18 @@ impl Capturer {
             diff(&before, bounded, bounded.length, &DiffOptions::default(), &mut |command| encoder.command(command));
         let unpacked = encoder.finish()?;
         let packed = packer.finish()?;
-        match outcome? {
-            Outcome::Complete(stats) if stats.copied_bytes > bounded.length / 10 => {
+        match outcome {
+            Err(DiffError::Search) => {
+                self.spool.truncate(begin);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+            Ok(Outcome::Complete(stats)) if stats.copied_bytes > bounded.length / 10 => {
                 let payload = Payload { length: packed.packed_bytes, unpacked };
                 let content = Content::Delta { base, base_length: row.entry.size() };
                 Ok(Some(Encoded::New { content, payload: Some(Spooled { offset: begin, payload }), sparse }))
             }
-            Outcome::Complete(_) | Outcome::Unrelated(_) => {
+            Ok(Outcome::Complete(_) | Outcome::Unrelated(_)) => {
                 self.spool.truncate(begin);
                 Ok(None)
             }

@@ -2,6 +2,8 @@
 
 mod clock;
 mod file;
+mod fitting;
+mod gather;
 mod grown;
 mod links;
 mod proof;

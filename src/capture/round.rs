@@ -15,21 +15,23 @@
 //! | file | what |
 //! |---|---|
 //! | `round` | the rounds |
+//! | `gather` | capturing what is due, and planning |
 //! | `proof` | what conflicts: conditions (c) and (d) |
 //! | `grown` | the file that only grew |
 //! | `links` | names of one inode, in the home and outside |
+//! | `fitting` | a plan made of what was caught in motion must fit all the same |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{CaptureError, Captured, Capturer, Moment, Wanted};
-use crate::thought::generation::{Action, NAMED_PATHS_CAP, NamedPaths, Quality, Reason};
-use crate::thought::plan::{Captures, Planned, Present, Step, plan};
+use super::{CaptureError, Capturer, Moment, Wanted};
+use crate::thought::generation::{NAMED_PATHS_CAP, NamedPaths, Quality, Reason};
+use crate::thought::plan::{Captures, Present, Step};
 use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
 use crate::walk::{WalkError, Walker};
 use crate::watch::Barrier;
-use crate::words::entry::Timestamp;
+use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 /// How often a barrier is raised anew because something awaited its scan, or a queue overflowed, before the round goes on unproven.
@@ -38,9 +40,6 @@ const OPENINGS: u32 = 8;
 const SCAN_BUDGET: usize = 200_000;
 /// How long to wait for the clock of change times to tick, and how often: it ticks every 1 to 10 ms.
 const TICK: (Duration, u32) = (Duration::from_millis(2), 10);
-/// How often planning may ask for more before it is done with what is there.
-const PLANS: u32 = 64;
-
 /// Limits of a cut.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundOptions {
@@ -115,15 +114,17 @@ pub(super) struct Round<'a, S> {
     options: RoundOptions,
     clock: &'a dyn Fn() -> Moment,
     /// What is captured whole.
-    whole: Wanted,
+    pub(super) whole: Wanted,
     pub(super) captures: Captures,
     /// When each path was first heard of.
-    heard: BTreeMap<RelPath, Timestamp>,
+    pub(super) heard: BTreeMap<RelPath, Timestamp>,
     /// What this round looked at, and what of it whole.
-    tried: BTreeSet<RelPath>,
-    tried_whole: BTreeSet<RelPath>,
+    pub(super) tried: BTreeSet<RelPath>,
+    pub(super) tried_whole: BTreeSet<RelPath>,
     /// What should have been captured in this round and could not be.
     pub(super) missed: BTreeSet<RelPath>,
+    /// Inodes of which a name was captured and left out again: the tree will not know that name when it goes.
+    pub(super) severed: BTreeSet<InodeId>,
     /// What earlier rounds found of files that are captured again.
     pub(super) earlier: BTreeMap<RelPath, Present>,
     /// Where names came or went during this round, and during all.
@@ -152,6 +153,7 @@ pub fn cut<S: Store>(
         tried: BTreeSet::new(),
         tried_whole: BTreeSet::new(),
         missed: BTreeSet::new(),
+        severed: BTreeSet::new(),
         earlier: BTreeMap::new(),
         shaken: BTreeSet::new(),
         all_shaken: BTreeSet::new(),
@@ -163,7 +165,9 @@ impl<S: Store> Round<'_, S> {
     fn run(mut self) -> Result<Cut, CutError> {
         let mut stale = self.whole.clone();
         let mut after = Timestamp::default();
-        for round in 1.. {
+        let mut round = 0;
+        loop {
+            round += 1;
             let opening = self.open(after)?;
             let due = self.due(stale);
             let steps = self.capture_all(due)?;
@@ -176,7 +180,9 @@ impl<S: Store> Round<'_, S> {
             conflicts.extend(fresh_watches);
             let is_last = round >= self.options.rounds;
             let grown = self.forgive_growth(&mut conflicts)?;
-            if (conflicts.is_empty() && reasons.is_empty()) || is_last {
+            let is_proven = conflicts.is_empty() && reasons.is_empty();
+            if is_proven || is_last {
+                let steps = if is_proven { steps } else { self.fitting(steps)? };
                 return Ok(self.finish(steps, &opening, round, reasons, &conflicts, grown));
             }
             after = self.latest_change(&conflicts);
@@ -188,7 +194,6 @@ impl<S: Store> Round<'_, S> {
             stale = conflicts;
             stale.extend(grown);
         }
-        unreachable!("the rounds are counted without end")
     }
 
     fn now(&self) -> Timestamp {
@@ -271,6 +276,7 @@ impl<S: Store> Round<'_, S> {
         self.tried.clear();
         self.tried_whole.clear();
         self.missed.clear();
+        self.severed.clear();
         self.shaken.clear();
         due
     }
@@ -279,157 +285,6 @@ impl<S: Store> Round<'_, S> {
     pub(super) fn below(&self, path: &RelPath) -> Vec<RelPath> {
         let below = self.captures.range(path.clone()..).take_while(|(below, _)| below.is_within(path));
         below.map(|(below, _)| below.clone()).filter(|below| below != path).collect()
-    }
-
-    /// Captures `due`, and what planning asks for beyond; plans.
-    fn capture_all(&mut self, mut due: BTreeSet<RelPath>) -> Result<Vec<Step>, CutError> {
-        for _ in 0..PLANS {
-            self.capture(&due)?;
-            due = self.separated_names()?;
-            due.retain(|path| !self.tried.contains(path) && !self.captures.contains_key(path));
-            if !due.is_empty() {
-                continue;
-            }
-            self.drop_orphans()?;
-            let steps = match plan(self.tree, &self.captures)? {
-                Planned::Steps(steps) => steps,
-                Planned::Incomplete(wanted) => {
-                    due = wanted.iter().filter(|path| !self.tried.contains(*path)).cloned().collect();
-                    if due.is_empty() {
-                        due = wanted.iter().filter(|path| !self.tried_whole.contains(*path)).cloned().collect();
-                        self.whole.extend(due.iter().cloned());
-                    }
-                    if due.is_empty() {
-                        // Asked for again what was just captured: it is not there to be had in this state.
-                        self.miss(wanted);
-                    }
-                    continue;
-                }
-            };
-            due = self.unlisted(&steps);
-            due.extend(self.separated_below(&steps)?);
-            due.retain(|path| !self.tried.contains(path) && !self.captures.contains_key(path));
-            if due.is_empty() {
-                return Ok(steps);
-            }
-        }
-        // It asks without end: what it needs does not stand still. Nothing is shipped, all is tried again.
-        self.miss(self.captures.keys().cloned().collect());
-        Ok(Vec::new())
-    }
-
-    fn miss(&mut self, paths: BTreeSet<RelPath>) {
-        for path in paths {
-            self.captures.remove(&path);
-            self.missed.insert(path);
-        }
-    }
-
-    fn capture(&mut self, paths: &BTreeSet<RelPath>) -> Result<(), CutError> {
-        // Identities depend on what was found at all the directories above, so each pass goes through all that was captured, in order.
-        self.capturer.begin();
-        let all: BTreeSet<RelPath> = self.captures.keys().chain(paths).cloned().collect();
-        for path in all {
-            if !paths.contains(&path) {
-                self.replay(&path)?;
-                continue;
-            }
-            let whole = self.whole.contains(&path);
-            self.tried.insert(path.clone());
-            if whole {
-                self.tried_whole.insert(path.clone());
-            }
-            if let Some(at) = self.walker.dirty_mut().remove(&path) {
-                hear(&mut self.heard, path.clone(), at);
-            }
-            let captured = self
-                .capturer
-                .capture(self.walker.root(), self.walker.filter(), self.tree, &path, whole)
-                .map_err(|source| CutError::Capture { path: path.clone(), source })?;
-            match captured {
-                Captured::Absent(special) => {
-                    self.walker.findings_mut().forget(&path);
-                    if let Some(special) = special {
-                        self.walker.findings_mut().skip(&path, special);
-                    }
-                    self.captures.insert(path, None);
-                }
-                Captured::Present(present) => {
-                    self.walker.findings_mut().forget(&path);
-                    self.captures.insert(path, Some(*present));
-                }
-                Captured::Unreadable(error) => {
-                    self.walker.findings_mut().unreadable.note(&path, error.to_string());
-                    self.captures.remove(&path);
-                }
-                Captured::Unsteady => {
-                    self.captures.remove(&path);
-                    self.missed.insert(path);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets the capturer know what an earlier pass found at `path`.
-    fn replay(&mut self, path: &RelPath) -> Result<(), CutError> {
-        match self.captures.get(path) {
-            Some(Some(present)) => {
-                if present.entry.link.is_some() {
-                    self.capturer.linked.insert(present.inode.id, present.clone());
-                }
-                self.capturer.identities.present(self.tree, path, present.entry.kind(), &present.inode)?;
-            }
-            _ => self.capturer.identities.absent(self.tree, path)?,
-        }
-        Ok(())
-    }
-
-    /// Leaves out what has no directory to be in: that one changed, or could not be captured.
-    fn drop_orphans(&mut self) -> Result<(), CutError> {
-        let mut in_tree: BTreeMap<RelPath, bool> = BTreeMap::new();
-        let mut orphans = BTreeSet::new();
-        for path in self.captures.iter().filter(|(_, found)| found.is_some()).map(|(path, _)| path) {
-            let Some(parent) = path.parent() else { continue };
-            let has_parent = match self.captures.get(&parent) {
-                Some(found) => {
-                    found.as_ref().is_some_and(|found| found.entry.is_directory()) && !orphans.contains(&parent)
-                }
-                None => match in_tree.get(&parent) {
-                    Some(&known) => known,
-                    None => {
-                        let old = self.capturer.identities.old_slot(&parent);
-                        let row = old.map(|old| self.tree.row(&old)).transpose()?.flatten();
-                        let known = row.is_some_and(|row| row.entry.is_directory());
-                        in_tree.insert(parent, known);
-                        known
-                    }
-                },
-            };
-            if !has_parent {
-                orphans.insert(path.clone());
-            }
-        }
-        self.miss(orphans);
-        Ok(())
-    }
-
-    /// What is in directories new to the tree and was not captured. The walker's scan has told of it already, unless the directory came
-    /// to be new by a cut that was not proven.
-    fn unlisted(&self, steps: &[Step]) -> BTreeSet<RelPath> {
-        let mut unlisted = BTreeSet::new();
-        for step in steps {
-            let Action::Create { path, entry, .. } = &step.operation.action else { continue };
-            let names =
-                if entry.is_directory() { self.walker.root().list(path).unwrap_or_default() } else { Vec::new() };
-            for (name, _) in names {
-                let child = path.join(&name);
-                if !self.walker.dirty().contains(&child) {
-                    unlisted.insert(child);
-                }
-            }
-        }
-        unlisted
     }
 
     fn finish(
@@ -483,7 +338,10 @@ impl<S: Store> Round<'_, S> {
         now: Timestamp,
         is_unproven: bool,
     ) {
-        for path in conflicts {
+        let severed = self.captures.iter().filter_map(|(path, found)| Some((path, found.as_ref()?)));
+        let severed = severed.filter(|(_, present)| self.severed.contains(&present.inode.id));
+        let conflicts: BTreeSet<RelPath> = severed.map(|(path, _)| path).chain(conflicts).cloned().collect();
+        for path in &conflicts {
             if let Some(Some(present)) = self.captures.get_mut(path) {
                 present.inode.ctime = Timestamp::default();
             }
@@ -513,7 +371,7 @@ impl<S: Store> Round<'_, S> {
     }
 }
 
-fn hear(heard: &mut BTreeMap<RelPath, Timestamp>, path: RelPath, at: Timestamp) {
+pub(super) fn hear(heard: &mut BTreeMap<RelPath, Timestamp>, path: RelPath, at: Timestamp) {
     let known = heard.entry(path).or_insert(at);
     *known = at.min(*known);
 }

@@ -211,7 +211,7 @@ fn what_cannot_be_read_is_said_and_left_as_it_was() {
     let mut bench = Bench::new(Backend::Notify);
     bench.make("secret", "x");
     settle(&mut bench);
-    fs::set_permissions(bench.at("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(bench.at("secret"), fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(bench.cut().quality, Quality::Fuzzy(vec![Reason::Unreadable]));
     assert_eq!(bench.walker.findings().unreadable.count(), 1);
     assert_eq!(bench.content("secret"), b"x");

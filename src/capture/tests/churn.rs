@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::bench::{BACKENDS, Bench, Dice, noise, path};
+use super::grown::meanwhile;
 use super::random::Writer;
 use crate::capture::Wanted;
 use crate::thought::generation::{Action, Quality, Reason};
@@ -19,22 +19,17 @@ fn churn(seed: u64, rounds: u32, paths: usize) {
     for _ in 0..40 {
         writer.step();
     }
-    let is_over = AtomicBool::new(false);
     let mut consistent = 0;
-    let log = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                writer.step();
-                std::thread::sleep(Duration::from_micros(300));
-            }
-            writer.log
-        });
+    let work = |_| {
+        writer.step();
+        std::thread::sleep(Duration::from_micros(300));
+    };
+    meanwhile(work, || {
         for _ in 0..15 {
             consistent += usize::from(bench.cut().quality == Quality::Consistent);
         }
-        is_over.store(true, Ordering::Relaxed);
-        thread.join().unwrap()
     });
+    let log = writer.log;
     println!("seed {seed}: {consistent} of 15 consistent, {} operations\n{}", log.len(), log.join("\n"));
     bench.settle();
     bench.assert_same();

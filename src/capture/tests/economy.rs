@@ -206,3 +206,15 @@ fn what_is_asked_for_whole_is_captured_whole_even_if_it_is_gone() {
     assert!(matches!(encoded(&cut, "file"), Encoded::New { content: Content::Whole, .. }));
     bench.assert_same();
 }
+
+#[test]
+fn a_link_made_along_with_an_edit_remembers_the_content_after_it() {
+    let mut bench = settled("a", noise(1, 2 * MIB));
+    fs::hard_link(bench.at("a"), bench.at("b")).unwrap();
+    let file = OpenOptions::new().write(true).open(bench.at("a")).unwrap();
+    file.write_all_at(&noise(3, 5), 1_000_000).unwrap();
+    cut(&mut bench);
+    assert_eq!(bench.row("a").memory, bench.row("b").memory);
+    append(&bench, "b", b"more");
+    cut(&mut bench);
+}

@@ -13,7 +13,7 @@ const MIB: usize = 1 << 20;
 const LOGS: [&str; 3] = ["builds/1/log", "builds/2/log", "audit.log"];
 
 /// Calls `work` as fast as it goes while `body` runs.
-fn meanwhile<T>(mut work: impl FnMut(u64) + Send, body: impl FnOnce() -> T) -> T {
+pub(super) fn meanwhile<T>(mut work: impl FnMut(u64) + Send, body: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -2,10 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::bench::{BACKENDS, Bench, now};
+use super::grown::meanwhile;
 use crate::thought::generation::Quality;
 
 /// What one cut has of the writer's work.
@@ -79,21 +79,16 @@ fn run(seconds: i64, backend: crate::watch::Backend) {
     bench.settle();
     let counters = ["a", "b"].map(|name| OpenOptions::new().write(true).open(bench.at(name)).unwrap());
     let home = bench.home.clone();
-    let is_over = AtomicBool::new(false);
     let (mut cuts, mut consistent, mut violations, mut last) = (0, 0, Vec::new(), 0);
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut count = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                step(&home, &counters, count);
-                count += 1;
-                if count.is_multiple_of(3) {
-                    std::thread::sleep(Duration::from_micros(50 * (count % 100)));
-                }
-            }
-        });
+    let work = |count: u64| {
+        step(&home, &counters, count);
+        if count.is_multiple_of(3) {
+            std::thread::sleep(Duration::from_micros(50 * (count % 100)));
+        }
+    };
+    meanwhile(work, || {
         let end = now().seconds + seconds;
-        while now().seconds < end && !writer.is_finished() {
+        while now().seconds < end {
             let cut = bench.cut();
             cuts += 1;
             if cut.quality == Quality::Consistent {
@@ -106,7 +101,6 @@ fn run(seconds: i64, backend: crate::watch::Backend) {
                 last = seen.a;
             }
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     println!("{backend:?}: {consistent} of {cuts} cuts consistent, {} violations, {last} steps", violations.len());
     assert!(violations.is_empty(), "{}", violations.join("\n"));

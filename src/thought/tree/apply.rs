@@ -104,6 +104,8 @@ impl<S: Store> Tree<S> {
             }
             if let Some(arrived) = arrived {
                 row.inode = arrived.inode;
+                // Of the content it will have: what the target has may be edited yet.
+                row.memory = arrived.memory;
             }
             self.attach(path, row).map_err(step)
         })?;

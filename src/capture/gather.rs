@@ -1,0 +1,168 @@
+//! Gathering: what is due is captured, parents first, and what planning asks for beyond.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Captured;
+use super::round::{CutError, Round, hear};
+use crate::thought::generation::Action;
+use crate::thought::plan::{Planned, Step, plan};
+use crate::thought::store::Store;
+use crate::words::path::RelPath;
+
+/// How often planning may ask for more before it is done with what is there.
+const PLANS: u32 = 64;
+
+impl<S: Store> Round<'_, S> {
+    /// Captures `due`, and what planning asks for beyond; plans.
+    pub(super) fn capture_all(&mut self, mut due: BTreeSet<RelPath>) -> Result<Vec<Step>, CutError> {
+        for _ in 0..PLANS {
+            self.capture(&due)?;
+            due = self.separated_names()?;
+            due.retain(|path| !self.tried.contains(path) && !self.captures.contains_key(path));
+            if !due.is_empty() {
+                continue;
+            }
+            self.drop_orphans()?;
+            let steps = match plan(self.tree, &self.captures)? {
+                Planned::Steps(steps) => steps,
+                Planned::Incomplete(wanted) => {
+                    due = wanted.iter().filter(|path| !self.tried.contains(*path)).cloned().collect();
+                    if due.is_empty() {
+                        due = wanted.iter().filter(|path| !self.tried_whole.contains(*path)).cloned().collect();
+                        self.whole.extend(due.iter().cloned());
+                    }
+                    if due.is_empty() {
+                        // Asked for again what was just captured: it is not there to be had in this state.
+                        self.miss(wanted);
+                    }
+                    continue;
+                }
+            };
+            due = self.unlisted(&steps);
+            due.extend(self.separated_below(&steps)?);
+            due.retain(|path| !self.tried.contains(path) && !self.captures.contains_key(path));
+            if due.is_empty() {
+                return Ok(steps);
+            }
+        }
+        // It asks without end: what it needs does not stand still. Nothing is shipped, all is tried again.
+        self.miss(self.captures.keys().cloned().collect());
+        Ok(Vec::new())
+    }
+
+    pub(super) fn miss(&mut self, paths: BTreeSet<RelPath>) {
+        for path in paths {
+            if let Some(Some(present)) = self.captures.remove(&path) {
+                self.severed.extend(present.entry.link.map(|_| present.inode.id));
+            }
+            self.missed.insert(path);
+        }
+    }
+
+    fn capture(&mut self, paths: &BTreeSet<RelPath>) -> Result<(), CutError> {
+        // Identities depend on what was found at all the directories above, so each pass goes through all that was captured, in order.
+        self.capturer.begin();
+        let all: BTreeSet<RelPath> = self.captures.keys().chain(paths).cloned().collect();
+        for path in all {
+            if !paths.contains(&path) {
+                self.replay(&path)?;
+                continue;
+            }
+            let whole = self.whole.contains(&path);
+            self.tried.insert(path.clone());
+            if whole {
+                self.tried_whole.insert(path.clone());
+            }
+            if let Some(at) = self.walker.dirty_mut().remove(&path) {
+                hear(&mut self.heard, path.clone(), at);
+            }
+            let captured = self
+                .capturer
+                .capture(self.walker.root(), self.walker.filter(), self.tree, &path, whole)
+                .map_err(|source| CutError::Capture { path: path.clone(), source })?;
+            match captured {
+                Captured::Absent(special) => {
+                    self.walker.findings_mut().forget(&path);
+                    if let Some(special) = special {
+                        self.walker.findings_mut().skip(&path, special);
+                    }
+                    self.captures.insert(path, None);
+                }
+                Captured::Present(present) => {
+                    self.walker.findings_mut().forget(&path);
+                    self.captures.insert(path, Some(*present));
+                }
+                Captured::Unreadable(error) => {
+                    self.walker.findings_mut().unreadable.note(&path, error.to_string());
+                    self.captures.remove(&path);
+                }
+                Captured::Unsteady => {
+                    self.captures.remove(&path);
+                    self.missed.insert(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the capturer know what an earlier pass found at `path`.
+    fn replay(&mut self, path: &RelPath) -> Result<(), CutError> {
+        match self.captures.get(path) {
+            Some(Some(present)) => {
+                if present.entry.link.is_some() {
+                    self.capturer.linked.insert(present.inode.id, present.clone());
+                }
+                self.capturer.identities.present(self.tree, path, present.entry.kind(), &present.inode)?;
+            }
+            _ => self.capturer.identities.absent(self.tree, path)?,
+        }
+        Ok(())
+    }
+
+    /// Leaves out what has no directory to be in: that one changed, or could not be captured.
+    pub(super) fn drop_orphans(&mut self) -> Result<(), CutError> {
+        let mut in_tree: BTreeMap<RelPath, bool> = BTreeMap::new();
+        let mut orphans = BTreeSet::new();
+        for path in self.captures.iter().filter(|(_, found)| found.is_some()).map(|(path, _)| path) {
+            let Some(parent) = path.parent() else { continue };
+            let has_parent = match self.captures.get(&parent) {
+                Some(found) => {
+                    found.as_ref().is_some_and(|found| found.entry.is_directory()) && !orphans.contains(&parent)
+                }
+                None => match in_tree.get(&parent) {
+                    Some(&known) => known,
+                    None => {
+                        let old = self.capturer.identities.old_slot(&parent);
+                        let row = old.map(|old| self.tree.row(&old)).transpose()?.flatten();
+                        let known = row.is_some_and(|row| row.entry.is_directory());
+                        in_tree.insert(parent, known);
+                        known
+                    }
+                },
+            };
+            if !has_parent {
+                orphans.insert(path.clone());
+            }
+        }
+        self.miss(orphans);
+        Ok(())
+    }
+
+    /// What is in directories new to the tree and was not captured. The walker's scan has told of it already, unless the directory came
+    /// to be new by a cut that was not proven.
+    fn unlisted(&self, steps: &[Step]) -> BTreeSet<RelPath> {
+        let mut unlisted = BTreeSet::new();
+        for step in steps {
+            let Action::Create { path, entry, .. } = &step.operation.action else { continue };
+            let names =
+                if entry.is_directory() { self.walker.root().list(path).unwrap_or_default() } else { Vec::new() };
+            for (name, _) in names {
+                let child = path.join(&name);
+                if !self.walker.dirty().contains(&child) {
+                    unlisted.insert(child);
+                }
+            }
+        }
+        unlisted
+    }
+}

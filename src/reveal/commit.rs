@@ -7,7 +7,6 @@ use super::operations::{PART_BYTES, Records};
 use super::replica::Replica;
 use super::stage::{SYNC_ONE_BY_ONE, Stager};
 use super::{ReplicaError, edit};
-use crate::fs::Root;
 use crate::journal::{Kept, Location, Record, RecordKind, State};
 use crate::spool::Spool;
 use crate::thought::generation::{Action, Header, JournalledOperation, Operation, OperationsDigest, PreImage};
@@ -36,14 +35,8 @@ impl Replica {
     fn record(&mut self, header: &Header, operations: &Records, mut stager: Stager) -> Result<(), ReplicaError> {
         let position = header.position;
         let mut journal = Records::new(Spool::create(&self.options.state)?);
-        let mut recorder = Recorder {
-            root: &self.root,
-            position,
-            stager: &mut stager,
-            journal: &mut journal,
-            moved: BTreeSet::new(),
-            failed: None,
-        };
+        let mut recorder =
+            Recorder { position, stager: &mut stager, journal: &mut journal, moved: BTreeSet::new(), failed: None };
         let applied = self.tree.apply(operations, &mut recorder);
         if let Some(error) = recorder.failed {
             return Err(error);
@@ -159,7 +152,6 @@ fn check_operations(header: &Header, operations: &Records) -> Result<(), Replica
 
 /// Journals each operation as it is applied to the tree, with what it replaces.
 struct Recorder<'a> {
-    root: &'a Root,
     position: Position,
     stager: &'a mut Stager,
     journal: &'a mut Records,
@@ -182,8 +174,7 @@ impl Recorder<'_> {
                 (old().map_or(PreImage::None, |entry| PreImage::Taken { entry }), inode, None)
             }
             Action::Create { .. } => {
-                let slot = layout::slot(Area::Stage, self.position, operation.id);
-                let stat = self.root.stat(&slot)?;
+                let stat = self.stager.here.stat(&layout::number(operation.id))?;
                 let missing = ReplicaError::Header { position: self.position, what: "an operation was not staged" };
                 let inode = stat.ok_or(missing)?.inode;
                 let memory = self.stager.memory.remove(&operation.id);

@@ -12,7 +12,7 @@ use crate::words::path::RelPath;
 /// How much is read at a time when content is copied or hashed.
 pub(super) const PIECE: usize = 256 * 1024;
 /// Contents from this length on are remembered, so that an append needs no second reading.
-const REMEMBERED_FROM: u64 = 1 << 20;
+pub(super) const REMEMBERED_FROM: u64 = 1 << 20;
 
 /// A file being written and hashed.
 pub(super) struct NewFile {

@@ -1,12 +1,14 @@
 //! Content that the standby has already: under another path, or come ahead of the generation that needs it.
 
 use super::ReplicaError;
-use super::content::NewFile;
+use super::content::{NewFile, PIECE, REMEMBERED_FROM};
 use super::layout::{self, Area};
 use super::stage::Stager;
 use crate::fs::{FileReader, Root};
+use crate::thought::delta::probe::{ProbeCollector, ProbePlan};
+use crate::thought::digest::ContentHasher;
 use crate::thought::store::Store;
-use crate::thought::tree::Tree;
+use crate::thought::tree::{FileMemory, Tree};
 use crate::words::entry::Digest;
 use crate::words::path::RelPath;
 
@@ -27,13 +29,19 @@ impl Stager {
         sparse: bool,
     ) -> Result<(), ReplicaError> {
         if !self.used.contains_key(&digest) && root.stat(&layout::held_content(digest))?.is_some() {
-            root.rename(&layout::held_content(digest), slot)?;
-            self.used.insert(digest, operation);
-            return Ok(());
+            root.rename(&layout::held_content(digest), &layout::slot(Area::Stage, self.position, operation))?;
+            // Its name says what it is, and nothing says that its bytes survived a power cut since.
+            let (hashed, memory) = hash(&self.here.open_read(slot)?)?;
+            if hashed == digest {
+                self.remember(operation, memory);
+                self.used.insert(digest, operation);
+                return Ok(());
+            }
+            self.here.remove_file(slot)?;
         }
         for candidate in self.candidates(tree, digest)? {
             let Ok(source) = root.open_read(&candidate) else { continue };
-            let mut file = NewFile::create(root, slot, source.stat()?.size, sparse)?;
+            let mut file = NewFile::create(&self.here, slot, source.stat()?.size, sparse)?;
             file.copy(&source).map_err(|source| ReplicaError::Payload { path: path.clone(), source: source.into() })?;
             let (hashed, memory) = file.finish()?;
             if hashed.digest == digest {
@@ -41,7 +49,7 @@ impl Stager {
                 return Ok(());
             }
             // Changed by hand since it was taken into the tree.
-            root.remove_tree(slot)?;
+            self.here.remove_file(slot)?;
         }
         Err(ReplicaError::Lacking { path: path.clone(), content: digest })
     }
@@ -71,4 +79,27 @@ impl Stager {
         let ahead = [layout::held_content(digest)];
         Ok(staged.into_iter().chain(ahead).chain(tree.holders(digest, HOLDERS)?).collect())
     }
+}
+
+/// The digest of a file, and what to remember of it.
+fn hash(file: &FileReader) -> Result<(Digest, Option<Box<FileMemory>>), ReplicaError> {
+    let plan = ProbePlan::new(file.stat()?.size, &[0; 32], &[]).filter(|plan| plan.size() >= REMEMBERED_FROM);
+    let mut probes = plan.as_ref().map(ProbeCollector::new);
+    let mut hasher = ContentHasher::new();
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let at = hasher.position();
+        let count = file.read_at(&mut buffer, at)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        if let Some(probes) = &mut probes {
+            probes.update(at, &buffer[..count]);
+        }
+    }
+    let hashed = hasher.finish();
+    let probes = probes.and_then(ProbeCollector::finish);
+    let memory = probes.map(|probes| Box::new(FileMemory { frontier: hashed.frontier.clone(), probes }));
+    Ok((hashed.digest, memory))
 }

@@ -48,6 +48,11 @@ pub(super) fn slot(kind: Area, position: Position, operation: u32) -> RelPath {
     join(&of(kind, position), &operation.to_string())
 }
 
+/// The same within its `.hotspare/<area>/<position>`.
+pub(super) fn number(operation: u32) -> RelPath {
+    join(&RelPath::root(), &operation.to_string())
+}
+
 /// Where the old blocks of an edit are kept.
 pub(super) fn old_blocks(position: Position, operation: u32) -> RelPath {
     join(&of(Area::Stage, position), &format!("{operation}.old"))

@@ -5,42 +5,79 @@ use std::io::Write;
 
 use crate::journal::{Location, Log};
 use crate::spool::{Spool, SpoolReader};
-use crate::thought::delta::read_full;
+use crate::thought::delta::{ReadAt, read_full};
 use crate::thought::generation::{Action, JournalledOperation, Operation, PreImage, Section};
 use crate::thought::tree::{ApplyError, Operations};
 use crate::words::entry::InodeId;
+
+/// How much is gathered before it is written.
+const TAIL_BYTES: usize = 64 * 1024;
 
 /// Encoded things one after the other, each preceded by its length as `u32` little-endian.
 #[derive(Debug)]
 pub struct Records {
     spool: Spool,
+    /// What follows behind the spool's end.
+    tail: Vec<u8>,
     /// Where each section begins, for those begun.
     sections: Vec<(Section, u64)>,
+}
+
+/// A spool and what follows behind it.
+struct Content<'a> {
+    spool: SpoolReader,
+    end: u64,
+    tail: &'a [u8],
+}
+
+impl ReadAt for Content<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        match offset.checked_sub(self.end) {
+            Some(within) => self.tail.read_at(buffer, within),
+            None => {
+                let wanted = usize::try_from(self.end - offset).unwrap_or(usize::MAX).min(buffer.len());
+                self.spool.read_at(&mut buffer[..wanted], offset)
+            }
+        }
+    }
 }
 
 impl Records {
     /// Records in `spool`, which must be empty.
     pub fn new(spool: Spool) -> Self {
-        Self { spool, sections: Vec::new() }
+        Self { spool, tail: Vec::new(), sections: Vec::new() }
     }
 
     /// Adds an encoded operation of `section`.
     pub fn push(&mut self, section: Section, encoded: &[u8]) -> std::io::Result<()> {
         if self.sections.last().is_none_or(|(last, _)| *last != section) {
-            self.sections.push((section, self.spool.end()));
+            self.sections.push((section, self.end()));
         }
-        self.spool.write_all(&u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_le_bytes())?;
-        self.spool.write_all(encoded)
+        self.tail.extend_from_slice(&u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_le_bytes());
+        self.tail.extend_from_slice(encoded);
+        if self.tail.len() >= TAIL_BYTES {
+            self.spool.write_all(&self.tail)?;
+            self.tail.clear();
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> u64 {
+        self.spool.end() + self.tail.len() as u64
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content { spool: self.spool.reader(), end: self.spool.end(), tail: &self.tail }
     }
 
     /// How many bytes they take.
     pub fn bytes(&self) -> u64 {
-        self.spool.end()
+        self.end()
     }
 
-    /// Calls `visit` with every record between the offsets `at` and `end`.
+    /// Calls `visit` with every record of `content` between the offsets `at` and `end`.
     pub fn each(
-        reader: &SpoolReader,
+        content: &dyn ReadAt,
         mut at: u64,
         end: u64,
         visit: &mut dyn FnMut(&[u8]) -> Result<(), ApplyError>,
@@ -55,7 +92,7 @@ impl Records {
             out.clear();
             while count > 0 {
                 if filled.is_empty() {
-                    let got = read_full(reader, &mut buffer, at).map_err(failed)?;
+                    let got = read_full(content, &mut buffer, at).map_err(failed)?;
                     if got == 0 {
                         return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
                     }
@@ -82,7 +119,7 @@ impl Records {
 
     /// Calls `visit` with every encoded record, in order.
     pub fn all(&self, visit: &mut dyn FnMut(&[u8]) -> Result<(), ApplyError>) -> Result<(), ApplyError> {
-        Self::each(&self.spool.reader(), 0, self.spool.end(), visit)
+        Self::each(&self.content(), 0, self.end(), visit)
     }
 }
 
@@ -94,8 +131,8 @@ impl Operations for Records {
     ) -> Result<(), ApplyError> {
         for (index, (found, start)) in self.sections.iter().enumerate().filter(|(_, (found, _))| *found == section) {
             debug_assert_eq!(*found, section, "filtered");
-            let end = self.sections.get(index + 1).map_or(self.spool.end(), |(_, next)| *next);
-            Self::each(&self.spool.reader(), *start, end, &mut |bytes| {
+            let end = self.sections.get(index + 1).map_or(self.end(), |(_, next)| *next);
+            Self::each(&self.content(), *start, end, &mut |bytes| {
                 visit(Operation::decode(bytes).map_err(|error| ApplyError::Source(Box::new(error)))?)
             })?;
         }

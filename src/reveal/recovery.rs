@@ -5,31 +5,21 @@ use std::path::Path;
 
 use super::layout::{self, Area};
 use super::operations::{Journalled, Replayed};
-use super::replica::{Replica, STANDING_FACT, Standing};
+use super::replica::{Replica, Standing};
 use super::{ReplicaError, adopt, bundle};
 use crate::index::{Index, IndexError, Opened};
 use crate::journal::{Kept, Log, Record, RecordKind, State};
 use crate::thought::generation::{Action, Header, Operation};
-use crate::thought::store::{ReadStore, Table};
-use crate::thought::tree::{ApplyError, Arrived, Row, TreeError, Witness};
+use crate::thought::tree::{ApplyError, Arrived, Row, Witness};
 use crate::words::entry::{Inode, InodeId};
 
-/// Opens the index at `path`; true if it knows nothing of the disk, and why if it once did. An index without a standing is one that was
-/// never finished.
+/// Opens the index at `path`; true if it knows nothing of the disk, and why if it once did.
 pub(super) fn open_index(path: &Path) -> Result<(Index, bool, Option<String>), ReplicaError> {
-    match Index::open(path)? {
-        Opened::Intact(index) => {
-            let standing = index.get(Table::Facts, STANDING_FACT).map_err(TreeError::from)?;
-            if standing.is_some() {
-                return Ok((index, false, None));
-            }
-            drop(index);
-            forget_index(path)?;
-            Ok((Index::open(path)?.into_index(), true, None))
-        }
-        Opened::New(index) => Ok((index, true, None)),
-        Opened::Rebuilt { index, why } => Ok((index, true, Some(why))),
-    }
+    Ok(match Index::open(path)? {
+        Opened::Intact(index) => (index, false, None),
+        Opened::New(index) => (index, true, None),
+        Opened::Rebuilt { index, why } => (index, true, Some(why)),
+    })
 }
 
 /// Removes the index, which must not be open.

@@ -21,7 +21,7 @@ use crate::words::entry::Digest;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
 
 /// Fact: where the replica stands. An index without it was never finished.
-pub(super) const STANDING_FACT: &[u8] = b"standing";
+const STANDING_FACT: &[u8] = b"standing";
 /// Fact: there if what the next generation replaces belongs to no generation.
 const KEEPS_REPLACED_FACT: &[u8] = b"keeps-replaced";
 /// So many revealed generations may wait for being tidied up.
@@ -260,7 +260,8 @@ impl Replica {
         }
         self.root.remove_tree(&layout::of(Area::Stage, position))?;
         self.root.make_directory(&layout::of(Area::Stage, position), 0o700)?;
-        let mut stager = Stager::new(position, self.options.xattrs.clone(), self.privilege, self.keeps_replaced);
+        let here = self.root.enter(&layout::of(Area::Stage, position))?;
+        let mut stager = Stager::new(here, position, self.options.xattrs.clone(), self.privilege, self.keeps_replaced);
         if self.keeps_replaced {
             self.root.create_file(&layout::keep_mark(position))?;
             stager.note(layout::keep_mark(position));

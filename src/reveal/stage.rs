@@ -26,6 +26,8 @@ const REMEMBERED_FILES: usize = 10_000;
 /// What a generation needs beside the tree while it is staged.
 pub struct Stager {
     pub(super) position: Position,
+    /// `stage/<position>`, in which the number of an operation is a path: nothing has to be looked up on the way.
+    pub(super) here: Root,
     xattrs: XattrPolicy,
     privilege: Privilege,
     current: Option<Current>,
@@ -68,9 +70,16 @@ enum Making {
 }
 
 impl Stager {
-    pub(super) fn new(position: Position, xattrs: XattrPolicy, privilege: Privilege, keeps_whole: bool) -> Self {
+    pub(super) fn new(
+        here: Root,
+        position: Position,
+        xattrs: XattrPolicy,
+        privilege: Privilege,
+        keeps_whole: bool,
+    ) -> Self {
         Self {
             position,
+            here,
             xattrs,
             privilege,
             current: None,
@@ -139,7 +148,7 @@ impl Stager {
             return Err(self.refused("a payload is missing"));
         }
         self.check_order(&operation)?;
-        let slot = layout::slot(Area::Stage, self.position, operation.id);
+        let slot = layout::number(operation.id);
         match &operation.action {
             Action::Create { path, entry, content, sparse } => {
                 self.create(root, tree, &operation, &slot, path, entry, content, *sparse)
@@ -150,7 +159,7 @@ impl Stager {
                     let source = "it is not as long as the spans it is for".into();
                     return Err(ReplicaError::Payload { path: path.clone(), source });
                 }
-                let making = Making::Spans { file: root.create_file(&slot)?, at: 0 };
+                let making = Making::Spans { file: self.here.create_file(&slot)?, at: 0 };
                 self.expect(operation, making)
             }
             _ if operation.payload.is_some() => Err(self.refused("a payload belongs to nothing")),
@@ -184,33 +193,33 @@ impl Stager {
         }
         match (&entry.body, content) {
             (Body::Directory, Content::None) => {
-                root.make_directory(slot, 0o700)?;
-                self.attributes(root, slot, entry)
+                self.here.make_directory(slot, 0o700)?;
+                self.attributes(operation.id, entry)
             }
             (Body::Symlink { target }, Content::None) => {
-                root.make_symlink(slot, target)?;
-                self.attributes(root, slot, entry)
+                self.here.make_symlink(slot, target)?;
+                self.attributes(operation.id, entry)
             }
             (Body::File { size: 0, digest, .. }, Content::None) => {
                 if *digest != Digest::of(&[]) {
                     return Err(ReplicaError::Mismatch { path: path.clone(), position: self.position });
                 }
-                root.create_file(slot)?;
-                self.attributes(root, slot, entry)
+                self.here.create_file(slot)?;
+                self.attributes(operation.id, entry)
             }
             (Body::File { size, .. }, Content::Whole) => {
-                let making = Making::File(NewFile::create(root, slot, *size, sparse)?);
+                let making = Making::File(NewFile::create(&self.here, slot, *size, sparse)?);
                 self.expect(operation.clone(), making)
             }
             (Body::File { size, .. }, Content::Delta { base, base_length }) => {
                 let base = self.open_base(root, tree, path, *base, *base_length)?;
-                let file = NewFile::create(root, slot, *size, sparse)?;
+                let file = NewFile::create(&self.here, slot, *size, sparse)?;
                 let patcher = Patcher::new(*base_length, *size);
                 self.expect(operation.clone(), Making::Patched { file, patcher, base })
             }
             (Body::File { digest, .. }, Content::Held) => {
                 self.take_held(root, tree, operation.id, slot, path, *digest, sparse)?;
-                self.attributes(root, slot, entry)
+                self.attributes(operation.id, entry)
             }
             _ => Err(self.refused("an entry and its content do not go together")),
         }
@@ -270,10 +279,10 @@ impl Stager {
         let Current { operation, unpacker, making, .. } = current;
         unpacker.finish().map_err(|error| malformed(Box::new(error)))?;
         match making {
-            Making::File(file) => self.finish_file(root, &operation, file)?,
+            Making::File(file) => self.finish_file(&operation, file)?,
             Making::Patched { file, patcher, .. } => {
                 patcher.finish().map_err(|error| malformed(Box::new(error)))?;
-                self.finish_file(root, &operation, file)?;
+                self.finish_file(&operation, file)?;
             }
             Making::Spans { file, .. } => {
                 drop(file);
@@ -283,7 +292,7 @@ impl Stager {
         Ok(true)
     }
 
-    fn finish_file(&mut self, root: &Root, operation: &Operation, file: NewFile) -> Result<(), ReplicaError> {
+    fn finish_file(&mut self, operation: &Operation, file: NewFile) -> Result<(), ReplicaError> {
         let Action::Create { path, entry, .. } = &operation.action else {
             return Err(self.refused("a payload belongs to nothing"));
         };
@@ -292,7 +301,7 @@ impl Stager {
             return Err(ReplicaError::Mismatch { path: path.clone(), position: self.position });
         }
         self.remember(operation.id, memory);
-        self.attributes(root, &layout::slot(Area::Stage, self.position, operation.id), entry)
+        self.attributes(operation.id, entry)
     }
 
     /// Checks an edit whose bytes are here against the file that it is for. By the order of sections all renames are known.
@@ -358,11 +367,12 @@ impl Stager {
         }
     }
 
-    /// Sets the attributes of what was staged as `slot`.
-    fn attributes(&mut self, root: &Root, slot: &RelPath, entry: &Entry) -> Result<(), ReplicaError> {
-        let unheld = root.set_attributes(slot, entry, &self.xattrs, &self.privilege)?;
+    /// Sets the attributes of what was staged for `operation`.
+    fn attributes(&mut self, operation: u32, entry: &Entry) -> Result<(), ReplicaError> {
+        let slot = layout::number(operation);
+        let unheld = self.here.set_attributes(&slot, entry, &self.xattrs, &self.privilege)?;
         self.unheld.add(&unheld);
-        self.note(slot.clone());
+        self.note(layout::slot(Area::Stage, self.position, operation));
         Ok(())
     }
 

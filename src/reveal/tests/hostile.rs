@@ -235,6 +235,29 @@ fn content_that_is_not_here_is_lacking() {
 }
 
 #[test]
+fn content_that_came_ahead_is_believed_only_if_it_is_what_its_name_says() {
+    for (kept, is_whole) in [(Random(77).bytes(9000), true), (vec![0; 9000], false), (Vec::new(), false)] {
+        let mut victim = Victim::new();
+        let content = Random(77).bytes(9000);
+        fs::write(victim.ground.source().join("new"), &content).unwrap();
+        let mut generation = victim.primary.generation();
+        let (operation, payload) = &mut generation.operations[0];
+        let Action::Create { content: from, .. } = &mut operation.action else { panic!("it is created") };
+        *from = Content::Held;
+        (operation.payload, *payload) = (None, None);
+        fs::write(victim.ground.replica().join(format!(".hotspare/stage/held/{}", Digest::of(&content))), kept)
+            .unwrap();
+        let taken = take(&mut victim.replica, &generation.sealed(), &mut Random(1));
+        if is_whole {
+            taken.unwrap();
+            assert_eq!(differences(&victim.ground.look_at_source(), &victim.ground.look()), Vec::<String>::new());
+        } else {
+            assert!(matches!(taken, Err(ReplicaError::Lacking { .. })), "{taken:?}");
+        }
+    }
+}
+
+#[test]
 fn an_edit_of_a_file_that_was_changed_by_hand_is_a_mismatch() {
     for (by_hand, edit) in [(700_000, "append"), (3, "append"), (700_000, "patch")] {
         let Victim { ground, mut replica, mut primary, .. } = Victim::new();

@@ -119,8 +119,9 @@ fn hard_links_to_new_old_and_renamed_files_arrive_as_such() {
     let mut primary = Primary::new(&at, &ground.state(), replica.tree().root());
     take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
     fs::write(at.join("new"), "new").unwrap();
-    fs::rename(at.join("moves"), at.join("moved")).unwrap();
-    for name in ["new", "old", "moved", "edited"] {
+    // Behind everything that is made: it must have arrived when the links are made.
+    fs::rename(at.join("moves"), at.join("z moved")).unwrap();
+    for name in ["new", "old", "z moved", "edited"] {
         fs::hard_link(at.join(name), at.join(format!("link to {name}"))).unwrap();
     }
     let edited = fs::OpenOptions::new().append(true).open(at.join("edited too")).unwrap();

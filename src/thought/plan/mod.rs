@@ -91,12 +91,16 @@ pub struct Step {
 pub enum Planned {
     /// The steps of the generation, in the order of its sections.
     Steps(Vec<Step>),
-    /// These paths must be captured too, whole, before it can be planned.
+    /// These paths must be captured, or captured again, whole, before it can be planned.
     Incomplete(BTreeSet<RelPath>),
 }
 
 /// Plans the way from `tree` to `captures`.
 pub fn plan<S: Store>(tree: &Tree<S>, captures: &Captures) -> Result<Planned, TreeError> {
+    let wanting = contradictions(captures);
+    if !wanting.is_empty() {
+        return Ok(Planned::Incomplete(wanting));
+    }
     let mut planner = Planner::default();
     let mut groups: BTreeMap<InodeId, Vec<Member<'_>>> = BTreeMap::new();
     for (path, found) in captures {
@@ -116,6 +120,23 @@ pub fn plan<S: Store>(tree: &Tree<S>, captures: &Captures) -> Result<Planned, Tr
         planner.inode(tree, captures, id, &members)?;
     }
     Ok(planner.finish())
+}
+
+/// The paths that were found to be one inode and are not names of one file. They were captured at different instants: all but one of
+/// them have gone since, by a rename, or by a removal after which the number was given to another.
+fn contradictions(captures: &Captures) -> BTreeSet<RelPath> {
+    let mut by_inode: BTreeMap<InodeId, Vec<(&RelPath, &Present)>> = BTreeMap::new();
+    for (path, found) in captures {
+        if let Some(present) = found {
+            by_inode.entry(present.inode.id).or_default().push((path, present));
+        }
+    }
+    let is_one_file = |names: &[(&RelPath, &Present)]| {
+        let (_, first) = names[0];
+        names.iter().all(|(_, other)| other.entry.link.is_some() && other.inode.is_same(&first.inode))
+    };
+    let contradictory = by_inode.into_values().filter(|names| names.len() > 1 && !is_one_file(names));
+    contradictory.flatten().map(|(path, _)| path.clone()).collect()
 }
 
 struct Member<'a> {

@@ -316,3 +316,22 @@ fn an_edit_captured_under_one_name_is_made_whichever_name_comes_first() {
     let edits = operations.iter().filter(|operation| matches!(operation.action, Action::Edit { .. }));
     assert_eq!(edits.count(), 1, "{operations:#?}");
 }
+
+#[test]
+fn an_inode_number_that_was_given_to_another_file_during_the_capture_makes_no_link() {
+    let mut old = Model::new();
+    old.add(path("a"), file(1));
+    let mut new = old.clone();
+    new.add(path("b"), file(2));
+    let mut captures: Captures = ["a", "b"].iter().map(|name| (path(name), Some(new.present(&path(name))))).collect();
+    // `a` was captured and then removed; its number is that of `b` now.
+    let number = captures[&path("a")].as_ref().unwrap().inode.id;
+    let reused = captures.get_mut(&path("b")).unwrap().as_mut().unwrap();
+    reused.inode.id = number;
+    reused.inode.btime = Some(Timestamp { seconds: 9, nanoseconds: 0 });
+    let again = Planned::Incomplete(BTreeSet::from([path("a"), path("b")]));
+    assert_eq!(plan(&old.tree(), &captures).unwrap(), again);
+    // The same of a file that was renamed between the captures of both names.
+    captures.get_mut(&path("b")).unwrap().as_mut().unwrap().inode.btime = None;
+    assert_eq!(plan(&old.tree(), &captures).unwrap(), again);
+}

@@ -89,11 +89,14 @@ impl<S: Store> Round<'_, S> {
                     self.captures.insert(path, None);
                 }
                 Captured::Present(present) => {
-                    self.walker.findings_mut().forget(&path);
+                    // Of a directory only the scan knows whether it can be read.
+                    if !present.entry.is_directory() {
+                        self.walker.findings_mut().forget(&path);
+                    }
                     self.captures.insert(path, Some(*present));
                 }
                 Captured::Unreadable(error) => {
-                    self.walker.findings_mut().unreadable.note(&path, error.to_string());
+                    self.walker.findings_mut().unreadable.note(&path, error.reason());
                     self.captures.remove(&path);
                 }
                 Captured::Unsteady => {

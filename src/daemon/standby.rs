@@ -26,6 +26,9 @@ use crate::words::position::Position;
 /// How often the session looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Compares a replica's disk with its tree.
+pub type Auditor = dyn Fn(&crate::reveal::Replica, &[RelPath]) -> Audited + Send + Sync;
+
 /// What a standby's links share.
 #[derive(Clone)]
 pub struct StandbyContext {
@@ -42,7 +45,7 @@ pub struct StandbyContext {
     /// What the standby says of itself.
     pub report: Arc<Mutex<StandbyReport>>,
     /// Compares disk and tree.
-    pub audit: Arc<dyn Fn(&crate::reveal::Replica, &[RelPath]) -> Audited + Send + Sync>,
+    pub audit: Arc<Auditor>,
 }
 
 /// What a standby says of itself.
@@ -284,8 +287,8 @@ impl Session {
                 report.note(&header);
                 Ok(())
             }
-            Event::Revealed(revealed) => {
-                self.context.report().revealed = Some(revealed.position);
+            Event::Revealed(revealed, unheld) => {
+                self.context.report().revealed(revealed.position, unheld);
                 self.context.peers.change(&self.name, |peer| peer.revealed = Some(revealed.position));
                 self.tell(&revealed.into()).await
             }
@@ -321,6 +324,13 @@ impl Session {
 }
 
 impl StandbyReport {
+    fn revealed(&mut self, position: Position, unheld: crate::reveal::UnheldCounts) {
+        self.revealed = Some(position);
+        if let Some(stand) = &mut self.stand {
+            stand.unheld = unheld;
+        }
+    }
+
     fn note(&mut self, header: &Header) {
         use crate::thought::generation::Quality;
         let word = match &header.quality {

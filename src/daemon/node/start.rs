@@ -22,6 +22,7 @@ use crate::net::trust::TrustedPeers;
 use crate::reveal::{ReplicaOptions, marker};
 use crate::thought::wire::message::{Abilities, CONTROL_CAP, DATA_CAP, Hello, PROTOCOLS, Role};
 use crate::words::entry::Digest;
+use crate::words::path::RelPath;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, Position, ReignId};
 
 /// How many commands may wait for the keeper.
@@ -65,7 +66,7 @@ impl Node {
             }
             Role::Standby => {
                 let memory = Arc::new(Mutex::new(memory.clone()));
-                (Part::Standby { context: start_standby(&options, &memory, &peers, instance)? }, None)
+                (Part::Standby { context: Box::new(start_standby(&options, &memory, &peers, instance)?) }, None)
             }
         };
         let memory = match &part {
@@ -104,8 +105,10 @@ fn check_home(options: &NodeOptions) -> Result<(), NodeError> {
     if real == Path::new("/") {
         return refuse("it is the root of the whole system");
     }
-    Root::open(&real)?;
-    Ok(())
+    match Root::open(&real).and_then(|root| root.list(&RelPath::root())) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(NodeError::Unreadable { home: home.clone(), source }),
+    }
 }
 
 struct StartedPrimary {

@@ -147,7 +147,7 @@ impl Inner {
     async fn acked_by(&self, name: &crate::words::position::NodeName, position: crate::words::position::Position) {
         let mut changed = self.peers.subscribe();
         let reached = async {
-            while !self.peers.all().get(name).and_then(|peer| peer.revealed).is_some_and(|at| at >= position) {
+            while self.peers.all().get(name).and_then(|peer| peer.revealed).is_none_or(|at| at < position) {
                 if changed.changed().await.is_err() {
                     break;
                 }

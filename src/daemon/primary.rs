@@ -125,7 +125,13 @@ pub async fn accept(endpoint: &Endpoint, context: PrimaryContext) {
                     let context = context.clone();
                     sessions.spawn(async move { serve(connection, context).await });
                 }
-                Some(Err(error)) => tracing::warn!(error = super::explain(&error), "a peer was not let in"),
+                Some(Err(error)) => {
+                    let text = super::explain(&error);
+                    tracing::warn!(error = text, "a peer was not let in");
+                    if let NetError::Untrusted { id, .. } = error {
+                        context.peers.met_stranger(id, text);
+                    }
+                }
                 None => break,
             },
             Some(_) = sessions.join_next() => {}

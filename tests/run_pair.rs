@@ -293,3 +293,39 @@ fn a_primary_that_was_killed_begins_a_new_reign() {
         assert!(standby["position"].as_str().unwrap().starts_with(&format!("{epoch}.")), "{standby:#}");
     }
 }
+
+#[test]
+fn the_late_end_of_a_killed_standbys_old_link_is_no_end_of_its_new_one() {
+    let mut pair = Pair::trusting();
+    build::home(&pair.bed.source(), 11);
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    pair.standby.kill();
+    pair.start_standby();
+    // The primary hears nothing from the killed one, and in time gives up what it had with it.
+    pair.until("the old link is given up", |pair| pair.primary.log().contains("link ended"));
+    pair.until_streaming();
+    build::file(&pair.bed.src("after"), "x");
+    pair.converge();
+    pair.assert_verified(&pair.primary);
+    let peer = &pair.status(&pair.primary)["peers"][0];
+    assert_eq!((&peer["connected"], &peer["trouble"]), (&Value::Bool(true), &Value::Null));
+}
+
+#[test]
+fn without_any_standby_nothing_is_acked_and_nothing_equal() {
+    let mut pair = Pair::new();
+    build::home(&pair.bed.source(), 12);
+    pair.start_primary();
+    let waited = pair.ask(&pair.primary, &["wait", "--timeout", "1s"]);
+    assert_eq!(waited.code, Some(1), "{}", waited.stdout);
+    assert!(waited.stdout.contains("0 of 0 standbys"), "{}", waited.stdout);
+    let verified = pair.ask(&pair.primary, &["verify"]);
+    assert_eq!(verified.code, Some(1), "{}", verified.stdout);
+    assert!(verified.stdout.starts_with("there is no replica to compare with"), "{}", verified.stdout);
+    // Nobody was asked for.
+    let waited = pair.ask(&pair.primary, &["wait", "--standbys", "0", "--timeout", "60s"]);
+    assert_eq!(waited.code, Some(0), "{}{}", waited.stdout, waited.stderr);
+    assert_eq!(pair.status(&pair.primary)["state"], "waiting for a peer");
+}

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::net::identity::NodeId;
+use crate::net::trust::TrustedPeers;
 use crate::thought::wire::message::{Audited, CatchingUp, Heartbeat};
 use crate::words::path::RelPath;
 use crate::words::position::{NodeName, Position};
@@ -55,15 +57,20 @@ pub struct Peer {
     pub asks: Option<mpsc::Sender<Ask>>,
 }
 
+/// At most this many ids that are not trusted are remembered, the newest.
+const STRANGERS_CAP: usize = 8;
+
 /// All peers.
 pub struct Peers {
+    /// Ids that were met and are not trusted, with what was said of each; the newest last.
+    strangers: Mutex<Vec<(NodeId, String)>>,
     all: Mutex<BTreeMap<NodeName, Peer>>,
     changed: watch::Sender<u64>,
 }
 
 impl Default for Peers {
     fn default() -> Self {
-        Self { all: Mutex::default(), changed: watch::Sender::new(0) }
+        Self { strangers: Mutex::default(), all: Mutex::default(), changed: watch::Sender::new(0) }
     }
 }
 
@@ -71,6 +78,22 @@ impl Peers {
     /// The peers by name.
     pub fn all(&self) -> MutexGuard<'_, BTreeMap<NodeName, Peer>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of an id that was met and is not trusted.
+    pub fn met_stranger(&self, id: NodeId, text: String) {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        strangers.retain(|(known, _)| *known != id);
+        strangers.push((id, text));
+        let surplus = strangers.len().saturating_sub(STRANGERS_CAP);
+        strangers.drain(..surplus);
+    }
+
+    /// What is to be said of ids that were met and that nobody trusted since.
+    pub fn strangers(&self, trusted: &TrustedPeers) -> Vec<String> {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        strangers.retain(|(id, _)| trusted.name_of(id).is_none());
+        strangers.iter().map(|(_, text)| text.clone()).collect()
     }
 
     /// Changes what is known of one peer.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -127,7 +128,13 @@ pub async fn accept(endpoint: &Endpoint, context: PrimaryContext) {
                     let context = context.clone();
                     sessions.spawn(async move { serve(connection, context).await });
                 }
-                Some(Err(error)) => tracing::warn!(error = super::explain(&error), "a peer was not let in"),
+                Some(Err(error)) => {
+                    let text = super::explain(&error);
+                    tracing::warn!(error = text, "a peer was not let in");
+                    if let NetError::Untrusted { id, .. } = error {
+                        context.peers.met_stranger(id, text);
+                    }
+                }
                 None => break,
             },
             Some(_) = sessions.join_next() => {}
@@ -140,8 +147,9 @@ async fn serve(connection: Connection, context: PrimaryContext) {
     let name = connection.name().clone();
     let address = connection.remote_addr().to_string();
     let id = connection.peer().to_string();
+    let sent = Arc::default();
     let ended = match Link::accept(connection).await {
-        Ok(link) => greet(link, &name, id, address, &context).await,
+        Ok(link) => greet(link, &name, (id, address), &sent, &context).await,
         Err(error) => Err(error.into()),
     };
     let Err(error) = ended else { return };
@@ -152,6 +160,10 @@ async fn serve(connection: Connection, context: PrimaryContext) {
         tracing::warn!(standby = %name, %text, "link ended");
     }
     context.peers.change(&name, |peer| {
+        // A standby that was killed is back long before its old link is given up: that end says nothing of the new link.
+        if peer.asks.is_some() && !Arc::ptr_eq(&peer.sent, &sent) {
+            return;
+        }
         peer.busy = Busy::Absent;
         peer.asks = None;
         peer.progress = None;
@@ -162,8 +174,8 @@ async fn serve(connection: Connection, context: PrimaryContext) {
 async fn greet(
     mut link: Link,
     name: &NodeName,
-    id: String,
-    address: String,
+    (id, address): (String, String),
+    sent: &Arc<AtomicU64>,
     context: &PrimaryContext,
 ) -> Result<(), SessionError> {
     let head = context.shared.window().head();
@@ -184,14 +196,13 @@ async fn greet(
         return Err(SessionError::Refusing(refused));
     }
     let (asks, asked) = mpsc::channel(4);
-    let sent = Arc::default();
     context.peers.change(name, |peer| {
         peer.id = Some(id);
         peer.address = Some(address);
         // What it says counts only once it is known to be of this history.
         peer.acked = None;
         peer.revealed = None;
-        peer.sent = Arc::clone(&sent);
+        peer.sent = Arc::clone(sent);
         peer.asks = Some(asks);
         peer.trouble = None;
     });
@@ -205,7 +216,7 @@ async fn greet(
         streams,
         sender: Sender::new(&theirs),
         pulse: Pulse::new(now()),
-        sent,
+        sent: Arc::clone(sent),
         questions,
         catching_up: None,
         shipping: None,
@@ -227,7 +238,7 @@ struct Session {
     streams: DataStreams,
     sender: Sender,
     pulse: Pulse,
-    sent: Arc<std::sync::atomic::AtomicU64>,
+    sent: Arc<AtomicU64>,
     questions: mpsc::Sender<Question>,
     catching_up: Option<JoinHandle<Result<(), CatchUpError>>>,
     shipping: Option<JoinHandle<Result<(), ShipError>>>,

@@ -85,7 +85,7 @@ pub enum NetError {
     },
     /// This node refuses the peer.
     #[error(
-        "the peer at {address} shows the id {id}, which this node does not trust: if it is right, run `hotspare trust {id}` here"
+        "the peer at {address} shows the id {id}, which this node does not trust: if it is right, run `hotspare trust {id} --name NAME` here"
     )]
     Untrusted {
         /// The other side.
@@ -94,7 +94,7 @@ pub enum NetError {
         id: NodeId,
     },
     /// The peer refuses this node.
-    #[error("the peer at {address} does not trust this node's id {own}: run `hotspare trust {own}` there")]
+    #[error("the peer at {address} does not trust this node's id {own}: run `hotspare trust {own} --name NAME` there")]
     NotTrusted {
         /// The other side.
         address: SocketAddr,

@@ -284,7 +284,11 @@ impl Inner {
                 Refusal::new(RefusalClass::Guard, "this node is a standby; what was written is known to the primary")
                     .hint("run `hotspare wait` on the primary")
             };
-            let position = self.mark().await.ok_or_else(not_primary)?;
+            if let Part::Standby { .. } = &self.part {
+                return Err(not_primary());
+            }
+            let ending = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
+            let position = self.mark().await.ok_or_else(ending)?;
             let mut changed = self.peers.subscribe();
             loop {
                 let outcome = self.reached(position, standbys);
@@ -332,7 +336,7 @@ impl Inner {
         let count = peers.iter().filter(|peer| peer.reached).count();
         let reached = match standbys {
             Some(wanted) => count >= wanted,
-            None => count == peers.len(),
+            None => count == peers.len() && count > 0,
         };
         WaitOutcome { reached, position: Some(position.to_string()), peers }
     }

@@ -12,10 +12,11 @@ use crate::daemon::holder::Holder;
 use crate::daemon::keeper::{Keeper, KeeperOptions};
 use crate::daemon::memory::{Memory, load_trust};
 use crate::daemon::peers::Peers;
-use crate::daemon::primary::{PrimaryContext, accept};
+use crate::daemon::primary::{PrimaryContext, SessionError, accept};
 use crate::daemon::standby::{StandbyContext, StandbyReport, follow, is_hopeless};
 use crate::fs::state::{create_directory, lock_directory};
 use crate::fs::{Privilege, Root, XattrPolicy};
+use crate::net::NetError;
 use crate::net::endpoint::{Endpoint, Limits};
 use crate::net::identity::Identity;
 use crate::net::trust::TrustedPeers;
@@ -245,8 +246,17 @@ async fn dial(inner: &Inner) {
                 let begun = crate::daemon::primary::now();
                 let Err(error) = follow(&inner.endpoint, address, context).await else { continue };
                 let text = crate::daemon::explain(&error);
+                let is_open = context.report.lock().unwrap_or_else(PoisonError::into_inner).stand.is_some();
+                let mut hopeless = inner.hopeless.lock().unwrap_or_else(PoisonError::into_inner);
                 if is_hopeless(&error) {
-                    *inner.hopeless.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
+                    *hopeless = Some(text.clone());
+                } else if is_open {
+                    // A person has mended it.
+                    *hopeless = None;
+                }
+                drop(hopeless);
+                if let SessionError::Net(NetError::Untrusted { id, .. }) = &error {
+                    inner.peers.met_stranger(*id, text.clone());
                 }
                 if error.is_ordinary() {
                     tracing::info!(peer = %peer.name, %address, %text, "no link to the primary");

@@ -71,15 +71,19 @@ impl Inner {
                 standby(&mut status, &report, position);
             }
         }
-        if let Some(text) = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            status.alarms.push(text);
-        }
+        let is_linked = status.peers.iter().any(|peer| peer.connected);
+        let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        status.alarms.extend(hopeless.filter(|text| !is_linked && !status.alarms.contains(text)));
+        status.alarms.extend(self.peers.strangers(&self.trusted));
         status
     }
 
     fn peer_statuses(&self) -> Vec<PeerStatus> {
         let all = self.peers.all();
-        let mut names: Vec<_> = self.trusted.list();
+        let mut names: Vec<_> = self.trusted.list().into_iter().map(|(id, name)| (Some(id), name)).collect();
+        let configured = self.options.peers.iter().map(|peer| peer.name.clone());
+        let untrusted = configured.filter(|name| names.iter().all(|(_, known)| known != name));
+        names.extend(untrusted.map(|name| (None, name)).collect::<Vec<_>>());
         names.sort_by(|(_, a), (_, b)| a.cmp(b));
         names
             .into_iter()
@@ -88,9 +92,11 @@ impl Inner {
                 let peer = all.get(&name).unwrap_or(&known);
                 PeerStatus {
                     name: name.to_string(),
-                    id: Some(id.to_string()),
-                    address: peer.address.clone(),
-                    role: Some(match self.options.role {
+                    id: id.map(|id| id.to_string()),
+                    address: peer.address.clone().or_else(|| {
+                        self.options.peers.iter().find(|known| known.name == name)?.addresses.first().cloned()
+                    }),
+                    role: id.map(|_| match self.options.role {
                         Role::Primary => RoleStatus::Standby,
                         Role::Standby => RoleStatus::Primary,
                     }),

@@ -140,7 +140,7 @@ impl Inner {
                 unheld: UnheldCounts::default(),
             });
         }
-        let equal = peers.iter().all(|peer| peer.equal);
+        let equal = !peers.is_empty() && peers.iter().all(|peer| peer.equal);
         Ok(VerifyReport { equal, compared_entries: home.entries, peers })
     }
 

@@ -53,7 +53,7 @@ async fn an_untrusted_dialer_is_refused_and_both_sides_name_its_id() {
     assert!(matches!(&here, NetError::NotTrusted { own, .. } if *own == dialer.identity.id()), "{here:?}");
     for error in [&here, &there] {
         let text = error.to_string();
-        assert!(text.contains(&format!("`hotspare trust {}`", dialer.identity.id())), "{text}");
+        assert!(text.contains(&format!("`hotspare trust {} --name NAME`", dialer.identity.id())), "{text}");
     }
 }
 
@@ -67,7 +67,7 @@ async fn an_untrusted_server_is_refused_and_both_sides_name_its_id() {
     assert!(matches!(&there, NetError::NotTrusted { own, .. } if *own == acceptor.identity.id()), "{there:?}");
     for error in [&here, &there] {
         let text = error.to_string();
-        assert!(text.contains(&format!("`hotspare trust {}`", acceptor.identity.id())), "{text}");
+        assert!(text.contains(&format!("`hotspare trust {} --name NAME`", acceptor.identity.id())), "{text}");
     }
 }
 

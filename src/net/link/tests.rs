@@ -52,7 +52,7 @@ async fn a_refused_dialer_learns_it_from_its_first_recv() {
     there.unwrap().unwrap_err();
     let refused = async { Link::open(here.unwrap()).await?.recv().await };
     let error = soon(refused).await.unwrap_err();
-    let expected = format!("run `hotspare trust {}` there", dialer.identity.id());
+    let expected = format!("run `hotspare trust {} --name NAME` there", dialer.identity.id());
     assert!(error.to_string().ends_with(&expected), "{error}");
 }
 

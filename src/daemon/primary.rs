@@ -375,6 +375,8 @@ impl Session {
                 }
                 self.sender.reset();
                 self.wants_catch_up = true;
+                // A catch-up that waits for contents waits in vain: it ends, and with it this link.
+                self.held.clear();
             }
             Some(Message::Listing(listing)) => {
                 self.listings.pop_front().ok_or_else(|| unasked("listing"))?.send(listing).ok();

@@ -258,7 +258,11 @@ async fn dial(inner: &Inner) {
                 if let SessionError::Net(NetError::Untrusted { id, .. }) = &error {
                     inner.peers.met_stranger(*id, text.clone());
                 }
-                if error.is_ordinary() {
+                let is_old_news =
+                    inner.peers.all().get(&peer.name).is_some_and(|known| known.trouble.as_ref() == Some(&text));
+                if is_old_news {
+                    tracing::debug!(peer = %peer.name, %address, %text, "still no link to the primary");
+                } else if error.is_ordinary() {
                     tracing::info!(peer = %peer.name, %address, %text, "no link to the primary");
                 } else {
                     tracing::warn!(peer = %peer.name, %address, %text, "no link to the primary");

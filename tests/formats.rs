@@ -3,6 +3,8 @@
 //! A fixture is a file of lines `name hex`. `HOTSPARE_WRITE_FIXTURES=1 cargo test --test formats` writes those that are missing; an existing
 //! one is never changed: a new version of a format gets a new file. (The journal's own fixture stands beside its tests.)
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -7,6 +7,7 @@ use super::round::{CutError, Round, hear};
 use crate::thought::generation::Action;
 use crate::thought::plan::{Planned, Step, plan};
 use crate::thought::store::Store;
+use crate::walk::reason;
 use crate::words::path::RelPath;
 
 /// How often planning may ask for more before it is done with what is there.
@@ -89,11 +90,11 @@ impl<S: Store> Round<'_, S> {
                     self.captures.insert(path, None);
                 }
                 Captured::Present(present) => {
-                    self.walker.findings_mut().forget(&path);
+                    self.walker.findings_mut().captured(&path, present.entry.is_directory());
                     self.captures.insert(path, Some(*present));
                 }
                 Captured::Unreadable(error) => {
-                    self.walker.findings_mut().unreadable.note(&path, error.to_string());
+                    self.walker.findings_mut().unreadable.note(&path, reason(&error));
                     self.captures.remove(&path);
                 }
                 Captured::Unsteady => {

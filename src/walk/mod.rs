@@ -28,6 +28,7 @@ use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 pub use findings::{Findings, Listed};
+pub use scan::reason;
 
 /// What can stop a walk altogether; trouble with a single path is a finding.
 #[derive(Debug, thiserror::Error)]
@@ -224,6 +225,10 @@ impl Walker {
             ChangeKind::Touched { path } => {
                 if self.may_be_replicated(&path) {
                     self.mark(&path, now);
+                    // A directory that could not be entered may be open now, and has no watch that would say what is in it.
+                    if self.findings.unreadable.has(&path) {
+                        self.await_scan(&path, Reach::Below);
+                    }
                 }
             }
             ChangeKind::Appeared { path, directory } => self.arrived(&path, directory, now),

@@ -202,7 +202,8 @@ pub(crate) fn is_unchanged(row: &Row, stat: &Stat) -> bool {
         && (kind != Kind::File || row.entry.size() == stat.size)
 }
 
-fn reason(error: &FsError) -> String {
+/// What the system said, for a list of paths.
+pub fn reason(error: &FsError) -> String {
     match error.errno() {
         Some(errno) => errno.to_string(),
         None => error.to_string(),

@@ -105,8 +105,11 @@ fn check_home(options: &NodeOptions) -> Result<(), NodeError> {
     if real == Path::new("/") {
         return refuse("it is the root of the whole system");
     }
-    Root::open(&real)?;
-    Ok(())
+    match Root::open(&real) {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_permission() => refuse("permission denied: the user that runs this may not read it"),
+        Err(error) => Err(error.into()),
+    }
 }
 
 struct StartedPrimary {

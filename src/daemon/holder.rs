@@ -78,8 +78,8 @@ pub struct Stand {
 pub enum Event {
     /// A generation is acked.
     Acked(Acked, Box<Header>),
-    /// A generation is revealed.
-    Revealed(Revealed),
+    /// A generation is revealed; what the replica cannot hold since it was opened.
+    Revealed(Revealed, UnheldCounts),
     /// A generation was not taken.
     Rejected(Rejected),
     /// The contents of a stream are here.
@@ -373,7 +373,7 @@ impl Work {
                 self.tell(Event::Acked(Acked { position, chain: header.chain() }, header));
                 let Some(replica) = &mut self.replica else { return Ok(()) };
                 while let Some(position) = replica.reveal()? {
-                    tell(self.events.as_ref(), Event::Revealed(Revealed { position }));
+                    tell(self.events.as_ref(), Event::Revealed(Revealed { position }, replica.unheld()));
                 }
                 if is_catch_up {
                     replica.tidy()?;

@@ -12,7 +12,7 @@ use super::peers::{Busy, Peers};
 use super::primary::{SessionError, hello, now, send};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{ControlSender, DataStreams, Link};
-use crate::reveal::ReplicaError;
+use crate::reveal::{ReplicaError, UnheldCounts};
 use crate::thought::generation::Header;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::session::{Pulse, judge};
@@ -284,8 +284,8 @@ impl Session {
                 report.note(&header);
                 Ok(())
             }
-            Event::Revealed(revealed) => {
-                self.context.report().revealed = Some(revealed.position);
+            Event::Revealed(revealed, unheld) => {
+                self.context.report().revealed(revealed.position, unheld);
                 self.context.peers.change(&self.name, |peer| peer.revealed = Some(revealed.position));
                 self.tell(&revealed.into()).await
             }
@@ -321,6 +321,17 @@ impl Session {
 }
 
 impl StandbyReport {
+    fn revealed(&mut self, position: Position, unheld: UnheldCounts) {
+        self.revealed = Some(position);
+        let Some(stand) = &mut self.stand else { return };
+        if stand.unheld == UnheldCounts::default() && unheld != stand.unheld {
+            tracing::warn!(
+                "this replica cannot hold all owners, modes or attributes, for want of privilege; `status` counts them"
+            );
+        }
+        stand.unheld = unheld;
+    }
+
     fn note(&mut self, header: &Header) {
         use crate::thought::generation::Quality;
         let word = match &header.quality {

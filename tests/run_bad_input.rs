@@ -277,7 +277,7 @@ fn a_file_that_cannot_be_read() {
     pair.exchange_ids();
     build::file(&pair.bed.src("jobs/secret"), "closed");
     build::mode(&pair.bed.src("jobs/secret"), 0o000);
-    fs::create_dir(pair.bed.src("closed")).unwrap();
+    build::file(&pair.bed.src("closed/inside"), "inside");
     build::mode(&pair.bed.src("closed"), 0o000);
     build::file(&pair.bed.src("jobs/open"), "open");
     pair.start_primary();
@@ -298,11 +298,13 @@ fn a_file_that_cannot_be_read() {
     }
     let page = pair.ask(&pair.primary, &["status"]).stdout;
     assert!(page.contains("jobs/secret"), "{page}");
+    let status = pair.status(&pair.primary);
+    assert_eq!(status["quality"]["reasons"], serde_json::json!(["unreadable"]), "never called consistent: {status:#}");
     // Once it can be read, it comes.
     build::mode(&pair.bed.src("jobs/secret"), 0o644);
     build::mode(&pair.bed.src("closed"), 0o755);
     pair.until_equal();
-    assert_eq!(pair.status(&pair.primary)["unreadable"]["count"], 0);
+    pair.until("it is listed no more", |pair| pair.status(&pair.primary)["unreadable"]["count"] == 0);
 }
 
 #[test]

@@ -89,10 +89,7 @@ impl<S: Store> Round<'_, S> {
                     self.captures.insert(path, None);
                 }
                 Captured::Present(present) => {
-                    // Of a directory only the scan knows whether it can be read.
-                    if !present.entry.is_directory() {
-                        self.walker.findings_mut().forget(&path);
-                    }
+                    self.walker.findings_mut().captured(&path, present.entry.is_directory());
                     self.captures.insert(path, Some(*present));
                 }
                 Captured::Unreadable(error) => {

@@ -78,7 +78,7 @@ pub struct Stand {
 pub enum Event {
     /// A generation is acked.
     Acked(Acked, Box<Header>),
-    /// A generation is revealed; what the disk cannot hold by now.
+    /// A generation is revealed; what the replica cannot hold since it was opened.
     Revealed(Revealed, UnheldCounts),
     /// A generation was not taken.
     Rejected(Rejected),

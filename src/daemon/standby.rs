@@ -12,7 +12,7 @@ use super::peers::{Busy, Peers};
 use super::primary::{SessionError, hello, now, send};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{ControlSender, DataStreams, Link};
-use crate::reveal::ReplicaError;
+use crate::reveal::{ReplicaError, UnheldCounts};
 use crate::thought::generation::Header;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::session::{Pulse, judge};
@@ -324,11 +324,15 @@ impl Session {
 }
 
 impl StandbyReport {
-    fn revealed(&mut self, position: Position, unheld: crate::reveal::UnheldCounts) {
+    fn revealed(&mut self, position: Position, unheld: UnheldCounts) {
         self.revealed = Some(position);
-        if let Some(stand) = &mut self.stand {
-            stand.unheld = unheld;
+        let Some(stand) = &mut self.stand else { return };
+        if stand.unheld == UnheldCounts::default() && unheld != stand.unheld {
+            tracing::warn!(
+                "this replica cannot hold all owners, modes or attributes, for want of privilege; `status` counts them"
+            );
         }
+        stand.unheld = unheld;
     }
 
     fn note(&mut self, header: &Header) {

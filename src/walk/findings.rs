@@ -43,6 +43,11 @@ impl Listed {
         }
     }
 
+    /// True if `path` was noted.
+    pub fn has(&self, path: &RelPath) -> bool {
+        self.named.contains_key(path) || self.unnamed.contains(&short(path))
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         (self.named.len() + self.unnamed.len()) as u64
@@ -108,6 +113,15 @@ impl Findings {
         self.forget_skipped(path);
         self.unreadable.forget(path);
         self.outside_links.forget(path);
+    }
+
+    /// `path` was captured. That a directory can be captured does not say that it can be entered: its scan does.
+    pub fn captured(&mut self, path: &RelPath, is_directory: bool) {
+        self.forget_skipped(path);
+        self.outside_links.forget(path);
+        if !is_directory {
+            self.unreadable.forget(path);
+        }
     }
 
     /// The directory `path` went, with all that was met below it.

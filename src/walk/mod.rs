@@ -224,6 +224,10 @@ impl Walker {
             ChangeKind::Touched { path } => {
                 if self.may_be_replicated(&path) {
                     self.mark(&path, now);
+                    // A directory that could not be entered may be open now, and has no watch that would say what is in it.
+                    if self.findings.unreadable.has(&path) {
+                        self.await_scan(&path, Reach::Below);
+                    }
                 }
             }
             ChangeKind::Appeared { path, directory } => self.arrived(&path, directory, now),

@@ -40,12 +40,14 @@ pub(super) fn audit_replica(replica: &Replica, filter: &Filter, paths: &[RelPath
         entries: 0,
         differing: 0,
         differences,
+        unheld_owners: 0,
         failed: None,
     };
     match found {
         Ok(found) => {
             audited.entries = found.entries;
             audited.differing = found.differing;
+            audited.unheld_owners = found.unheld_owners;
         }
         Err(error) => audited.failed = Some(crate::daemon::explain(&error)),
     }
@@ -230,7 +232,7 @@ fn report(name: String, audited: Audited, tree: Option<String>) -> PeerReport {
                 there: Some(disk),
             })
             .collect(),
-        unheld: UnheldCounts::default(),
+        unheld: UnheldCounts { owner: audited.unheld_owners, ..UnheldCounts::default() },
     }
 }
 

@@ -243,6 +243,7 @@ fn messages() -> Vec<Message> {
             tree: Digest([6; 32]),
             entries: 5,
             differing: 1,
+            unheld_owners: 4,
             differences: vec![(path("a"), "mode".into(), "0644".into(), "0600".into())],
             failed: None,
         }

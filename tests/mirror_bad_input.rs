@@ -42,7 +42,7 @@ fn an_unreadable_home() {
     fs::create_dir(bed.path("closed")).unwrap();
     build::mode(&bed.path("closed"), 0o700);
     let ended = finish(bed.as_user(bed.mirror_of(&["--once"], &bed.path("closed"), &bed.destination())));
-    assert_refused(&ended, 2, &bed.path("closed"));
+    assert_refused(&ended, 2, bed.path("closed"));
     assert_eq!(fs::read_dir(bed.destination()).unwrap().count(), 0, "nothing was made");
 }
 
@@ -51,9 +51,9 @@ fn a_home_that_is_a_file() {
     let bed = Bed::new();
     build::file(&bed.path("file"), "x");
     let ended = finish(bed.mirror_of(&["--once"], &bed.path("file"), &bed.destination()));
-    assert_refused(&ended, 2, &bed.path("file"));
+    assert_refused(&ended, 2, bed.path("file"));
     let ended = finish(bed.mirror_of(&["--once"], &bed.source(), &bed.path("file")));
-    assert_refused(&ended, 2, &bed.path("file"));
+    assert_refused(&ended, 2, bed.path("file"));
     assert_eq!(fs::read(bed.path("file")).unwrap(), b"x");
 }
 
@@ -82,7 +82,7 @@ fn a_home_inside_its_own_destination_and_the_reverse() {
         ("source/../source/inner", "link"),
     ] {
         let ended = finish(bed.mirror_of(&["--once", "--adopt"], &bed.path(source), &bed.path(destination)));
-        assert_refused(&ended, 2, &bed.path(source));
+        assert_refused(&ended, 2, bed.path(source));
         let after = Snapshot::with_reserved(&bed.source()).unwrap();
         assert_eq!(after.items, before.items, "{source} to {destination}");
     }
@@ -95,7 +95,7 @@ fn a_destination_that_is_not_empty_is_refused_and_not_touched() {
     build::file(&bed.dst("precious"), "of the destination");
     let before = Snapshot::with_reserved(&bed.destination()).unwrap();
     let ended = finish(bed.mirror(&["--once"]));
-    assert_refused(&ended, 4, &bed.destination());
+    assert_refused(&ended, 4, bed.destination());
     assert!(ended.stderr.contains("--adopt"), "what to do is told: {}", ended.stderr);
     let after = Snapshot::with_reserved(&bed.destination()).unwrap();
     assert_eq!(after.items, before.items);
@@ -110,7 +110,7 @@ fn a_replica_of_another_home_is_refused_and_not_touched() {
     build::file(&bed.path("other/file"), "of another home");
     let before = Snapshot::of(&bed.destination()).unwrap();
     let ended = finish(bed.mirror_of(&["--once"], &bed.path("other"), &bed.destination()));
-    assert_refused(&ended, 4, &bed.destination());
+    assert_refused(&ended, 4, bed.destination());
     assert_eq!(Snapshot::of(&bed.destination()).unwrap().locals, before.locals);
     // It is still a replica of its own home.
     build::file(&bed.src("more"), "x");
@@ -183,6 +183,27 @@ fn a_file_that_cannot_be_read_is_named_and_the_rest_goes_on() {
         assert!(ended.stderr.contains(name), "{name} is not named: {}", ended.stderr);
     }
     for name in ["a", "z"] {
+        assert_eq!(fs::read(bed.dst(name)).unwrap(), b"x", "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_any_more_keeps_its_copy() {
+    if !is_root() {
+        return skip("what_cannot_be_read_any_more", "only root can start the program as another user");
+    }
+    let bed = Bed::new();
+    bed.give_to_user();
+    for name in ["a", "closed file", "directory/inside"] {
+        build::file(&bed.src(name), "x");
+    }
+    assert_eq!(finish(bed.as_user(bed.mirror(&["--once"]))).code, Some(0));
+    build::file(&bed.src("closed file"), "changed");
+    build::mode(&bed.src("closed file"), 0o600);
+    build::mode(&bed.src("directory"), 0o700);
+    let ended = finish(bed.as_user(bed.mirror(&["--once"])));
+    assert!(matches!(ended.code, Some(0 | 1)), "{:?} {}", ended.code, ended.stderr);
+    for name in ["a", "closed file", "directory/inside"] {
         assert_eq!(fs::read(bed.dst(name)).unwrap(), b"x", "{name}");
     }
 }

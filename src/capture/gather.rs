@@ -7,7 +7,6 @@ use super::round::{CutError, Round, hear};
 use crate::thought::generation::Action;
 use crate::thought::plan::{Planned, Step, plan};
 use crate::thought::store::Store;
-use crate::walk::reason;
 use crate::words::path::RelPath;
 
 /// How often planning may ask for more before it is done with what is there.
@@ -94,7 +93,7 @@ impl<S: Store> Round<'_, S> {
                     self.captures.insert(path, Some(*present));
                 }
                 Captured::Unreadable(error) => {
-                    self.walker.findings_mut().unreadable.note(&path, reason(&error));
+                    self.walker.findings_mut().unreadable.note(&path, error.reason());
                     self.captures.remove(&path);
                 }
                 Captured::Unsteady => {

@@ -12,6 +12,9 @@
 //! **Invariant:** nothing is forgotten. What a cut took from the dirty paths it captured, or gives back; what it could not prove it gives
 //! back too, with change times that no file has, so that it is read again.
 //!
+//! **Not seen:** a hard link made, written through and removed before anyone looked at it: its events name only itself, not the file it was
+//! another name of. The next scan finds that one by its change time.
+//!
 //! | file | what |
 //! |---|---|
 //! | `round` | the rounds |

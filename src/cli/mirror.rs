@@ -221,6 +221,16 @@ fn tell_losses(here: &Status, there: &Status) {
 const ADOPT_HINT: &str =
     "name an empty directory, or give --adopt to take this one over: what differs is put aside first";
 
+/// The real path of what is there, or will be in a directory that is there.
+fn real(path: &Path) -> std::io::Result<PathBuf> {
+    if path.exists() {
+        return path.canonicalize();
+    }
+    let name = path.file_name().ok_or(std::io::ErrorKind::NotFound)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(parent.canonicalize()?.join(name))
+}
+
 /// What can be said of the two directories before anything is touched.
 fn check(args: &MirrorArgs) -> anyhow::Result<(PathBuf, PathBuf)> {
     let usage = |message: String| Failure::new(Class::Usage, message);
@@ -232,20 +242,16 @@ fn check(args: &MirrorArgs) -> anyhow::Result<(PathBuf, PathBuf)> {
     if source == Path::new("/") {
         return Err(usage("SRC is the root of the whole system; name the directory to be replicated".to_owned()).into());
     }
-    if !args.destination.exists() {
-        create_directory(&args.destination, 0o755)?;
-    }
-    let destination = args
-        .destination
-        .canonicalize()
-        .map_err(|error| usage(format!("DST {}: {error}", args.destination.display())))?;
-    if !destination.is_dir() {
+    let destination =
+        real(&args.destination).map_err(|error| usage(format!("DST {}: {error}", args.destination.display())))?;
+    if destination.exists() && !destination.is_dir() {
         return Err(usage(format!("DST {} is not a directory", args.destination.display())).into());
     }
     if source.starts_with(&destination) || destination.starts_with(&source) {
         let text = format!("SRC {} and DST {} lie within each other", source.display(), destination.display());
         return Err(usage(text).hint("a directory cannot be copied into itself").into());
     }
+    create_directory(&destination, 0o755)?;
     let guard = |message: String| Failure::new(Class::Guard, message).hint(ADOPT_HINT);
     let (from, to) = (Root::open(&source)?, Root::open(&destination)?);
     match (marker::read(&from)?, marker::read(&to)?) {

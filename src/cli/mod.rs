@@ -127,6 +127,9 @@ async fn ended_by_signal() {
 fn node_failure(error: NodeError) -> anyhow::Error {
     let (class, hint) = match &error {
         NodeError::Home { .. } => (exit::Class::Usage, Some("set [node] home to the directory to be replicated")),
+        NodeError::Unreadable { .. } => {
+            (exit::Class::Usage, Some("run this as a user who may read all of the home: that of Jenkins, or root"))
+        }
         NodeError::PeerId(_) => (exit::Class::Usage, Some("an id is printed by `hotspare id` on the peer")),
         NodeError::OtherHome { .. } => {
             (exit::Class::Guard, Some("use the state directory of this home, or an empty one to begin anew"))

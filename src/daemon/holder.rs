@@ -3,7 +3,7 @@
 //! It takes jobs in order through one bounded channel: what arrives on data streams, questions of the primary, the wish to stop. What it has to say
 //! goes out as events.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ pub struct Stand {
 pub enum Event {
     /// A generation is acked.
     Acked(Acked, Box<Header>),
-    /// A generation is revealed; what the replica cannot hold since it was opened.
+    /// A generation is revealed; what the disk cannot hold by now.
     Revealed(Revealed, UnheldCounts),
     /// A generation was not taken.
     Rejected(Rejected),
@@ -122,19 +122,22 @@ impl Holder {
 /// What is arriving.
 enum Incoming {
     Nothing,
-    Generation {
-        header: Box<Header>,
-        stager: Option<Stager>,
-        operations: Records,
-        digest: OperationsDigest,
-        count: u64,
-    },
+    Generation(Box<Arriving>),
     Contents {
-        holding: Option<Holding>,
+        holding: Option<Box<Holding>>,
         count: u64,
     },
     /// What still comes of a stream that was refused.
     Refused,
+}
+
+/// A generation that is arriving.
+struct Arriving {
+    header: Box<Header>,
+    stager: Stager,
+    operations: Records,
+    digest: OperationsDigest,
+    count: u64,
 }
 
 struct Work {
@@ -281,10 +284,10 @@ impl Work {
     }
 
     fn give_up(&mut self) -> Result<(), ReplicaError> {
-        if let (Incoming::Generation { stager: Some(stager), .. }, Some(replica)) =
+        if let (Incoming::Generation(arriving), Some(replica)) =
             (std::mem::replace(&mut self.incoming, Incoming::Nothing), &mut self.replica)
         {
-            replica.give_up(stager)?;
+            replica.give_up(arriving.stager)?;
         }
         Ok(())
     }
@@ -301,7 +304,8 @@ impl Work {
             Ok(stager) => {
                 let operations = Records::new(Spool::create(&self.options.state)?);
                 let digest = OperationsDigest::default();
-                self.incoming = Incoming::Generation { header, stager: Some(stager), operations, digest, count: 0 };
+                let arriving = Arriving { header, stager, operations, digest, count: 0 };
+                self.incoming = Incoming::Generation(Box::new(arriving));
                 Ok(())
             }
             Err(error) => self.reject(header.position, &error),
@@ -309,11 +313,10 @@ impl Work {
     }
 
     fn operation(&mut self, bytes: &[u8]) -> Result<(), ReplicaError> {
-        let (Some(replica), Incoming::Generation { stager: Some(stager), operations, digest, count, .. }) =
-            (&mut self.replica, &mut self.incoming)
-        else {
+        let (Some(replica), Incoming::Generation(arriving)) = (&mut self.replica, &mut self.incoming) else {
             return Ok(());
         };
+        let Arriving { stager, operations, digest, count, .. } = &mut **arriving;
         let operation = Operation::decode(bytes)?;
         if u64::from(operation.id) != *count {
             return Err(FormatError::Malformed("operation number").into());
@@ -327,19 +330,19 @@ impl Work {
     fn hold(&mut self, content: HeldContent) -> Result<(), ReplicaError> {
         if let (Some(replica), Incoming::Contents { holding, count }) = (&self.replica, &mut self.incoming) {
             *count += 1;
-            *holding = Some(replica.hold(content)?);
+            *holding = Some(Box::new(replica.hold(content)?));
         }
         Ok(())
     }
 
     fn payload(&mut self, bytes: &[u8]) -> Result<(), ReplicaError> {
         match (&mut self.replica, &mut self.incoming) {
-            (Some(replica), Incoming::Generation { stager: Some(stager), .. }) => {
-                replica.stage_payload(stager, bytes).map(|_| ())
+            (Some(replica), Incoming::Generation(arriving)) => {
+                replica.stage_payload(&mut arriving.stager, bytes).map(|_| ())
             }
             (Some(replica), Incoming::Contents { holding, .. }) => match holding.take() {
                 Some(open) => {
-                    *holding = replica.hold_payload(open, bytes)?;
+                    *holding = replica.hold_payload(*open, bytes)?.map(Box::new);
                     Ok(())
                 }
                 None => Err(FormatError::Malformed("payload").into()),
@@ -354,7 +357,8 @@ impl Work {
                 self.tell(Event::HeldAll(HeldAll { count }));
                 Ok(())
             }
-            Incoming::Generation { header, stager: Some(stager), operations, digest, count } => {
+            Incoming::Generation(arriving) => {
+                let Arriving { header, stager, operations, digest, count } = *arriving;
                 let Some(replica) = &mut self.replica else { return Ok(()) };
                 if count != header.operations || digest.finish() != header.operations_digest {
                     replica.give_up(stager)?;
@@ -381,7 +385,7 @@ impl Work {
                 }
                 Ok(())
             }
-            Incoming::Generation { stager: None, .. } | Incoming::Nothing | Incoming::Refused => Ok(()),
+            Incoming::Nothing | Incoming::Refused => Ok(()),
         }
     }
 
@@ -389,7 +393,7 @@ impl Work {
     fn or_reject(&mut self, done: Result<(), ReplicaError>) -> Result<(), ReplicaError> {
         let Err(error) = done else { return Ok(()) };
         let position = match &self.incoming {
-            Incoming::Generation { header, .. } => header.position,
+            Incoming::Generation(arriving) => arriving.header.position,
             _ => Position::default(),
         };
         self.give_up()?;
@@ -416,7 +420,7 @@ fn tell(events: Option<&mpsc::Sender<Event>>, event: Event) {
     }
 }
 
-fn marked(home: &PathBuf) -> Result<Option<HomeId>, ReplicaError> {
+fn marked(home: &Path) -> Result<Option<HomeId>, ReplicaError> {
     match Root::open(home) {
         Ok(root) => marker::read(&root),
         Err(error) if error.is_not_found() => Ok(None),

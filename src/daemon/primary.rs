@@ -31,6 +31,9 @@ use crate::words::position::{ClusterId, HomeId, NodeName, Position, ReignId};
 /// How often a session looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
 
+/// After so many refusals in a row the link is given up: what was under way when the first came is refused too.
+const REJECTIONS: usize = 2 + crate::thought::session::sender::UNDER_WAY_CAP;
+
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -244,7 +247,7 @@ struct Session {
     held: VecDeque<oneshot::Sender<HeldAll>>,
     audits: VecDeque<oneshot::Sender<Audited>>,
     /// Generations refused in a row.
-    rejected: u32,
+    rejected: usize,
     wants_catch_up: bool,
 }
 
@@ -367,11 +370,13 @@ impl Session {
             Some(Message::Rejected(rejected)) => {
                 tracing::warn!(standby = %self.name, position = %rejected.position, text = %rejected.text, "generation refused; comparing trees");
                 self.rejected += 1;
-                if self.rejected > 2 + crate::thought::session::sender::UNDER_WAY_CAP as u32 {
+                if self.rejected > REJECTIONS {
                     return Err(SessionError::Rejected { position: rejected.position, text: rejected.text });
                 }
                 self.sender.reset();
                 self.wants_catch_up = true;
+                // A catch-up that waits for contents waits in vain: it ends, and with it this link.
+                self.held.clear();
             }
             Some(Message::Listing(listing)) => {
                 self.listings.pop_front().ok_or_else(|| unasked("listing"))?.send(listing).ok();

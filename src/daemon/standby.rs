@@ -26,6 +26,9 @@ use crate::words::position::Position;
 /// How often the session looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Compares a replica's disk with its tree.
+pub type Auditor = dyn Fn(&crate::reveal::Replica, &[RelPath]) -> Audited + Send + Sync;
+
 /// What a standby's links share.
 #[derive(Clone)]
 pub struct StandbyContext {
@@ -42,7 +45,7 @@ pub struct StandbyContext {
     /// What the standby says of itself.
     pub report: Arc<Mutex<StandbyReport>>,
     /// Compares disk and tree.
-    pub audit: Arc<dyn Fn(&crate::reveal::Replica, &[RelPath]) -> Audited + Send + Sync>,
+    pub audit: Arc<Auditor>,
 }
 
 /// What a standby says of itself.

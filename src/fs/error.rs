@@ -99,6 +99,14 @@ impl FsError {
         Errno::from_io_error(self.source()?.downcast_ref::<io::Error>()?)
     }
 
+    /// Why, in the kernel's words where it has any, without the path.
+    pub fn reason(&self) -> String {
+        match self.errno() {
+            Some(errno) => std::io::Error::from(errno).to_string(),
+            None => self.to_string(),
+        }
+    }
+
     /// True if the path, or a directory on the way to it, does not exist (or is no directory).
     pub fn is_not_found(&self) -> bool {
         matches!(self.errno(), Some(Errno::NOENT | Errno::NOTDIR))

@@ -28,7 +28,6 @@ use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 pub use findings::{Findings, Listed};
-pub use scan::reason;
 
 /// What can stop a walk altogether; trouble with a single path is a finding.
 #[derive(Debug, thiserror::Error)]

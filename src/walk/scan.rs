@@ -45,7 +45,7 @@ impl Walker {
                 Ok((Some(stat), names)) => (stat, names),
                 Ok((None, _)) => return Ok(1),
                 Err(error) => {
-                    self.findings.unreadable.note(path, reason(&error));
+                    self.findings.unreadable.note(path, error.reason());
                     return Ok(1);
                 }
             };
@@ -70,7 +70,7 @@ impl Walker {
             match directory.stat(&RelPath::root().join(&name)) {
                 Ok(Some(stat)) => self.compare(tree, &child, &stat, old.as_ref(), reach, now)?,
                 Ok(None) => self.mark(&child, now),
-                Err(error) => self.findings.unreadable.note(&child, reason(&error)),
+                Err(error) => self.findings.unreadable.note(&child, error.reason()),
             }
         }
         for (name, row) in before {
@@ -130,7 +130,7 @@ impl Walker {
             return Err(WalkError::Home(error));
         }
         if error.is_permission() {
-            self.findings.unreadable.note(path, reason(&error));
+            self.findings.unreadable.note(path, error.reason());
             self.watched.remove(path);
         } else if tree.row(path)?.is_some() {
             // Gone, or no directory: that is for the capture to find out.
@@ -200,12 +200,4 @@ pub(crate) fn is_unchanged(row: &Row, stat: &Stat) -> bool {
         && row.inode == stat.inode
         && row.entry.mtime == stat.mtime
         && (kind != Kind::File || row.entry.size() == stat.size)
-}
-
-/// What the system said, for a list of paths.
-pub fn reason(error: &FsError) -> String {
-    match error.errno() {
-        Some(errno) => errno.to_string(),
-        None => error.to_string(),
-    }
 }

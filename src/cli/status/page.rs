@@ -21,7 +21,12 @@ pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
     let mut line = |label: &str, text: String| writeln!(page, "  {label:<12}{text}");
     let home = &status.home;
     let (entries, bytes) = (HumanCount(home.entries), HumanBytes(home.bytes));
-    line("home", format!("{} ({}), {entries} entries, {bytes}", home.path, home.filesystem))?;
+    // A standby does not count what it holds.
+    if home.entries == 0 {
+        line("home", home.path.clone())?;
+    } else {
+        line("home", format!("{} ({}), {entries} entries, {bytes}", home.path, home.filesystem))?;
+    }
     line("position", position(status))?;
     line("generations", generations(status))?;
     line("promotable", promotable(status))?;

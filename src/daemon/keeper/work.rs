@@ -13,7 +13,9 @@ use crate::fs::{FsError, Root};
 use crate::index::{Index, IndexError, Opened};
 use crate::reveal::Records;
 use crate::spool::Spool;
-use crate::thought::generation::{Content, HEADER_VERSION, Header, Joint, Operation, OperationsDigest, Quality};
+use crate::thought::generation::{
+    Content, HEADER_VERSION, Header, Joint, Operation, OperationsDigest, Quality, Reason,
+};
 use crate::thought::plan::{Captures, Encoded};
 use crate::thought::store::{Store, Table};
 use crate::thought::timing::{BatchTimer, Due};
@@ -91,6 +93,8 @@ pub struct Keeper {
     entries: u64,
     bytes: u64,
     is_ready: bool,
+    /// What keeps every generation from being proven: the kind of file system.
+    standing_doubts: BTreeSet<Reason>,
 }
 
 impl Keeper {
@@ -110,6 +114,13 @@ impl Keeper {
         let shared = Arc::new(Shared::new(&options));
         *shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(watcher.mailbox()));
         let kind = root.filesystem()?;
+        let mut standing_doubts = BTreeSet::new();
+        if kind.is_network() {
+            standing_doubts.insert(Reason::Network);
+        }
+        if kind.is_overlay() {
+            standing_doubts.insert(Reason::Overlay);
+        }
         shared.report().filesystem = format!("{kind:?}").to_lowercase();
         let walker = Walker::new(root, watcher, options.filter.clone());
         let now = instant();
@@ -130,6 +141,7 @@ impl Keeper {
             entries: 0,
             bytes: 0,
             is_ready: false,
+            standing_doubts,
             options,
         };
         Ok((keeper, shared))
@@ -260,6 +272,7 @@ impl Keeper {
         let Cut { quality, deferred, cut_time, oldest_change, .. } = self.publish(cut, spool, true, true)?;
         let view = self.view()?;
         let is_complete = !touched.overflowed;
+        let quality = self.quality(&quality);
         Ok(Fold { view, quality, deferred, cut_time, oldest_change, whole, payloads, is_complete })
     }
 
@@ -320,7 +333,7 @@ impl Keeper {
             joint: Joint::Next,
             tree_before,
             tree_after,
-            quality: cut.quality.clone(),
+            quality: self.quality(&cut.quality),
             deferred: cut.deferred.clone(),
             filter: self.options.filter.digest(),
             cut_time: cut.cut_time,
@@ -364,6 +377,16 @@ impl Keeper {
         Ok(())
     }
 
+    fn quality(&self, proven: &Quality) -> Quality {
+        let mut reasons = self.standing_doubts.clone();
+        match proven {
+            Quality::Fuzzy(more) => reasons.extend(more.iter().copied()),
+            _ if reasons.is_empty() => return proven.clone(),
+            _ => {}
+        }
+        Quality::Fuzzy(reasons.into_iter().collect())
+    }
+
     fn count(&self, header: &Header) {
         let mut report = self.shared.report();
         let word = match &header.quality {
@@ -380,15 +403,16 @@ impl Keeper {
         report.quality = Some((header.quality.clone(), header.deferred.clone()));
     }
 
+    /// Scans what no watch tells of: directories left without one, and all of a network file system.
     fn poll(&mut self) {
-        let polled = &self.walker.findings().polled;
-        if polled.is_empty() || self.polled.elapsed() < self.options.poll {
+        if self.polled.elapsed() < self.options.poll {
             return;
         }
         self.polled = instant();
-        for path in polled.clone() {
-            self.walker.rescan(&path);
+        if self.standing_doubts.contains(&Reason::Network) {
+            self.walker.rescan(&RelPath::root());
         }
+        self.walker.poll();
     }
 
     fn keep_house(&mut self) -> Result<(), KeeperError> {

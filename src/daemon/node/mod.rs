@@ -76,6 +76,15 @@ pub enum NodeError {
         /// Why.
         why: &'static str,
     },
+    /// The home cannot be read.
+    #[error("the home {} cannot be read", home.display())]
+    Unreadable {
+        /// The home.
+        home: PathBuf,
+        /// Why.
+        #[source]
+        source: FsError,
+    },
     /// The home is another one than this state belongs to.
     #[error("the home {} is {found}, and this state directory belongs to home {known}", home.display())]
     OtherHome {
@@ -124,7 +133,7 @@ pub enum NodeError {
 /// What a role brings.
 enum Part {
     Primary { shared: Arc<Shared>, keeper: mpsc::Sender<Command> },
-    Standby { context: StandbyContext },
+    Standby { context: Box<StandbyContext> },
 }
 
 /// What all parts of a node share.

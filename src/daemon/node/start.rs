@@ -23,6 +23,7 @@ use crate::net::trust::TrustedPeers;
 use crate::reveal::{ReplicaOptions, marker};
 use crate::thought::wire::message::{Abilities, CONTROL_CAP, DATA_CAP, Hello, PROTOCOLS, Role};
 use crate::words::entry::Digest;
+use crate::words::path::RelPath;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, Position, ReignId};
 
 /// How many commands may wait for the keeper.
@@ -66,7 +67,7 @@ impl Node {
             }
             Role::Standby => {
                 let memory = Arc::new(Mutex::new(memory.clone()));
-                (Part::Standby { context: start_standby(&options, &memory, &peers, instance)? }, None)
+                (Part::Standby { context: Box::new(start_standby(&options, &memory, &peers, instance)?) }, None)
             }
         };
         let memory = match &part {
@@ -105,10 +106,9 @@ fn check_home(options: &NodeOptions) -> Result<(), NodeError> {
     if real == Path::new("/") {
         return refuse("it is the root of the whole system");
     }
-    match Root::open(&real) {
+    match Root::open(&real).and_then(|root| root.list(&RelPath::root())) {
         Ok(_) => Ok(()),
-        Err(error) if error.is_permission() => refuse("permission denied: the user that runs this may not read it"),
-        Err(error) => Err(error.into()),
+        Err(source) => Err(NodeError::Unreadable { home: home.clone(), source }),
     }
 }
 
@@ -212,7 +212,7 @@ fn start_standby(
         state: options.state.clone(),
         hello: hello(options, instance),
         report,
-        audit: Arc::new(move |replica, paths| super::verify::audit_replica(replica, &filter, paths)),
+        audit: Arc::new(move |replica, paths| super::verify::audit_replica(replica, &filter, paths).0),
     })
 }
 
@@ -258,7 +258,11 @@ async fn dial(inner: &Inner) {
                 if let SessionError::Net(NetError::Untrusted { id, .. }) = &error {
                     inner.peers.met_stranger(*id, text.clone());
                 }
-                if error.is_ordinary() {
+                let is_old_news =
+                    inner.peers.all().get(&peer.name).is_some_and(|known| known.trouble.as_ref() == Some(&text));
+                if is_old_news {
+                    tracing::debug!(peer = %peer.name, %address, %text, "still no link to the primary");
+                } else if error.is_ordinary() {
                     tracing::info!(peer = %peer.name, %address, %text, "no link to the primary");
                 } else {
                     tracing::warn!(peer = %peer.name, %address, %text, "no link to the primary");

@@ -10,10 +10,15 @@ fn hello(name: &str, role: Role, epoch: u64) -> Hello {
     Hello {
         protocols: (1, 1),
         node: NodeName::try_from(name.to_owned()).unwrap(),
-        instance: InstanceNonce([name.len() as u8; 16]),
+        instance: InstanceNonce([u8::try_from(name.len()).unwrap(); 16]),
         cluster: Some(ClusterId([1; 16])),
         home: Some(HomeId([2; 16])),
-        reigns: vec![Reign { id: ReignId([epoch as u8; 16]), epoch, parent: None, fork: Position::default() }],
+        reigns: vec![Reign {
+            id: ReignId([u8::try_from(epoch).unwrap(); 16]),
+            epoch,
+            parent: None,
+            fork: Position::default(),
+        }],
         role,
         position: Position { epoch, generation: 5 },
         chain: ChainDigest(Digest([7; 32])),
@@ -31,7 +36,7 @@ fn header(epoch: u64, generation: u64, parent_chain: ChainDigest, joint: Joint) 
         optional_features: 0,
         cluster: ClusterId([1; 16]),
         home: HomeId([2; 16]),
-        reign: ReignId([epoch as u8; 16]),
+        reign: ReignId([u8::try_from(epoch).unwrap(); 16]),
         position: Position { epoch, generation },
         parent: Position { epoch, generation: generation - 1 },
         parent_chain,
@@ -117,6 +122,7 @@ fn acks_come_in_the_order_of_sending_and_for_the_same_history() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "some instant to count from")]
 fn a_silent_peer_is_lost_after_ten_seconds_and_beats_come_every_second() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);

@@ -221,14 +221,13 @@ fn tell_losses(here: &Status, there: &Status) {
 const ADOPT_HINT: &str =
     "name an empty directory, or give --adopt to take this one over: what differs is put aside first";
 
-/// The real path of what is there, or will be in a directory that is there.
+/// The real path of what is there, or will be: what is missing of it is taken as it is written.
 fn real(path: &Path) -> std::io::Result<PathBuf> {
-    if path.exists() {
-        return path.canonicalize();
-    }
-    let name = path.file_name().ok_or(std::io::ErrorKind::NotFound)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(parent.canonicalize()?.join(name))
+    let absolute = std::path::absolute(path)?;
+    let there = absolute.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    let missing = absolute.strip_prefix(there).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    let real = there.canonicalize()?;
+    Ok(if missing.as_os_str().is_empty() { real } else { real.join(missing) })
 }
 
 /// What can be said of the two directories before anything is touched.

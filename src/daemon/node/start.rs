@@ -212,7 +212,7 @@ fn start_standby(
         state: options.state.clone(),
         hello: hello(options, instance),
         report,
-        audit: Arc::new(move |replica, paths| super::verify::audit_replica(replica, &filter, paths).0),
+        audit: Arc::new(move |replica, paths| super::verify::audit_replica(replica, &filter, paths)),
     })
 }
 

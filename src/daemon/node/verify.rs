@@ -21,8 +21,8 @@ use crate::words::path::RelPath;
 /// How often a comparison is repeated because the home went on changing.
 const TRIES: u32 = 4;
 
-/// A standby's comparison of its disk with its tree, and how many owners it cannot hold.
-pub(super) fn audit_replica(replica: &Replica, filter: &Filter, paths: &[RelPath]) -> (Audited, u64) {
+/// A standby's comparison of its disk with its tree.
+pub(super) fn audit_replica(replica: &Replica, filter: &Filter, paths: &[RelPath]) -> Audited {
     let owners = Privilege::detect().chown;
     let options = AuditOptions { owners, content: true, progress: None };
     let mut differences = Vec::new();
@@ -40,18 +40,18 @@ pub(super) fn audit_replica(replica: &Replica, filter: &Filter, paths: &[RelPath
         entries: 0,
         differing: 0,
         differences,
+        unheld_owners: 0,
         failed: None,
     };
-    let mut unheld_owners = 0;
     match found {
         Ok(found) => {
             audited.entries = found.entries;
             audited.differing = found.differing;
-            unheld_owners = found.unheld_owners;
+            audited.unheld_owners = found.unheld_owners;
         }
         Err(error) => audited.failed = Some(crate::daemon::explain(&error)),
     }
-    (audited, unheld_owners)
+    audited
 }
 
 impl Inner {
@@ -63,18 +63,18 @@ impl Inner {
                 let work = move |replica: &Replica| audit_replica(replica, &filter, &paths);
                 let asked = context
                     .holder
-                    .ask(|reply: oneshot::Sender<(Audited, u64)>| {
+                    .ask(|reply: oneshot::Sender<Audited>| {
                         crate::daemon::holder::Job::With(Box::new(move |replica| {
                             reply.send(work(replica)).ok();
                         }))
                     })
                     .await;
-                let (audited, unheld_owners) = asked.ok_or_else(|| {
+                let audited = asked.ok_or_else(|| {
                     Refusal::new(RefusalClass::Guard, "this standby holds no replica yet")
                         .hint("wait for its initial sync")
                 })?;
                 let entries = audited.entries;
-                let peer = report(self.options.name.to_string(), audited, unheld_owners, None);
+                let peer = report(self.options.name.to_string(), audited, None);
                 Ok(VerifyReport { equal: peer.equal, compared_entries: entries, peers: vec![peer] })
             }
         }
@@ -122,9 +122,7 @@ impl Inner {
                         )
                     }
                 });
-                let beat = self.peers.all().get(&name).and_then(|peer| peer.heartbeat.clone());
-                let unheld_owners = beat.map_or(0, |beat| beat.unheld_owners);
-                last = Some(report(name.to_string(), audited, unheld_owners, tree));
+                last = Some(report(name.to_string(), audited, tree));
                 if is_same {
                     break;
                 }
@@ -216,7 +214,7 @@ fn absent(name: String) -> PeerReport {
     }
 }
 
-fn report(name: String, audited: Audited, unheld_owners: u64, tree: Option<String>) -> PeerReport {
+fn report(name: String, audited: Audited, tree: Option<String>) -> PeerReport {
     let trouble = audited.failed.or(tree);
     PeerReport {
         name,
@@ -234,7 +232,7 @@ fn report(name: String, audited: Audited, unheld_owners: u64, tree: Option<Strin
                 there: Some(disk),
             })
             .collect(),
-        unheld: UnheldCounts { owner: unheld_owners, ..UnheldCounts::default() },
+        unheld: UnheldCounts { owner: audited.unheld_owners, ..UnheldCounts::default() },
     }
 }
 

@@ -248,12 +248,23 @@ fn check(args: &MirrorArgs) -> anyhow::Result<(PathBuf, PathBuf)> {
         return Err(usage(format!("DST {} is not a directory", args.destination.display())).into());
     }
     if source.starts_with(&destination) || destination.starts_with(&source) {
-        let text = format!("SRC {} and DST {} lie within each other", source.display(), destination.display());
+        let text = format!(
+            "SRC {} and DST {} lie within each other: they are {} and {}",
+            args.source.display(),
+            args.destination.display(),
+            source.display(),
+            destination.display()
+        );
         return Err(usage(text).hint("a directory cannot be copied into itself").into());
     }
+    let from = Root::open(&source).and_then(|root| root.list(&RelPath::root()).map(|_| root));
+    let from = from.map_err(|error| {
+        usage(format!("SRC {}: {}", args.source.display(), error.reason()))
+            .hint("run this as a user who may read all of it")
+    })?;
     create_directory(&destination, 0o755)?;
     let guard = |message: String| Failure::new(Class::Guard, message).hint(ADOPT_HINT);
-    let (from, to) = (Root::open(&source)?, Root::open(&destination)?);
+    let to = Root::open(&destination)?;
     match (marker::read(&from)?, marker::read(&to)?) {
         (Some(home), Some(replica)) if home == replica => {}
         (_, Some(_)) => {

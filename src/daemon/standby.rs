@@ -328,7 +328,7 @@ impl StandbyReport {
         self.revealed = Some(position);
         let Some(stand) = &mut self.stand else { return };
         if stand.unheld == UnheldCounts::default() && unheld != stand.unheld {
-            tracing::warn!(
+            tracing::info!(
                 "this replica cannot hold all owners, modes or attributes, for want of privilege; `status` counts them"
             );
         }

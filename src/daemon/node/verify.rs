@@ -21,7 +21,7 @@ use crate::words::path::RelPath;
 /// How often a comparison is repeated because the home went on changing.
 const TRIES: u32 = 4;
 
-/// A standby's comparison of its disk with its tree, and how many owners it cannot hold.
+/// A standby's comparison of its disk with its tree.
 pub(super) fn audit_replica(replica: &Replica, filter: &Filter, paths: &[RelPath]) -> Audited {
     let owners = Privilege::detect().chown;
     let options = AuditOptions { owners, content: true, progress: None };
@@ -39,8 +39,8 @@ pub(super) fn audit_replica(replica: &Replica, filter: &Filter, paths: &[RelPath
         tree: standing.tree,
         entries: 0,
         differing: 0,
-        unheld_owners: 0,
         differences,
+        unheld_owners: 0,
         failed: None,
     };
     match found {

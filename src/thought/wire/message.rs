@@ -267,6 +267,8 @@ pub struct Audited {
     pub unheld_owners: u64,
     /// Some of those: the path, what differs, what the tree says, what the disk says.
     pub differences: Vec<(RelPath, String, String, String)>,
+    /// How many have an owner that this standby cannot give them.
+    pub unheld_owners: u64,
     /// Why it could not be done, if so.
     pub failed: Option<String>,
 }

@@ -263,8 +263,6 @@ pub struct Audited {
     pub entries: u64,
     /// How many differ.
     pub differing: u64,
-    /// How many have another owner only because the standby may not set it.
-    pub unheld_owners: u64,
     /// Some of those: the path, what differs, what the tree says, what the disk says.
     pub differences: Vec<(RelPath, String, String, String)>,
     /// How many have an owner that this standby cannot give them.

@@ -13,7 +13,7 @@ use super::operations::{Journalled, is_settling};
 use super::unheld::UnheldCounts;
 use crate::fs::{FsError, Privilege, Stat, XattrPolicy};
 use crate::thought::delta::Span;
-use crate::thought::generation::{Action, JournalledOperation};
+use crate::thought::generation::{Action, JournalledOperation, PreImage};
 use crate::thought::tree::ApplyError;
 use crate::words::entry::{Entry, InodeId};
 use crate::words::path::RelPath;
@@ -59,10 +59,10 @@ impl Reveal<'_> {
         ensure_directory(self.disk, &layout::of(Area::Reveal, self.position))?;
         let is_taken = self.disk.stat(&layout::taken_mark(self.position))?.is_some();
         let mut renames = Renames::new();
-        self.each(|this, JournalledOperation { operation, inode, .. }| {
+        self.each(|this, JournalledOperation { operation, inode, before }| {
             let Some(path) = operation.action.taken() else { return Ok(()) };
             if !is_taken {
-                this.take(path, operation.id, inode, matches!(operation.action, Action::Rename { .. }))?;
+                this.take(path, operation.id, inode, matches!(operation.action, Action::Rename { .. }), &before)?;
             }
             if let Action::Rename { to, .. } = operation.action {
                 renames.insert(to, Arrival { operation: operation.id, inode, area: Area::Reveal });
@@ -105,11 +105,12 @@ impl Reveal<'_> {
         operation: u32,
         inode: Option<InodeId>,
         is_needed: bool,
+        before: &PreImage,
     ) -> Result<(), ReplicaError> {
         let slot = layout::slot(Area::Reveal, self.position, operation);
         let found = self.disk.stat(path)?;
         match found {
-            Some(stat) if is_it(inode, &stat) => {
+            Some(stat) if is_it(inode, &stat) && (is_needed || !is_rewritten(before, &stat)) => {
                 self.writable(path.parent().as_ref())?;
                 self.movable(path)?;
                 Ok(self.disk.rename(path, &slot)?)
@@ -275,6 +276,17 @@ impl Reveal<'_> {
 }
 
 /// True if `stat` is of the journalled inode. By number only: a device may get another one at the next boot.
+/// True if a file that goes is not as it was left: written by hand, or another file that took over the inode's number.
+fn is_rewritten(before: &PreImage, stat: &Stat) -> bool {
+    match before {
+        // Whole seconds: not every file system keeps more.
+        PreImage::Taken { entry } if stat.is_file() => {
+            entry.size() != stat.size || entry.mtime.seconds != stat.mtime.seconds
+        }
+        _ => false,
+    }
+}
+
 fn is_it(inode: Option<InodeId>, stat: &Stat) -> bool {
     inode.is_none_or(|inode| inode.ino == stat.inode.id.ino)
 }

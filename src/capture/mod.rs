@@ -75,6 +75,8 @@ pub struct Capturer {
     secret: [u8; 32],
     spool: Spool,
     ships: bool,
+    /// Every content is taken whole.
+    takes_whole: bool,
     identities: Identities,
     /// Content of hard-linked inodes captured already, so that each is read once.
     linked: BTreeMap<InodeId, Present>,
@@ -95,6 +97,7 @@ impl Capturer {
             secret,
             spool,
             ships,
+            takes_whole: false,
             identities: Identities::default(),
             linked: BTreeMap::new(),
             signatures: signatures::Kept::default(),
@@ -107,6 +110,12 @@ impl Capturer {
     pub fn finish(self) -> (Spool, Signatures) {
         let signatures = Signatures::new(self.spool.reader(), self.signatures);
         (self.spool, signatures)
+    }
+
+    /// Takes the content of every file whole: for a standby that has no older one.
+    #[must_use]
+    pub fn taking_whole(self) -> Self {
+        Self { takes_whole: true, ..self }
     }
 
     /// How many bytes of content were read.
@@ -130,7 +139,7 @@ impl Capturer {
         path: &RelPath,
         whole: bool,
     ) -> Result<Captured, CaptureError> {
-        match self.try_capture(root, filter, tree, path, whole) {
+        match self.try_capture(root, filter, tree, path, whole || self.takes_whole) {
             Ok(captured) => Ok(captured),
             Err(CaptureError::Shrank) => Ok(Captured::Unsteady),
             Err(CaptureError::File(error)) if error.is_not_found() || error.is_refused_link() => Ok(Captured::Unsteady),

@@ -73,6 +73,17 @@ pub enum KeeperError {
     Random,
 }
 
+/// Which payloads a capture makes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Payloads {
+    /// None: nobody is there to receive them.
+    None,
+    /// Of what changed, the cheapest.
+    Changes,
+    /// Of what changed, all of it.
+    Whole,
+}
+
 /// The keeper.
 pub struct Keeper {
     options: KeeperOptions,
@@ -200,7 +211,7 @@ impl Keeper {
             if self.walker.is_settled() || self.walker.dirty().len() >= 20_000 {
                 // A home in which something always changes never comes to rest: two rounds without much left are enough.
                 quiet_rounds += u32::from(self.walker.is_settled() && self.walker.dirty().len() < 1000);
-                let (cut, _) = self.capture(&BTreeSet::new(), false)?;
+                let (cut, _) = self.capture(&BTreeSet::new(), Payloads::None)?;
                 self.apply(&cut)?;
                 if self.tree.store().wants_commit() {
                     self.tree.store_mut().commit()?;
@@ -258,7 +269,8 @@ impl Keeper {
 
     fn fold(&mut self, ticket: u64) -> Result<Fold, KeeperError> {
         let touched = self.views.remove(&ticket).unwrap_or(Touched { overflowed: true, ..Touched::default() });
-        let (cut, spool) = self.capture(&touched.files, true)?;
+        // What is dirty by now is taken whole as well: what the standby was sent of it is older.
+        let (cut, spool) = self.capture(&touched.files, Payloads::Whole)?;
         let mut whole = BTreeMap::new();
         for (path, found) in &cut.captures {
             let Some(present) = found else { continue };
@@ -279,16 +291,20 @@ impl Keeper {
     /// Makes a generation of what is dirty, if anything is.
     fn generation(&mut self, whole: &BTreeSet<RelPath>) -> Result<Option<Cut>, KeeperError> {
         let ships = self.shared.ships();
-        let (cut, spool) = self.capture(whole, ships)?;
+        let (cut, spool) = self.capture(whole, if ships { Payloads::Changes } else { Payloads::None })?;
         if cut.captures.is_empty() && cut.steps.is_empty() {
             return Ok(None);
         }
         self.publish(cut, spool, ships, false).map(Some)
     }
 
-    fn capture(&mut self, whole: &BTreeSet<RelPath>, ships: bool) -> Result<(Cut, Spool), KeeperError> {
+    fn capture(&mut self, whole: &BTreeSet<RelPath>, payloads: Payloads) -> Result<(Cut, Spool), KeeperError> {
         let spool = Spool::create(&self.options.state)?;
+        let ships = payloads != Payloads::None;
         let mut capturer = Capturer::new(spool, self.secret, self.options.xattrs.clone(), ships);
+        if payloads == Payloads::Whole {
+            capturer = capturer.taking_whole();
+        }
         let begun = self.begun;
         let clock = move || moment(begun);
         let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.options.rounds, &clock)?;

@@ -66,6 +66,10 @@ fn churn(home: &Path, ending: &AtomicBool) {
             fs::rename(home.join("jobs/elsewhere"), &job).unwrap();
         }
         nap(&mut dice, 20);
+        if step.is_multiple_of(8) {
+            // Long enough for a cut that nothing disturbs.
+            std::thread::sleep(Duration::from_millis(250));
+        }
     }
 }
 
@@ -75,7 +79,7 @@ fn exchange(one: &Path, other: &Path) {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
 }
 
-/// What no generation may show.
+/// What no proven generation may show; one that says it is fuzzy promises only to be whole.
 fn broken_rules(replica: &Path) -> Vec<String> {
     let mut broken = Vec::new();
     let twins = TWINS.map(|twin| fs::read_to_string(replica.join(twin)).ok());
@@ -124,6 +128,18 @@ fn position(status: &serde_json::Value) -> Option<(u64, u64)> {
     Some((epoch.parse().unwrap(), generation.parse().unwrap()))
 }
 
+/// True if the primary's log says that the generation at `shown` is consistent.
+fn is_proven(logs: &str, shown: Option<(u64, u64)>) -> bool {
+    let Some((epoch, generation)) = shown else { return false };
+    let position = format!("generation position={epoch}.{generation} ");
+    let is_proven = logs.lines().any(|line| line.contains(&position) && line.contains("quality=consistent"));
+    note(&format!(
+        "{epoch}.{generation} is {}",
+        if is_proven { "consistent: it is held to the rules" } else { "fuzzy" }
+    ));
+    is_proven
+}
+
 /// Looks at a standby that was started while its primary stands still.
 fn assert_whole(pair: &mut Pair, acked: Option<(u64, u64)>) {
     let mut shown = None;
@@ -139,8 +155,10 @@ fn assert_whole(pair: &mut Pair, acked: Option<(u64, u64)>) {
     }
     let litter = litter(&pair.bed.destination());
     assert!(litter.is_empty(), "litter: {litter:?}\n{}", pair.told());
-    let broken = broken_rules(&pair.bed.destination());
-    assert!(broken.is_empty(), "at {shown:?}: {broken:?}\n{}", pair.told());
+    if is_proven(&pair.told(), shown) {
+        let broken = broken_rules(&pair.bed.destination());
+        assert!(broken.is_empty(), "at {shown:?}: {broken:?}\n{}", pair.told());
+    }
     pair.assert_verified(&pair.standby);
     assert_eq!(position(&pair.status(&pair.standby)["position"]), shown, "nothing came meanwhile");
 }

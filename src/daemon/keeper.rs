@@ -153,8 +153,6 @@ pub struct Report {
     pub watches: u64,
     /// The kind of the file system.
     pub filesystem: String,
-    /// Bytes read from files.
-    pub captured: u64,
 }
 
 /// What the keeper shares with everybody.

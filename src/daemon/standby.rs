@@ -336,17 +336,10 @@ impl StandbyReport {
     }
 
     fn note(&mut self, header: &Header) {
-        use crate::thought::generation::Quality;
-        let word = match &header.quality {
-            Quality::Consistent => "consistent",
-            Quality::Partial => "partial",
-            Quality::Fuzzy(reasons) => {
-                for reason in reasons {
-                    *self.by_reason.entry(*reason).or_default() += 1;
-                }
-                "fuzzy"
-            }
-        };
+        let (word, reasons) = header.quality.told();
+        for reason in reasons {
+            *self.by_reason.entry(*reason).or_default() += 1;
+        }
         *self.by_quality.entry(word).or_default() += 1;
         if let Some(stand) = &mut self.stand {
             stand.standing.position = header.position;

@@ -130,6 +130,17 @@ pub enum Quality {
     Fuzzy(Vec<Reason>),
 }
 
+impl Quality {
+    /// The word for it in `status`, and the reasons if it is fuzzy.
+    pub fn told(&self) -> (&'static str, &[Reason]) {
+        match self {
+            Self::Consistent => ("consistent", &[]),
+            Self::Partial => ("partial", &[]),
+            Self::Fuzzy(reasons) => ("fuzzy", reasons),
+        }
+    }
+}
+
 impl fmt::Display for Quality {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

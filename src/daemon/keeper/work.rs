@@ -405,16 +405,10 @@ impl Keeper {
 
     fn count(&self, header: &Header) {
         let mut report = self.shared.report();
-        let word = match &header.quality {
-            Quality::Consistent => "consistent",
-            Quality::Partial => "partial",
-            Quality::Fuzzy(reasons) => {
-                for reason in reasons {
-                    *report.by_reason.entry(*reason).or_default() += 1;
-                }
-                "fuzzy"
-            }
-        };
+        let (word, reasons) = header.quality.told();
+        for reason in reasons {
+            *report.by_reason.entry(*reason).or_default() += 1;
+        }
         *report.by_quality.entry(word).or_default() += 1;
         report.quality = Some((header.quality.clone(), header.deferred.clone()));
     }

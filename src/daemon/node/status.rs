@@ -190,9 +190,6 @@ fn primary(status: &mut Status, report: &Report) {
         bytes_done: report.bytes,
         bytes_total: None,
     });
-    if status.state == State::InitialSync || status.state == State::CatchingUp {
-        status.progress = status.progress.take();
-    }
 }
 
 fn standby(status: &mut Status, report: &StandbyReport, position: Option<Position>) {
@@ -246,11 +243,8 @@ pub(super) fn progress_of(progress: &CatchingUp) -> ProgressStatus {
 }
 
 fn quality_of(quality: &Quality, deferred: &NamedPaths) -> QualityStatus {
-    let (word, reasons) = match quality {
-        Quality::Consistent => ("consistent", Vec::new()),
-        Quality::Partial => ("partial", Vec::new()),
-        Quality::Fuzzy(reasons) => ("fuzzy", reasons.iter().map(|reason| reason.word().to_owned()).collect()),
-    };
+    let (word, reasons) = quality.told();
+    let reasons = reasons.iter().map(|reason| reason.word().to_owned()).collect();
     QualityStatus { quality: word.to_owned(), reasons, deferred: sample(deferred.sample.iter()) }
 }
 

@@ -82,7 +82,7 @@ impl Inner {
 
     async fn verify_all(&self, paths: Vec<RelPath>) -> Result<VerifyReport, Refusal> {
         let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
-        let mut home = self.audit_home(&paths, paths.clone()).await?;
+        let mut home = self.audit_home(paths.clone()).await?;
         for _ in 1..TRIES {
             if home.differences.is_empty() {
                 break;
@@ -90,7 +90,7 @@ impl Inner {
             // What was written meanwhile differs from the view that was taken before: only what goes on differing is a difference.
             let again = home.differences.keys().cloned().collect();
             let entries = home.entries;
-            home = self.audit_home(&paths, again).await?;
+            home = self.audit_home(again).await?;
             home.entries = entries;
         }
         let mut peers = Vec::new();
@@ -167,7 +167,7 @@ impl Inner {
         answer.await.ok()
     }
 
-    async fn audit_home(&self, _all: &[RelPath], paths: Vec<RelPath>) -> Result<HomeAudit, Refusal> {
+    async fn audit_home(&self, paths: Vec<RelPath>) -> Result<HomeAudit, Refusal> {
         let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
         let failed = |text: String| Refusal::new(RefusalClass::Other, text);
         self.mark().await.ok_or_else(ended)?;

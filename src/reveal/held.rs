@@ -41,7 +41,10 @@ impl Stager {
         }
         for candidate in self.candidates(tree, digest)? {
             let Ok(source) = root.open_read(&candidate) else { continue };
-            let mut file = NewFile::create(&self.here, slot, source.stat()?.size, sparse)?;
+            let stat = source.stat()?;
+            // A catch-up does not tell of holes; what is copied keeps those it has.
+            let has_holes = sparse || stat.blocks_512.saturating_mul(512) < stat.size;
+            let mut file = NewFile::create(&self.here, slot, stat.size, has_holes)?;
             file.copy(&source).map_err(|source| ReplicaError::Payload { path: path.clone(), source: source.into() })?;
             let (hashed, memory) = file.finish()?;
             if hashed.digest == digest {

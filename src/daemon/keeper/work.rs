@@ -8,18 +8,14 @@ use tokio::sync::mpsc;
 
 use super::{Command, Fold, KeeperOptions, Report, Shared, Touched, View, Whole};
 use crate::capture::{Capturer, Cut, CutError, Moment, cut};
-use crate::daemon::window::Shipment;
 use crate::fs::{FsError, Root};
 use crate::index::{Index, IndexError, Opened};
-use crate::reveal::Records;
 use crate::spool::Spool;
-use crate::thought::generation::{
-    Content, HEADER_VERSION, Header, Joint, Operation, OperationsDigest, Quality, Reason,
-};
+use crate::thought::generation::{Content, Reason};
 use crate::thought::plan::{Captures, Encoded};
 use crate::thought::store::{Store, Table};
 use crate::thought::timing::{BatchTimer, Due};
-use crate::thought::tree::{ApplyError, Arrived, Row, Tree, TreeError, Witness};
+use crate::thought::tree::{ApplyError, Row, Tree, TreeError};
 use crate::walk::{WalkError, Walker};
 use crate::watch::{WatchError, Watcher};
 use crate::words::entry::{Body, Timestamp};
@@ -86,26 +82,26 @@ enum Payloads {
 
 /// The keeper.
 pub struct Keeper {
-    options: KeeperOptions,
-    shared: Arc<Shared>,
-    commands: mpsc::Receiver<Command>,
-    walker: Walker,
-    tree: Tree<Index>,
-    timer: BatchTimer,
-    secret: [u8; 32],
-    position: Position,
-    chain: ChainDigest,
-    views: BTreeMap<u64, Touched>,
-    next_view: u64,
+    pub(super) options: KeeperOptions,
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) walker: Walker,
+    pub(super) tree: Tree<Index>,
+    pub(super) timer: BatchTimer,
+    pub(super) secret: [u8; 32],
+    pub(super) position: Position,
+    pub(super) chain: ChainDigest,
+    pub(super) views: BTreeMap<u64, Touched>,
+    pub(super) next_view: u64,
     /// When the keeper began, as the monotonic clock's zero.
-    begun: Instant,
-    committed: Instant,
-    polled: Instant,
-    entries: u64,
-    bytes: u64,
-    is_ready: bool,
+    pub(super) begun: Instant,
+    pub(super) committed: Instant,
+    pub(super) polled: Instant,
+    pub(super) entries: u64,
+    pub(super) bytes: u64,
+    pub(super) is_ready: bool,
     /// What keeps every generation from being proven: the kind of file system.
-    standing_doubts: BTreeSet<Reason>,
+    pub(super) standing_doubts: BTreeSet<Reason>,
 }
 
 impl Keeper {
@@ -316,103 +312,6 @@ impl Keeper {
         Ok((cut, spool))
     }
 
-    /// Applies a cut to the tree and puts it into the window. One of which the payloads were not kept (`ships` was false) cannot be shipped, and the window begins anew after it.
-    fn publish(&mut self, cut: Cut, spool: Spool, ships: bool, is_wanted: bool) -> Result<Cut, KeeperError> {
-        let tree_before = self.tree.digest()?;
-        self.apply(&cut)?;
-        let tree_after = self.tree.digest()?;
-        for view in self.views.values_mut() {
-            view.note(&cut.captures);
-        }
-        // A standby that is caught up gets a position of its own, so that it goes forward even where nothing changed.
-        if cut.steps.is_empty() && !is_wanted {
-            return Ok(cut);
-        }
-        let mut operations = Records::new(Spool::create(&self.options.state)?);
-        let mut digest = OperationsDigest::default();
-        for step in &cut.steps {
-            let encoded = step.operation.encode();
-            digest.update(&encoded);
-            let offset = step.spooled.map_or(0, |spooled| spooled.offset);
-            operations.push(step.operation.action.section(), &[&offset.to_le_bytes()[..], &encoded].concat())?;
-        }
-        let parent = self.position;
-        let header = Header {
-            required_features: 0,
-            optional_features: 0,
-            cluster: self.options.cluster,
-            home: self.options.home_id,
-            reign: self.options.reign.id,
-            position: Position { epoch: self.options.reign.epoch, generation: parent.generation + 1 },
-            parent,
-            parent_chain: self.chain,
-            joint: Joint::Next,
-            tree_before,
-            tree_after,
-            quality: self.quality(&cut.quality),
-            deferred: cut.deferred.clone(),
-            filter: self.options.filter.digest(),
-            cut_time: cut.cut_time,
-            oldest_change: cut.oldest_change,
-            operations: cut.steps.len() as u64,
-            operations_digest: digest.finish(),
-            extensions: Vec::new(),
-        };
-        debug_assert_eq!(HEADER_VERSION, 1, "the fields above are those of version 1");
-        self.position = header.position;
-        self.chain = header.chain();
-        self.count(&header);
-        tracing::debug!(position = %header.position, operations = header.operations, quality = %header.quality, "generation");
-        if ships {
-            let bytes = operations.bytes() + spool.end();
-            self.shared.push(Arc::new(Shipment { header, operations, payloads: spool.reader(), bytes }));
-        } else {
-            self.shared.window().skip_to((self.position, self.chain));
-            self.shared.head.send_replace(self.position);
-        }
-        Ok(cut)
-    }
-
-    fn apply(&mut self, cut: &Cut) -> Result<(), KeeperError> {
-        let operations: Vec<Operation> = cut.steps.iter().map(|step| step.operation.clone()).collect();
-        let position = self.position;
-        let mut captured = Captured { captures: &cut.captures, entries: 0, bytes: 0 };
-        let removed =
-            self.tree.apply(&operations, &mut captured).map_err(|source| KeeperError::Apply { position, source })?;
-        self.entries = self.entries.saturating_add_signed(captured.entries).saturating_sub(removed);
-        self.bytes = self.bytes.saturating_add_signed(captured.bytes);
-        // What a capture found out without a difference: new times of the inode itself.
-        for (path, found) in &cut.captures {
-            let Some(present) = found else { continue };
-            let Some(row) = self.tree.row(path)? else { continue };
-            if row.entry == present.entry && row.inode != present.inode {
-                let memory = present.memory.clone().or_else(|| row.memory.clone());
-                self.tree.update(path, Row { inode: present.inode, memory, ..row })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn quality(&self, proven: &Quality) -> Quality {
-        let mut reasons = self.standing_doubts.clone();
-        match proven {
-            Quality::Fuzzy(more) => reasons.extend(more.iter().copied()),
-            _ if reasons.is_empty() => return proven.clone(),
-            _ => {}
-        }
-        Quality::Fuzzy(reasons.into_iter().collect())
-    }
-
-    fn count(&self, header: &Header) {
-        let mut report = self.shared.report();
-        let (word, reasons) = header.quality.told();
-        for reason in reasons {
-            *report.by_reason.entry(*reason).or_default() += 1;
-        }
-        *report.by_quality.entry(word).or_default() += 1;
-        report.quality = Some((header.quality.clone(), header.deferred.clone()));
-    }
-
     /// Scans what no watch tells of: directories left without one, and all of a network file system.
     fn poll(&mut self) {
         if self.polled.elapsed() < self.options.poll {
@@ -450,7 +349,7 @@ impl Keeper {
 }
 
 impl Touched {
-    fn note(&mut self, captures: &Captures) {
+    pub(super) fn note(&mut self, captures: &Captures) {
         for (path, found) in captures {
             let is_file = found.as_ref().is_some_and(|present| present.entry.content().is_some());
             if is_file && self.files.len() < TOUCHED_CAP {
@@ -459,32 +358,6 @@ impl Touched {
                 self.overflowed = true;
             }
         }
-    }
-}
-
-/// Gives the tree what was captured of each entry, and counts.
-struct Captured<'a> {
-    captures: &'a Captures,
-    entries: i64,
-    bytes: i64,
-}
-
-impl Witness for Captured<'_> {
-    fn step(&mut self, operation: &Operation, before: Option<&Row>) -> Result<Option<Arrived>, ApplyError> {
-        use crate::thought::generation::Action;
-        let size = |entry: &crate::words::entry::Entry| i64::try_from(entry.size()).unwrap_or(i64::MAX);
-        match &operation.action {
-            Action::Create { entry, .. } => {
-                self.entries += 1;
-                self.bytes += size(entry);
-            }
-            Action::Link { .. } => self.entries += 1,
-            Action::Edit { entry, .. } => self.bytes += size(entry) - before.map_or(0, |row| size(&row.entry)),
-            Action::Remove { .. } => self.bytes -= before.map_or(0, |row| size(&row.entry)),
-            Action::Rename { .. } | Action::Attributes { .. } => {}
-        }
-        let found = self.captures.get(operation.action.path()).and_then(Option::as_ref);
-        Ok(found.map(|present| Arrived { inode: present.inode, memory: present.memory.clone() }))
     }
 }
 

@@ -1,0 +1,138 @@
+//! What becomes of a cut: the tree follows it, and a generation of it goes into the window.
+
+use std::sync::Arc;
+
+use super::work::{Keeper, KeeperError};
+use crate::capture::Cut;
+use crate::daemon::window::Shipment;
+use crate::reveal::Records;
+use crate::spool::Spool;
+use crate::thought::generation::{HEADER_VERSION, Header, Joint, Operation, OperationsDigest, Quality};
+use crate::thought::plan::Captures;
+use crate::thought::tree::{ApplyError, Arrived, Row, Witness};
+use crate::words::position::Position;
+
+impl Keeper {
+    /// Applies a cut to the tree and puts it into the window. One of which the payloads were not kept (`ships` was false) cannot be shipped, and the window begins anew after it.
+    pub(super) fn publish(&mut self, cut: Cut, spool: Spool, ships: bool, is_wanted: bool) -> Result<Cut, KeeperError> {
+        let tree_before = self.tree.digest()?;
+        self.apply(&cut)?;
+        let tree_after = self.tree.digest()?;
+        for view in self.views.values_mut() {
+            view.note(&cut.captures);
+        }
+        // A standby that is caught up gets a position of its own, so that it goes forward even where nothing changed.
+        if cut.steps.is_empty() && !is_wanted {
+            return Ok(cut);
+        }
+        let mut operations = Records::new(Spool::create(&self.options.state)?);
+        let mut digest = OperationsDigest::default();
+        for step in &cut.steps {
+            let encoded = step.operation.encode();
+            digest.update(&encoded);
+            let offset = step.spooled.map_or(0, |spooled| spooled.offset);
+            operations.push(step.operation.action.section(), &[&offset.to_le_bytes()[..], &encoded].concat())?;
+        }
+        let parent = self.position;
+        let header = Header {
+            required_features: 0,
+            optional_features: 0,
+            cluster: self.options.cluster,
+            home: self.options.home_id,
+            reign: self.options.reign.id,
+            position: Position { epoch: self.options.reign.epoch, generation: parent.generation + 1 },
+            parent,
+            parent_chain: self.chain,
+            joint: Joint::Next,
+            tree_before,
+            tree_after,
+            quality: self.quality(&cut.quality),
+            deferred: cut.deferred.clone(),
+            filter: self.options.filter.digest(),
+            cut_time: cut.cut_time,
+            oldest_change: cut.oldest_change,
+            operations: cut.steps.len() as u64,
+            operations_digest: digest.finish(),
+            extensions: Vec::new(),
+        };
+        debug_assert_eq!(HEADER_VERSION, 1, "the fields above are those of version 1");
+        self.position = header.position;
+        self.chain = header.chain();
+        self.count(&header);
+        tracing::debug!(position = %header.position, operations = header.operations, quality = %header.quality, "generation");
+        if ships {
+            let bytes = operations.bytes() + spool.end();
+            self.shared.push(Arc::new(Shipment { header, operations, payloads: spool.reader(), bytes }));
+        } else {
+            self.shared.window().skip_to((self.position, self.chain));
+            self.shared.head.send_replace(self.position);
+        }
+        Ok(cut)
+    }
+
+    pub(super) fn apply(&mut self, cut: &Cut) -> Result<(), KeeperError> {
+        let operations: Vec<Operation> = cut.steps.iter().map(|step| step.operation.clone()).collect();
+        let position = self.position;
+        let mut captured = Captured { captures: &cut.captures, entries: 0, bytes: 0 };
+        let removed =
+            self.tree.apply(&operations, &mut captured).map_err(|source| KeeperError::Apply { position, source })?;
+        self.entries = self.entries.saturating_add_signed(captured.entries).saturating_sub(removed);
+        self.bytes = self.bytes.saturating_add_signed(captured.bytes);
+        // What a capture found out without a difference: new times of the inode itself.
+        for (path, found) in &cut.captures {
+            let Some(present) = found else { continue };
+            let Some(row) = self.tree.row(path)? else { continue };
+            if row.entry == present.entry && row.inode != present.inode {
+                let memory = present.memory.clone().or_else(|| row.memory.clone());
+                self.tree.update(path, Row { inode: present.inode, memory, ..row })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn quality(&self, proven: &Quality) -> Quality {
+        let mut reasons = self.standing_doubts.clone();
+        match proven {
+            Quality::Fuzzy(more) => reasons.extend(more.iter().copied()),
+            _ if reasons.is_empty() => return proven.clone(),
+            _ => {}
+        }
+        Quality::Fuzzy(reasons.into_iter().collect())
+    }
+
+    fn count(&self, header: &Header) {
+        let mut report = self.shared.report();
+        let (word, reasons) = header.quality.told();
+        for reason in reasons {
+            *report.by_reason.entry(*reason).or_default() += 1;
+        }
+        *report.by_quality.entry(word).or_default() += 1;
+        report.quality = Some((header.quality.clone(), header.deferred.clone()));
+    }
+}
+
+/// Gives the tree what was captured of each entry, and counts.
+struct Captured<'a> {
+    captures: &'a Captures,
+    entries: i64,
+    bytes: i64,
+}
+
+impl Witness for Captured<'_> {
+    fn step(&mut self, operation: &Operation, before: Option<&Row>) -> Result<Option<Arrived>, ApplyError> {
+        use crate::thought::generation::Action;
+        let size = |entry: &crate::words::entry::Entry| i64::try_from(entry.size()).unwrap_or(i64::MAX);
+        match &operation.action {
+            Action::Create { entry, .. } => {
+                self.entries += 1;
+                self.bytes += size(entry);
+            }
+            Action::Link { .. } => self.entries += 1,
+            Action::Edit { entry, .. } => self.bytes += size(entry) - before.map_or(0, |row| size(&row.entry)),
+            Action::Remove { .. } => self.bytes -= before.map_or(0, |row| size(&row.entry)),
+            Action::Rename { .. } | Action::Attributes { .. } => {}
+        }
+        let found = self.captures.get(operation.action.path()).and_then(Option::as_ref);
+        Ok(found.map(|present| Arrived { inode: present.inode, memory: present.memory.clone() }))
+    }
+}

@@ -1,4 +1,4 @@
-//! The standby's side of its link: it dials, greets, and feeds its replica.
+//! The standby's side of its link: it greets whom it reached, and feeds its replica.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::holder::{Event, Holder, Job, Stand};
 use super::memory::Memory;
 use super::peers::{Busy, Peers};
 use super::primary::{SessionError, hello, now, send};
-use crate::net::endpoint::Endpoint;
+use crate::net::connection::Connection;
 use crate::net::link::{ControlSender, DataStreams, Link};
 use crate::reveal::{ReplicaError, UnheldCounts};
 use crate::thought::generation::Header;
@@ -74,7 +74,8 @@ impl StandbyContext {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn stand(&self, home: Option<crate::words::position::HomeId>) -> Result<Option<Stand>, SessionError> {
+    /// Where the replica stands; opens it, which brings it to a whole generation, if that can be done.
+    pub async fn stand(&self, home: Option<crate::words::position::HomeId>) -> Result<Option<Stand>, SessionError> {
         let stand = self.holder.ask(|reply| Job::Stand { home, reply }).await.ok_or(SessionError::Ending)?;
         match stand {
             Ok(stand) => {
@@ -91,11 +92,10 @@ impl StandbyContext {
     }
 }
 
-/// Dials `address` and follows the primary there until the link ends; why it did.
-pub async fn follow(endpoint: &Endpoint, address: &str, context: &StandbyContext) -> Result<(), SessionError> {
+/// Greets whoever is at the other end of `connection`, which was dialed at `address`: a link to a primary that takes this standby.
+pub async fn greet(connection: Connection, address: &str, context: &StandbyContext) -> Result<Following, SessionError> {
     // A replica is brought to a whole generation before anybody is told where it stands.
     let stand = context.stand(None).await?;
-    let connection = endpoint.connect(address.to_owned()).await?;
     let name = connection.name().clone();
     let id = connection.peer().to_string();
     let mut link = Link::open(connection).await?;
@@ -113,14 +113,14 @@ pub async fn follow(endpoint: &Endpoint, address: &str, context: &StandbyContext
     send(&mut link, &ours.clone().into()).await?;
     let theirs = hello(&mut link).await?;
     if let Err(refused) = judge(&ours, &theirs) {
-        return refuse(link, refused).await;
+        return Err(refuse(link, refused).await);
     }
     learn(context, &theirs)?;
     let stand = match context.stand(theirs.home).await {
         Ok(stand) => stand.ok_or(SessionError::Ending)?,
         Err(SessionError::Replica(error)) => {
             let refused = Refused { why: RefusedWhy::Home, text: super::explain(&*error) };
-            refuse(link, refused).await.ok();
+            refuse(link, refused).await;
             return Err(SessionError::Replica(error));
         }
         Err(error) => return Err(error),
@@ -138,22 +138,42 @@ pub async fn follow(endpoint: &Endpoint, address: &str, context: &StandbyContext
         peer.acked = Some(stand.standing.position);
         peer.trouble = None;
     });
-    tracing::info!(primary = %name, position = %stand.standing.position, "connected to the primary");
-    let (events, happened) = mpsc::channel(64);
-    if !context.holder.give(Job::Link(events, receiver)).await {
-        return Err(SessionError::Ending);
-    }
-    let (control, incoming, streams) = link.split();
-    let session = Session { context: context.clone(), name: name.clone(), control, pulse: Pulse::new(now()) };
-    let ended = session.run(incoming, streams, happened).await;
-    context.peers.change(&name, |peer| peer.busy = Busy::Absent);
-    ended
+    tracing::info!(primary = %name, address, position = %stand.standing.position, "connected to the primary");
+    Ok(Following { link, name, receiver, context: context.clone() })
 }
 
-async fn refuse(mut link: Link, refused: Refused) -> Result<(), SessionError> {
-    send(&mut link, &refused.clone().into()).await?;
+/// A link to a primary, before anything came through it.
+pub struct Following {
+    link: Link,
+    name: crate::words::position::NodeName,
+    receiver: Receiver,
+    context: StandbyContext,
+}
+
+impl Following {
+    /// Feeds the replica until the link ends; why it did.
+    pub async fn run(self) -> SessionError {
+        let Self { link, name, receiver, context } = self;
+        let (events, happened) = mpsc::channel(64);
+        let ended = if context.holder.give(Job::Link(events, receiver)).await {
+            let (control, incoming, streams) = link.split();
+            let session = Session { context: context.clone(), name: name.clone(), control, pulse: Pulse::new(now()) };
+            session.run(incoming, streams, happened).await
+        } else {
+            SessionError::Ending
+        };
+        context.peers.change(&name, |peer| peer.busy = Busy::Absent);
+        ended
+    }
+}
+
+/// Tells the primary why it is not followed.
+async fn refuse(mut link: Link, refused: Refused) -> SessionError {
+    if let Err(error) = send(&mut link, &refused.clone().into()).await {
+        return error;
+    }
     tokio::time::timeout(Duration::from_secs(2), link.recv()).await.ok();
-    Err(SessionError::Refusing(refused))
+    SessionError::Refusing(refused)
 }
 
 /// Takes note of the primary's cluster, home and reign, durably, before anything is done for it (G5).
@@ -184,7 +204,7 @@ impl Session {
         mut incoming: crate::net::link::ControlReceiver,
         streams: DataStreams,
         mut happened: mpsc::Receiver<Event>,
-    ) -> Result<(), SessionError> {
+    ) -> SessionError {
         let mut tasks = JoinSet::new();
         let holder = self.context.holder.clone();
         let connection = streams.connection().clone();
@@ -213,7 +233,7 @@ impl Session {
         };
         connection.close();
         tasks.shutdown().await;
-        Err(ended)
+        ended
     }
 
     fn received(

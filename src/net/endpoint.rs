@@ -18,16 +18,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
 use quinn::{TransportConfig, VarInt};
-use tokio::net::ToSocketAddrs;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::NetError;
 use super::connection::{CLOSE_DONE, Connection, Registry, canonical};
+use super::dial::Dialer;
 use super::identity::{Identity, NodeId};
-use super::trust::{Judge, TrustedPeers, client_config, server_config};
+use super::trust::{Judge, TrustedPeers, server_config};
 use crate::thought::wire::frame::DEFAULT_CAP_BYTES;
 
 /// How much of one stream may be on its way or unread. quinn-proto 0.11 kills the whole connection once one stream holds more
@@ -45,15 +45,11 @@ pub const SEND_WINDOW_BYTES: u64 = 32 * 1024 * 1024;
 /// What the socket is asked to buffer in each direction. With Linux's default of 208 KiB 2.7 % of packets were lost on loopback.
 pub const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// How many addresses of one name are tried.
-const ADDRESSES_CAP: usize = 8;
 /// How many dialers wait to be looked at, at most, and what quinn keeps of their datagrams meanwhile.
 const WAITING_CAP: usize = 256;
 const WAITING_BYTES: u64 = 16 * 1024;
 /// How long a closing endpoint tries to tell its peers.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// TLS wants a server name; peers are known by id, so it says nothing.
-const SERVER_NAME: &str = "hotspare";
 
 /// How the rate of sending is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -185,41 +181,20 @@ impl Endpoint {
         self.registry.own()
     }
 
-    /// Dials `peer`, an address or `host:port`. A name is resolved anew each time and its addresses are tried in order until one
-    /// answers as a trusted peer, each for [`Limits::handshake_timeout`].
+    /// Dials `peer`, an address or `host:port`, as [`dial`](super::dial) says: any of its addresses that answers as a trusted peer.
     ///
     /// `Ok` does not mean that the peer trusts this node: see the floor's docs.
-    pub async fn connect(&self, peer: impl ToSocketAddrs + fmt::Display) -> Result<Connection, NetError> {
-        let name = peer.to_string();
-        let unresolved = |source| NetError::Resolve { peer: name, source };
-        let addresses: Vec<_> = match tokio::net::lookup_host(peer).await {
-            Ok(addresses) => addresses.take(ADDRESSES_CAP).collect(),
-            Err(source) => return Err(unresolved(source)),
-        };
-        let mut failure = None;
-        for address in addresses {
-            match self.dial(address).await {
-                Ok(connection) => return Ok(connection),
-                // What someone answered tells more than the silence of the next address.
-                Err(error)
-                    if failure.is_none() || !matches!(error, NetError::NoAnswer { .. } | NetError::Dial { .. }) =>
-                {
-                    failure = Some(error);
-                }
-                Err(_) => {}
-            }
-        }
-        Err(failure.unwrap_or_else(|| unresolved(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))))
+    pub async fn connect(&self, peer: impl fmt::Display) -> Result<Connection, NetError> {
+        self.dialer().connect(&peer.to_string()).await
     }
 
-    async fn dial(&self, address: SocketAddr) -> Result<Connection, NetError> {
-        let judge = self.registry.judge();
-        let tls = client_config(&self.identity, Arc::clone(&judge)).map_err(NetError::Tls)?;
-        let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(no_suite)?));
-        config.transport_config(Arc::clone(&self.transport));
-        let dial = |source| NetError::Dial { address, source };
-        let connecting = self.quinn.connect_with(config, address, SERVER_NAME).map_err(dial)?;
-        self.registry.establish(connecting, address, &judge).await
+    fn dialer(&self) -> Dialer {
+        Dialer {
+            quinn: self.quinn.clone(),
+            identity: self.identity.clone(),
+            transport: Arc::clone(&self.transport),
+            registry: Arc::clone(&self.registry),
+        }
     }
 
     /// The next handshake of a dialer that ended, well or not; `None` once the endpoint is closed. An error concerns only that dialer.
@@ -320,7 +295,7 @@ fn server_crypto(identity: &Identity, judge: Arc<Judge>) -> Result<Arc<QuicServe
     Ok(Arc::new(QuicServerConfig::try_from(tls).map_err(no_suite)?))
 }
 
-fn no_suite(error: NoInitialCipherSuite) -> NetError {
+pub(super) fn no_suite(error: NoInitialCipherSuite) -> NetError {
     NetError::Tls(rustls::Error::General(error.to_string()))
 }
 

@@ -3,6 +3,7 @@
 //! - [`identity`]: a node's key and its id.
 //! - [`trust`]: the ids a node believes, and the one place where a peer's certificate is judged.
 //! - [`endpoint`]: the UDP socket on which a node dials and is dialed.
+//! - [`dial`]: from a peer's name to a connection.
 //! - [`connection`]: one open connection to a known peer, and the list of all that are open.
 //! - [`link`]: a connection's control stream and its data streams.
 //!
@@ -26,6 +27,7 @@ use crate::thought::wire::frame::FrameError;
 use identity::NodeId;
 
 pub mod connection;
+pub mod dial;
 pub mod endpoint;
 pub mod identity;
 pub mod link;

@@ -5,6 +5,7 @@
 pub(crate) mod build;
 pub(crate) mod compare;
 pub(crate) mod pair;
+pub(crate) mod proxy;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::proxy::Proxy;
 use super::{Bed, Ended, Running, USER, build, finish};
 
 /// After this long what was waited for will not come. No test passes or fails by anything finer.
@@ -77,6 +78,19 @@ impl Pair {
         pair.start_primary();
         pair.start_standby();
         pair
+    }
+
+    /// Has the standby dial the primary at these addresses.
+    pub(crate) fn dial_at(&mut self, addresses: &[String]) {
+        let line = self.standby.text.lines().find(|line| line.starts_with("address = ")).unwrap().to_owned();
+        self.standby.edit(&line, &format!("address = {addresses:?}"));
+    }
+
+    /// Has the standby dial the primary through a proxy.
+    pub(crate) fn proxied(&mut self, seed: u64) -> Proxy {
+        let proxy = Proxy::to(self.primary.port, seed);
+        self.dial_at(&[format!("127.0.0.1:{}", proxy.port)]);
+        proxy
     }
 
     /// `hotspare id` on each, `hotspare trust` on the other.

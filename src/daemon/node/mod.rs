@@ -1,5 +1,6 @@
 //! A node: everything one daemon runs, in one role, and what it answers.
 
+mod search;
 mod start;
 mod status;
 mod verify;

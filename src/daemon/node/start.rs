@@ -7,16 +7,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::search::search;
 use super::{Inner, Node, NodeError, NodeOptions, Part};
 use crate::daemon::holder::Holder;
 use crate::daemon::keeper::{Keeper, KeeperOptions};
 use crate::daemon::memory::{Memory, load_trust};
 use crate::daemon::peers::Peers;
-use crate::daemon::primary::{PrimaryContext, SessionError, accept};
-use crate::daemon::standby::{StandbyContext, StandbyReport, follow, is_hopeless};
+use crate::daemon::primary::{PrimaryContext, accept};
+use crate::daemon::standby::{StandbyContext, StandbyReport};
 use crate::fs::state::{create_directory, lock_directory};
 use crate::fs::{Privilege, Root, XattrPolicy};
-use crate::net::NetError;
 use crate::net::endpoint::{Endpoint, Limits};
 use crate::net::identity::Identity;
 use crate::net::trust::TrustedPeers;
@@ -28,8 +28,6 @@ use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, Posi
 
 /// How many commands may wait for the keeper.
 const COMMANDS: usize = 64;
-/// The longest pause between two attempts to reach a primary.
-const BACK_OFF_CAP: Duration = Duration::from_secs(5);
 /// How many bytes of recent generations a primary keeps.
 const WINDOW_BYTES: u64 = 256 << 20;
 
@@ -87,7 +85,7 @@ impl Node {
         });
         if let Part::Standby { .. } = &inner.part {
             let dialing = Arc::clone(&inner);
-            tasks.spawn(async move { dial(&dialing).await });
+            tasks.spawn(async move { search(&dialing).await });
         }
         Ok(Self { inner, tasks, keeper, _lock: lock })
     }
@@ -236,51 +234,7 @@ fn hello(options: &NodeOptions, instance: InstanceNonce) -> Hello {
     }
 }
 
-/// Dials the peers, one address after the other, until one is a primary that takes us; again and again.
-async fn dial(inner: &Inner) {
-    let Part::Standby { context } = &inner.part else { return };
-    let mut pause = Duration::from_millis(100);
-    loop {
-        for peer in &inner.options.peers {
-            for address in &peer.addresses {
-                let begun = crate::daemon::primary::now();
-                let Err(error) = follow(&inner.endpoint, address, context).await else { continue };
-                let text = crate::daemon::explain(&error);
-                let is_open = context.report.lock().unwrap_or_else(PoisonError::into_inner).stand.is_some();
-                let mut hopeless = inner.hopeless.lock().unwrap_or_else(PoisonError::into_inner);
-                if is_hopeless(&error) {
-                    *hopeless = Some(text.clone());
-                } else if is_open {
-                    // A person has mended it.
-                    *hopeless = None;
-                }
-                drop(hopeless);
-                if let SessionError::Net(NetError::Untrusted { id, .. }) = &error {
-                    inner.peers.met_stranger(*id, text.clone());
-                }
-                let is_old_news =
-                    inner.peers.all().get(&peer.name).is_some_and(|known| known.trouble.as_ref() == Some(&text));
-                if is_old_news {
-                    tracing::debug!(peer = %peer.name, %address, %text, "still no link to the primary");
-                } else if error.is_ordinary() {
-                    tracing::info!(peer = %peer.name, %address, %text, "no link to the primary");
-                } else {
-                    tracing::warn!(peer = %peer.name, %address, %text, "no link to the primary");
-                }
-                inner.peers.change(&peer.name, |known| known.trouble = Some(text));
-                // A link that held for a while was a good one: its end is no reason to be slow.
-                if begun.elapsed() > BACK_OFF_CAP {
-                    pause = Duration::from_millis(100);
-                }
-            }
-        }
-        let jitter = random::<2>().map_or(0, |bytes| u64::from(u16::from_le_bytes(bytes)) % 100);
-        tokio::time::sleep(pause + Duration::from_millis(jitter)).await;
-        pause = (pause * 2).min(BACK_OFF_CAP);
-    }
-}
-
-fn random<const N: usize>() -> Result<[u8; N], NodeError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], NodeError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|_| NodeError::Random)?;
     Ok(bytes)

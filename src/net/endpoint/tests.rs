@@ -1,9 +1,12 @@
 use std::net::UdpSocket;
 
+use quinn::crypto::rustls::QuicClientConfig;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::*;
+use crate::net::dial::SERVER_NAME;
 use crate::net::tests::{Node, PATIENCE, friends};
+use crate::net::trust::client_config;
 
 fn node() -> Node {
     Node::new(Limits::default())
@@ -189,6 +192,40 @@ async fn what_cannot_be_resolved_or_does_not_answer_is_named() {
     let error = dialer.endpoint.connect(silent.local_addr().unwrap()).await.unwrap_err();
     assert!(error.to_string().contains(&silent.local_addr().unwrap().to_string()), "{error}");
     assert!(matches!(error, NetError::NoAnswer { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_address_that_swallows_everything_does_not_keep_the_next_from_being_dialed() {
+    // Nobody waits for the first: it would take longer than the test may.
+    let limits = Limits { handshake_timeout: PATIENCE * 2, idle_timeout: PATIENCE * 2, ..Limits::default() };
+    let (dialer, acceptor) = friends(&limits);
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let other_family = "[::1]:9".parse().unwrap();
+    let addresses = [silent.local_addr().unwrap(), other_family, acceptor.address()].into();
+    let dialing = dialer.endpoint.dialer();
+    let meet = async { tokio::join!(dialing.first_of(addresses), acceptor.endpoint.accept()) };
+    let (here, there) = timeout(PATIENCE, meet).await.unwrap();
+    assert_eq!(here.unwrap().unwrap().remote_addr(), acceptor.address());
+    there.unwrap().unwrap();
+    assert!(dialing.first_of([].into()).await.is_none());
+}
+
+#[tokio::test]
+async fn nodes_meet_over_the_other_family_and_by_name() {
+    let (dialer, acceptor) = (node(), node());
+    let bind = |node: &Node| {
+        Endpoint::bind("[::]:0".parse().unwrap(), &node.identity, node.trusted.clone(), Limits::default()).unwrap()
+    };
+    dialer.trust(&acceptor, "acceptor");
+    acceptor.trust(&dialer, "dialer");
+    let (here, there) = (bind(&dialer), bind(&acceptor));
+    let port = there.local_addr().unwrap().port();
+    for peer in [format!("[::1]:{port}"), format!("localhost:{port}")] {
+        let meet = async { tokio::join!(here.connect(&peer), there.accept()) };
+        let (dialed, accepted) = timeout(PATIENCE, meet).await.unwrap();
+        assert!(dialed.unwrap().remote_addr().ip().is_loopback(), "{peer}");
+        accepted.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

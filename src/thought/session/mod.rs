@@ -1,8 +1,9 @@
 //! The two sides of a link as state machines: what they were told and `now` go in, what to do comes out. No sockets, no clock.
 //!
-//! [`judge`] is what both do with the other's hello. [`sender`] is the primary's side of one standby, [`receiver`] the standby's side of one
+//! [`judge`] is what both do with the other's hello, [`Pulse`] says when the other is gone, [`patience`] when to look for it again. [`sender`] is the primary's side of one standby, [`receiver`] the standby's side of one
 //! primary.
 
+pub mod patience;
 pub mod receiver;
 pub mod sender;
 #[cfg(test)]
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 use super::wire::message::{Hello, Refused, RefusedWhy, Role};
 
 /// How often a node gives a sign of life.
+///
+/// A dead or half-open link is given up at either end 10 s after the last sign of life, whatever the network does: by [`Pulse`], or before
+/// that by QUIC, whose idle time is 8 s. What hangs behind a living connection (a peer whose disk stands still) is not dead, only late.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 /// After so long a silence the other side is taken for gone.
 pub const SILENCE: Duration = Duration::from_secs(10);

@@ -134,3 +134,15 @@ fn a_silent_peer_is_lost_after_ten_seconds_and_beats_come_every_second() {
     assert!(!pulse.is_lost(at(14)));
     assert!(pulse.is_lost(at(15)));
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "an Instant can only be got from the clock; its value is of no matter")]
+fn a_peer_is_gone_ten_seconds_after_its_last_sign_of_life_and_not_before() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut pulse = Pulse::new(start);
+    assert!(!pulse.beat(at(999)) && pulse.beat(at(1000)) && !pulse.beat(at(1999)) && pulse.beat(at(2100)));
+    assert!(!pulse.is_lost(at(9_999)) && pulse.is_lost(at(10_000)));
+    pulse.heard(at(9_000));
+    assert!(!pulse.is_lost(at(18_999)) && pulse.is_lost(at(19_000)), "what is sent is no sign of the other's life");
+}

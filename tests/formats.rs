@@ -226,6 +226,7 @@ fn messages() -> Vec<Message> {
             sample: vec![path("x")],
             unrevealed: 1,
             unheld_owners: 2,
+            lag_milliseconds: Some(250),
         }
         .into(),
         Deposed { reign }.into(),

@@ -3,6 +3,7 @@
 
 mod completions;
 pub mod exit;
+mod health;
 mod identity;
 mod log;
 mod mirror;
@@ -62,6 +63,7 @@ enum Command {
     Mirror(mirror::MirrorArgs),
     Run(run::RunArgs),
     Status(status::StatusArgs),
+    Health(health::HealthArgs),
     Wait(prove::WaitArgs),
     Verify(prove::VerifyArgs),
     Id(identity::IdArgs),
@@ -89,6 +91,7 @@ fn dispatch(command: Command) -> anyhow::Result<Answer> {
         Command::Mirror(args) => mirror::main(&args),
         Command::Run(args) => run::main(&args),
         Command::Status(args) => brief(status::main(&args)),
+        Command::Health(args) => brief(health::main(&args)),
         Command::Wait(args) => brief(prove::wait(&args)),
         Command::Verify(args) => brief(prove::verify(&args)),
         Command::Id(args) => identity::id(&args),
@@ -142,6 +145,11 @@ fn node_failure(error: NodeError) -> anyhow::Error {
         Some(hint) => failure.hint(hint).into(),
         None => failure.into(),
     }
+}
+
+/// A duration of the command line.
+fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 30s or 5m"))
 }
 
 /// The monotonic time, for progress.

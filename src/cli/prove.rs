@@ -34,7 +34,7 @@ pub(super) struct WaitArgs {
     standbys: Option<usize>,
 
     /// Give up after this long, such as 30s or 5m [default: never]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = super::parse_duration)]
     timeout: Option<Duration>,
 
     #[command(flatten)]
@@ -179,10 +179,6 @@ fn what_text(what: What) -> &'static str {
         What::Xattrs => "xattrs",
         What::Links => "links",
     }
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 30s or 5m"))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::reveal::{
 use crate::spool::Spool;
 use crate::thought::generation::{FormatError, Header, Joint, Operation, OperationsDigest};
 use crate::thought::session::receiver::Receiver;
-use crate::thought::tree::Tree;
+use crate::thought::tree::{Counts, Tree};
 use crate::thought::wire::message::{
     Acked, Child, HeldAll, HeldContent, LISTING_CAP, Lack, List, Listing, Rejected, Revealed,
 };
@@ -69,8 +69,21 @@ pub struct Stand {
     pub standing: Standing,
     /// Acked and not revealed.
     pub unrevealed: usize,
-    /// What its disk cannot hold.
+    /// How often something could not be set since it was opened.
     pub unheld: UnheldCounts,
+    /// How much it holds.
+    pub counts: Counts,
+}
+
+impl Stand {
+    fn of(replica: &Replica) -> Self {
+        Self {
+            standing: *replica.standing(),
+            unrevealed: replica.unrevealed(),
+            unheld: replica.unheld(),
+            counts: replica.tree().counts(),
+        }
+    }
 }
 
 /// What the holder tells the session.
@@ -78,8 +91,8 @@ pub struct Stand {
 pub enum Event {
     /// A generation is acked.
     Acked(Acked, Box<Header>),
-    /// A generation is revealed; what the replica cannot hold since it was opened.
-    Revealed(Revealed, UnheldCounts),
+    /// A generation is revealed; where the replica stands since.
+    Revealed(Revealed, Box<Stand>),
     /// A generation was not taken.
     Rejected(Rejected),
     /// The contents of a stream are here.
@@ -276,11 +289,7 @@ impl Work {
             }
             self.replica = Some(replica);
         }
-        Ok(self.replica.as_ref().map(|replica| Stand {
-            standing: *replica.standing(),
-            unrevealed: replica.unrevealed(),
-            unheld: replica.unheld(),
-        }))
+        Ok(self.replica.as_ref().map(Stand::of))
     }
 
     fn give_up(&mut self) -> Result<(), ReplicaError> {
@@ -377,7 +386,8 @@ impl Work {
                 self.tell(Event::Acked(Acked { position, chain: header.chain() }, header));
                 let Some(replica) = &mut self.replica else { return Ok(()) };
                 while let Some(position) = replica.reveal()? {
-                    tell(self.events.as_ref(), Event::Revealed(Revealed { position }, replica.unheld()));
+                    let stand = Box::new(Stand::of(replica));
+                    tell(self.events.as_ref(), Event::Revealed(Revealed { position }, stand));
                 }
                 if is_catch_up {
                     replica.tidy()?;

@@ -190,6 +190,12 @@ impl Shared {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Now minus the time of the oldest change that is in no generation up to `acked`: the lag of a standby that acked that.
+    pub fn lag_after(&self, acked: Position) -> Duration {
+        let oldest = self.window().oldest_change_after(acked).or(self.report().oldest);
+        oldest.map_or(Duration::ZERO, |oldest| wall_clock().since(oldest))
+    }
+
     /// Says that somebody wants payloads, for as long as the answer lives.
     pub fn take_interest(self: &Arc<Self>) -> Interest {
         self.interest.fetch_add(1, Ordering::Relaxed);

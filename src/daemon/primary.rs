@@ -434,6 +434,8 @@ impl Session {
             return Ok(());
         }
         let position = self.context.shared.window().head().0;
+        let acked = self.context.peers.all().get(&self.name).and_then(|peer| peer.acked);
+        let lag = acked.map(|acked| self.context.shared.lag_after(acked));
         let heartbeat = {
             let report = self.context.shared.report();
             Heartbeat {
@@ -441,6 +443,7 @@ impl Session {
                 pending: report.pending,
                 oldest: report.oldest,
                 sample: report.sample.clone(),
+                lag_milliseconds: lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
                 ..Heartbeat::default()
             }
         };

@@ -1,7 +1,7 @@
 //! The standby's side of its link: it greets whom it reached, and feeds its replica.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use crate::net::link::{ControlSender, DataStreams, Link};
 use crate::reveal::{ReplicaError, UnheldCounts};
 use crate::thought::generation::Header;
 use crate::thought::session::receiver::Receiver;
-use crate::thought::session::{Pulse, judge};
+use crate::thought::session::{HEARTBEAT, Pulse, judge};
 use crate::thought::wire::frame::body;
 use crate::thought::wire::message::{
     Audited, CatchingUp, Heartbeat, HeldContent, Hello, Message, Refused, RefusedWhy, StreamStart, data,
@@ -59,14 +59,39 @@ pub struct StandbyReport {
     pub revealed: Option<Position>,
     /// How far the primary is with bringing it up to date.
     pub progress: Option<CatchingUp>,
-    /// The primary's last sign of life, and when it came.
-    pub heard: Option<(Heartbeat, std::time::Instant)>,
+    /// The primary's last sign of life.
+    pub heard: Option<Heartbeat>,
+    /// How far the replica was behind when the primary last knew it.
+    pub behind: Behind,
     /// Generations by word of quality.
     pub by_quality: std::collections::BTreeMap<&'static str, u64>,
     /// Reasons, each as often as a generation gave it.
     pub by_reason: std::collections::BTreeMap<crate::thought::generation::Reason, u64>,
+    /// The kind of file system under the replica.
+    pub filesystem: String,
     /// Why the replica cannot be used.
     pub stuck: Option<String>,
+}
+
+/// How far behind a replica was, and when that was known. At the start nothing is known but the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Behind {
+    lag: Duration,
+    at: Instant,
+}
+
+impl Default for Behind {
+    fn default() -> Self {
+        Self { lag: Duration::ZERO, at: now() }
+    }
+}
+
+impl Behind {
+    /// The lag at `now`. What was told a beat ago still holds on a link; one that is cut off counts its silence.
+    pub fn lag(&self, is_linked: bool, now: Instant) -> Duration {
+        let silence = now.saturating_duration_since(self.at);
+        if is_linked && silence < 2 * HEARTBEAT { self.lag } else { self.lag + silence }
+    }
 }
 
 impl StandbyContext {
@@ -247,7 +272,12 @@ impl Session {
         match Message::decode(kind, payload)? {
             Some(Message::Heartbeat(heartbeat)) => {
                 let name = &self.name;
-                self.context.report().heard = Some((heartbeat.clone(), now()));
+                let mut report = self.context.report();
+                if let Some(lag) = heartbeat.lag_milliseconds {
+                    report.behind = Behind { lag: Duration::from_millis(lag), at: now() };
+                }
+                report.heard = Some(heartbeat.clone());
+                drop(report);
                 self.context.peers.change(name, |peer| peer.heartbeat = Some(heartbeat));
             }
             Some(Message::CatchingUp(progress)) => {
@@ -307,8 +337,8 @@ impl Session {
                 report.note(&header);
                 Ok(())
             }
-            Event::Revealed(revealed, unheld) => {
-                self.context.report().revealed(revealed.position, unheld);
+            Event::Revealed(revealed, stand) => {
+                self.context.report().revealed(revealed.position, *stand);
                 self.context.peers.change(&self.name, |peer| peer.revealed = Some(revealed.position));
                 self.tell(&revealed.into()).await
             }
@@ -344,15 +374,14 @@ impl Session {
 }
 
 impl StandbyReport {
-    fn revealed(&mut self, position: Position, unheld: UnheldCounts) {
+    fn revealed(&mut self, position: Position, stand: Stand) {
         self.revealed = Some(position);
-        let Some(stand) = &mut self.stand else { return };
-        if stand.unheld == UnheldCounts::default() && unheld != stand.unheld {
+        let known = self.stand.replace(stand).map(|before| before.unheld);
+        if known == Some(UnheldCounts::default()) && stand.unheld != UnheldCounts::default() {
             tracing::info!(
                 "this replica cannot hold all owners, modes or attributes, for want of privilege; `status` counts them"
             );
         }
-        stand.unheld = unheld;
     }
 
     fn note(&mut self, header: &Header) {

@@ -1,5 +1,7 @@
 //! Durability, and what is known of the file system a root is on.
 
+use std::fmt;
+
 use rustix::fs::{self, OFlags};
 use rustix::io::Errno;
 
@@ -56,6 +58,15 @@ impl FilesystemKind {
     /// True for overlayfs.
     pub fn is_overlay(self) -> bool {
         self == Self::Overlay
+    }
+}
+
+impl fmt::Display for FilesystemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Other(magic) => write!(f, "type {magic:#x}"),
+            known => f.write_str(&format!("{known:?}").to_lowercase()),
+        }
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Status {
     pub state: State,
     /// Whether it could take over, and if not, why.
     pub promotable: Promotable,
+    /// A standby: how far it is behind the home, as the primary last told it; cut off, at least its silence. A primary: `None`, its
+    /// standbys' lags stand with the peers.
+    pub lag_seconds: Option<f64>,
     /// The quality of the last generation; `None` before the first.
     pub quality: Option<QualityStatus>,
     /// Counts since the daemon started.
@@ -94,9 +97,9 @@ pub struct HomeStatus {
     pub path: String,
     /// Its id; `None` before it was taken.
     pub id: Option<String>,
-    /// How many entries it has.
+    /// How many entries it has, the top directory included; 0 while unknown.
     pub entries: u64,
-    /// The sum of the sizes of its files, each inode once.
+    /// The sum of the sizes of its files; one with several names counts under each.
     pub bytes: u64,
     /// The type of the file system under it, such as `ext4`.
     pub filesystem: String,
@@ -248,7 +251,8 @@ pub struct UnreadablePath {
     pub reason: String,
 }
 
-/// Entries with something that a replica cannot hold, by what it is.
+/// Entries with something that a replica cannot hold, by what it is. `verify` counts entries; elsewhere it is how often something was to be
+/// set and was refused since the daemon opened the replica: an entry that changed twice counts twice.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UnheldCounts {
     /// Owner or group, without the privilege to set them.

@@ -10,6 +10,7 @@
 //! Whether content is hashed or only probed is not part of it.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -242,6 +243,15 @@ impl Entry {
 /// A count below 4 GiB as four little-endian bytes; [`XATTRS_CAP`] keeps every such count far below.
 fn length(count: usize) -> [u8; 4] {
     u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+impl Timestamp {
+    /// How long after `earlier` it is; zero if it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        let nanoseconds = |at: Self| i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanoseconds);
+        let between = u128::try_from(nanoseconds(self) - nanoseconds(earlier)).unwrap_or(0);
+        Duration::from_nanos(u64::try_from(between).unwrap_or(u64::MAX))
+    }
 }
 
 /// Which inode a path is, on one node.

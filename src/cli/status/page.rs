@@ -8,20 +8,22 @@ use indicatif::{HumanBytes, HumanCount};
 use crate::observe::PathText;
 use crate::observe::status::{PeerStatus, RoleStatus, State, Status, UnheldCounts};
 
+/// What a terminal has at least.
+const COLUMNS: usize = 80;
 /// How many paths of a sample are shown; all of it is in the JSON.
 const SHOWN: usize = 3;
 
 pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
     let mut page = String::new();
     for alarm in &status.alarms {
-        writeln!(page, "ALARM  {alarm}")?;
+        wrapped(&mut page, "ALARM  ", alarm)?;
     }
     let node = &status.node;
     writeln!(page, "{}: {}, {}", node.name, role(node.role), state(status.state))?;
-    let mut line = |label: &str, text: String| writeln!(page, "  {label:<12}{text}");
+    let mut line = |label: &str, text: String| wrapped(&mut page, &format!("  {label:<12}"), &text);
     let home = &status.home;
     let (entries, bytes) = (HumanCount(home.entries), HumanBytes(home.bytes));
-    // A standby does not count what it holds.
+    // A replica that is not open yet is not counted.
     if home.entries == 0 {
         line("home", home.path.clone())?;
     } else {
@@ -31,6 +33,9 @@ pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
     line("generations", generations(status))?;
     line("promotable", promotable(status))?;
     line("pending", pending(status))?;
+    if let Some(lag) = status.lag_seconds {
+        line("lag", seconds(lag))?;
+    }
     if let Some(progress) = &status.progress {
         let entries = out_of(progress.entries_done, progress.entries_total, |count| HumanCount(count).to_string());
         let bytes = out_of(progress.bytes_done, progress.bytes_total, |bytes| HumanBytes(bytes).to_string());
@@ -53,12 +58,34 @@ pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
         }
     }
     if !status.unheld.is_zero() {
-        line("not held", unheld(&status.unheld))?;
+        line("not held", format!("{} refused since the daemon opened it", unheld(&status.unheld)))?;
     }
-    line("id", node.id.clone())?;
     line("daemon", format!("hotspare {}, pid {}", node.program, node.pid))?;
+    // As long as it is, it fits a line of its own.
+    writeln!(page, "  id {}", node.id)?;
     peers(&mut page, &status.peers)?;
     Ok(page)
+}
+
+/// Writes `text` after `label`, in lines that fit [`COLUMNS`] where words allow it, those after the first below the text.
+fn wrapped(page: &mut String, label: &str, text: &str) -> fmt::Result {
+    let indent = label.chars().count();
+    let mut at = indent;
+    page.push_str(label);
+    for (index, word) in text.split(' ').enumerate() {
+        let width = word.chars().count();
+        if index > 0 && at + 1 + width > COLUMNS {
+            write!(page, "\n{:indent$}", "")?;
+            at = indent;
+        } else if index > 0 {
+            page.push(' ');
+            at += 1;
+        }
+        page.push_str(word);
+        at += width;
+    }
+    page.push('\n');
+    Ok(())
 }
 
 fn position(status: &Status) -> String {
@@ -112,30 +139,33 @@ fn unheld(counts: &UnheldCounts) -> String {
 }
 
 fn peers(page: &mut String, peers: &[PeerStatus]) -> fmt::Result {
-    let header = ["PEER", "ROLE", "STATE", "ACKED", "REVEALED", "LAG", "SENT", "RECEIVED", "ADDRESS"];
+    let header = ["PEER", "ROLE", "STATE", "ACKED", "REVEALED", "LAG", "SENT"];
     let mut rows = vec![header.map(str::to_owned)];
     rows.extend(peers.iter().map(peer_row));
     if peers.is_empty() {
         return writeln!(page, "\nno peers: name them in the configuration or with `hotspare trust`");
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 9] = std::array::from_fn(width);
+    let widths: [usize; 7] = std::array::from_fn(width);
     writeln!(page)?;
     for (row, peer) in rows.iter().zip(std::iter::once(None).chain(peers.iter().map(Some))) {
         let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         writeln!(page, "{}", cells.join("  ").trim_end())?;
         let Some(peer) = peer else { continue };
+        if let Some(address) = &peer.address {
+            wrapped(page, "  at ", address)?;
+        }
         if let Some(trouble) = &peer.trouble {
-            writeln!(page, "  {trouble}")?;
+            wrapped(page, "  ", trouble)?;
         }
         if !peer.unheld.is_zero() {
-            writeln!(page, "  cannot hold: {}", unheld(&peer.unheld))?;
+            wrapped(page, "  ", &format!("cannot hold: {}", unheld(&peer.unheld)))?;
         }
     }
     Ok(())
 }
 
-fn peer_row(peer: &PeerStatus) -> [String; 9] {
+fn peer_row(peer: &PeerStatus) -> [String; 7] {
     let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         peer.name.clone(),
@@ -145,9 +175,22 @@ fn peer_row(peer: &PeerStatus) -> [String; 9] {
         known(peer.revealed.clone()),
         known(peer.lag_seconds.map(seconds)),
         HumanBytes(peer.bytes_sent).to_string(),
-        HumanBytes(peer.bytes_received).to_string(),
-        known(peer.address.clone()),
     ]
+}
+
+/// One line without ages, for a log: it stays the same as long as nothing happens.
+pub(super) fn line(status: &Status) -> String {
+    let node = &status.node;
+    let mut parts = vec![format!("{} {}, {}", node.name, role(node.role), state(status.state))];
+    parts.extend(status.position.clone().map(|position| format!("at {position}")));
+    parts.extend(status.quality.as_ref().map(|quality| quality.quality.clone()));
+    for peer in &status.peers {
+        let doing = if peer.connected { state(peer.state) } else { "not connected" };
+        let acked = peer.acked.as_ref().map_or_else(String::new, |acked| format!(", acked {acked}"));
+        parts.push(format!("[{} {doing}{acked}]", peer.name));
+    }
+    parts.extend(status.alarms.iter().map(|alarm| format!("ALARM {alarm}")));
+    parts.join(" ")
 }
 
 fn out_of(done: u64, total: Option<u64>, text: impl Fn(u64) -> String) -> String {
@@ -212,7 +255,10 @@ mod tests {
         status.peers[0].trouble = Some("connection refused".to_owned());
         let page = render(&status).unwrap();
         assert!(page.contains("not connected") && page.contains("\n  connection refused\n"), "{page}");
+        assert!(line(&status).contains("[jenkins-b not connected, acked 1.18]"), "{}", line(&status));
         assert!(!page.contains("streaming"), "{page}");
+        status.alarms = vec!["word ".repeat(40)];
+        assert!(render(&status).unwrap().lines().all(|line| line.chars().count() <= COLUMNS), "{page}");
         status.peers.clear();
         assert!(render(&status).unwrap().contains("no peers"));
     }

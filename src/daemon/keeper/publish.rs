@@ -73,11 +73,8 @@ impl Keeper {
     pub(super) fn apply(&mut self, cut: &Cut) -> Result<(), KeeperError> {
         let operations: Vec<Operation> = cut.steps.iter().map(|step| step.operation.clone()).collect();
         let position = self.position;
-        let mut captured = Captured { captures: &cut.captures, entries: 0, bytes: 0 };
-        let removed =
-            self.tree.apply(&operations, &mut captured).map_err(|source| KeeperError::Apply { position, source })?;
-        self.entries = self.entries.saturating_add_signed(captured.entries).saturating_sub(removed);
-        self.bytes = self.bytes.saturating_add_signed(captured.bytes);
+        let mut captured = Captured(&cut.captures);
+        self.tree.apply(&operations, &mut captured).map_err(|source| KeeperError::Apply { position, source })?;
         // What a capture found out without a difference: new times of the inode itself.
         for (path, found) in &cut.captures {
             let Some(present) = found else { continue };
@@ -111,28 +108,12 @@ impl Keeper {
     }
 }
 
-/// Gives the tree what was captured of each entry, and counts.
-struct Captured<'a> {
-    captures: &'a Captures,
-    entries: i64,
-    bytes: i64,
-}
+/// Gives the tree what was captured of each entry.
+struct Captured<'a>(&'a Captures);
 
 impl Witness for Captured<'_> {
-    fn step(&mut self, operation: &Operation, before: Option<&Row>) -> Result<Option<Arrived>, ApplyError> {
-        use crate::thought::generation::Action;
-        let size = |entry: &crate::words::entry::Entry| i64::try_from(entry.size()).unwrap_or(i64::MAX);
-        match &operation.action {
-            Action::Create { entry, .. } => {
-                self.entries += 1;
-                self.bytes += size(entry);
-            }
-            Action::Link { .. } => self.entries += 1,
-            Action::Edit { entry, .. } => self.bytes += size(entry) - before.map_or(0, |row| size(&row.entry)),
-            Action::Remove { .. } => self.bytes -= before.map_or(0, |row| size(&row.entry)),
-            Action::Rename { .. } | Action::Attributes { .. } => {}
-        }
-        let found = self.captures.get(operation.action.path()).and_then(Option::as_ref);
+    fn step(&mut self, operation: &Operation, _: Option<&Row>) -> Result<Option<Arrived>, ApplyError> {
+        let found = self.0.get(operation.action.path()).and_then(Option::as_ref);
         Ok(found.map(|present| Arrived { inode: present.inode, memory: present.memory.clone() }))
     }
 }

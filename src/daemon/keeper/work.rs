@@ -97,8 +97,6 @@ pub struct Keeper {
     pub(super) begun: Instant,
     pub(super) committed: Instant,
     pub(super) polled: Instant,
-    pub(super) entries: u64,
-    pub(super) bytes: u64,
     pub(super) is_ready: bool,
     /// What keeps every generation from being proven: the kind of file system.
     pub(super) standing_doubts: BTreeSet<Reason>,
@@ -128,7 +126,7 @@ impl Keeper {
         if kind.is_overlay() {
             standing_doubts.insert(Reason::Overlay);
         }
-        shared.report().filesystem = format!("{kind:?}").to_lowercase();
+        shared.report().filesystem = kind.to_string();
         let walker = Walker::new(root, watcher, options.filter.clone());
         let now = instant();
         let keeper = Self {
@@ -145,8 +143,6 @@ impl Keeper {
             begun: now,
             committed: now,
             polled: now,
-            entries: 0,
-            bytes: 0,
             is_ready: false,
             standing_doubts,
             options,
@@ -338,8 +334,8 @@ impl Keeper {
         let report: &mut Report = &mut shared;
         let dirty = self.walker.dirty();
         report.is_ready = self.is_ready;
-        report.entries = self.entries;
-        report.bytes = self.bytes;
+        let counts = self.tree.counts();
+        (report.entries, report.bytes) = (counts.entries + 1, counts.bytes);
         report.pending = (dirty.len() + self.walker.awaiting()) as u64;
         report.oldest = dirty.oldest();
         report.sample = dirty.paths().take(10).cloned().collect();

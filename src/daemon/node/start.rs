@@ -191,6 +191,8 @@ fn start_standby(
     instance: InstanceNonce,
 ) -> Result<StandbyContext, NodeError> {
     let report: Arc<Mutex<StandbyReport>> = Arc::default();
+    report.lock().unwrap_or_else(PoisonError::into_inner).filesystem =
+        Root::open(&options.home)?.filesystem()?.to_string();
     let replica = ReplicaOptions {
         home: options.home.clone(),
         state: options.state.clone(),

@@ -15,7 +15,6 @@ use crate::observe::status::{
 };
 use crate::thought::generation::{NamedPaths, Quality};
 use crate::thought::wire::message::{CatchingUp, Role};
-use crate::words::entry::Timestamp;
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
@@ -48,6 +47,7 @@ impl Inner {
             chain: None,
             state: State::Starting,
             promotable: Promotable { yes: false, why_not: Vec::new() },
+            lag_seconds: None,
             quality: None,
             generations: GenerationCounts::default(),
             peers: Vec::new(),
@@ -117,18 +117,15 @@ impl Inner {
             .collect()
     }
 
-    /// Now minus the time of the oldest change that the peer has not acked, by the primary's clock.
+    /// How far the peer is behind, by the primary's clock.
     fn lag(&self, peer: &Peer) -> Option<f64> {
         let Part::Primary { shared, .. } = &self.part else { return None };
-        let acked = peer.acked?;
-        let now = wall_clock();
-        let oldest = shared.window().oldest_change_after(acked).or(shared.report().oldest);
-        Some(oldest.map_or(0.0, |oldest| seconds_between(oldest, now)))
+        peer.acked.map(|acked| shared.lag_after(acked).as_secs_f64())
     }
 }
 
 fn primary(status: &mut Status, report: &Report) {
-    status.home.entries = report.entries + 1;
+    status.home.entries = report.entries;
     status.home.bytes = report.bytes;
     status.home.filesystem.clone_from(&report.filesystem);
     let any = |state| status.peers.iter().any(|peer| peer.state == state);
@@ -153,7 +150,7 @@ fn primary(status: &mut Status, report: &Report) {
     };
     status.pending = Pending {
         paths: report.pending,
-        oldest_age_seconds: report.oldest.map(|oldest| seconds_between(oldest, wall_clock())),
+        oldest_age_seconds: report.oldest.map(|oldest| wall_clock().since(oldest).as_secs_f64()),
         sample: sample(report.sample.iter()),
     };
     let findings = &report.findings;
@@ -216,6 +213,7 @@ fn standby(status: &mut Status, report: &StandbyReport, position: Option<Positio
     if let Some(stand) = &report.stand {
         status.chain = Some(stand.standing.chain.0.to_string());
         status.home.id = Some(stand.standing.home.to_string());
+        (status.home.entries, status.home.bytes) = (stand.counts.entries + 1, stand.counts.bytes);
         status.unheld = UnheldCounts { owner: stand.unheld.owner, mode: stand.unheld.mode, xattr: stand.unheld.xattrs };
     }
     status.quality = report.header.as_ref().map(|header| quality_of(&header.quality, &header.deferred));
@@ -223,7 +221,9 @@ fn standby(status: &mut Status, report: &StandbyReport, position: Option<Positio
         by_quality: report.by_quality.iter().map(|(word, count)| ((*word).to_owned(), *count)).collect(),
         by_reason: report.by_reason.iter().map(|(reason, count)| (reason.word().to_owned(), *count)).collect(),
     };
-    if let Some((heartbeat, _)) = &report.heard {
+    status.home.filesystem.clone_from(&report.filesystem);
+    status.lag_seconds = Some(report.behind.lag(is_linked, crate::daemon::primary::now()).as_secs_f64());
+    if let Some(heartbeat) = &report.heard {
         status.pending.paths = heartbeat.pending;
         status.pending.sample = sample(heartbeat.sample.iter());
     }
@@ -259,12 +259,4 @@ fn state(busy: Busy) -> State {
 
 fn sample<'a>(paths: impl Iterator<Item = &'a RelPath>) -> Vec<PathText> {
     paths.take(SAMPLE_MAX).map(|path| PathText(path.clone())).collect()
-}
-
-fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
-    let seconds = to.seconds.saturating_sub(from.seconds);
-    let nanoseconds = f64::from(to.nanoseconds) - f64::from(from.nanoseconds);
-    #[expect(clippy::cast_precision_loss, reason = "an age for people")]
-    let seconds = seconds as f64;
-    (seconds + nanoseconds / 1e9).max(0.0)
 }

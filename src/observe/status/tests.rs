@@ -25,6 +25,7 @@ pub(crate) fn sample() -> Status {
         chain: Some("0c".to_owned()),
         state: State::CatchingUp,
         promotable: Promotable { yes: false, why_not: vec!["it is the primary".to_owned()] },
+        lag_seconds: None,
         quality: Some(QualityStatus {
             quality: "partial".to_owned(),
             reasons: vec!["deferred".to_owned()],

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{DirectoryId, PAGE, ROOT, Row, Tree, TreeError, bucket, row_key};
+use super::{COUNTS_FACT, DirectoryId, PAGE, ROOT, Row, Tree, TreeError, bucket, row_key};
 use crate::thought::store::{ReadStore, Store, Table};
 use crate::words::entry::Digest;
 use crate::words::path::Name;
@@ -57,6 +57,10 @@ impl<S: ReadStore> Tree<S> {
 impl<S: Store> Tree<S> {
     /// The tree digest. Costs what changed since it was last asked for.
     pub fn digest(&mut self) -> Result<Digest, TreeError> {
+        if !self.stale.is_empty() {
+            let counts = postcard::to_allocvec(&self.counts).map_err(|_| TreeError::Row)?;
+            self.store.put(Table::Facts, COUNTS_FACT.to_vec(), counts)?;
+        }
         // Deepest first, so that each directory is computed once.
         let mut by_depth: BTreeMap<usize, Vec<DirectoryId>> = BTreeMap::new();
         for &directory in self.stale.keys() {

@@ -35,6 +35,7 @@ const ROW_VERSION: u8 = 1;
 const PAGE: usize = 512;
 const ROOT_FACT: &[u8] = b"root";
 const NEXT_DIRECTORY_FACT: &[u8] = b"next-directory";
+const COUNTS_FACT: &[u8] = b"counts";
 
 /// A directory's number in its tree: given once, kept when it is renamed, never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -134,9 +135,20 @@ pub enum TreeError {
     NoParent(RelPath),
 }
 
+/// How much a tree holds, its root apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Entries.
+    pub entries: u64,
+    /// The sum of the sizes of files, in bytes; one with several names counts under each.
+    pub bytes: u64,
+}
+
 /// All entries of a home.
 pub struct Tree<S> {
     store: S,
+    /// Kept in the store from digest to digest.
+    counts: Counts,
     /// Directories whose digest is stale, with the buckets that changed (a bit each).
     stale: BTreeMap<DirectoryId, [u64; 4]>,
     root: Row,
@@ -146,7 +158,13 @@ impl<S: ReadStore> Tree<S> {
     /// The tree in `store`, to be read only; `None` if there is none in it.
     pub fn view(store: S) -> Result<Option<Self>, TreeError> {
         let Some(bytes) = store.get(Table::Facts, ROOT_FACT)? else { return Ok(None) };
-        Ok(Some(Self { root: Row::decode(&bytes)?, store, stale: BTreeMap::new() }))
+        let counts = counts_in(&store)?;
+        Ok(Some(Self { root: Row::decode(&bytes)?, store, counts, stale: BTreeMap::new() }))
+    }
+
+    /// How much it holds.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// The store below; for commits and facts.
@@ -282,12 +300,14 @@ impl<S: Store> Tree<S> {
                 let mut root = root;
                 root.directory = Some(DirectoryFacts { id: ROOT, children: 0, digest: Digest::default() });
                 store.put(Table::Facts, ROOT_FACT.to_vec(), root.encode()?)?;
-                let mut tree = Self { store, stale: BTreeMap::from([(ROOT, [0; 4])]), root };
+                let counts = Counts::default();
+                let mut tree = Self { store, counts, stale: BTreeMap::from([(ROOT, [0; 4])]), root };
                 tree.digest()?;
                 return Ok(tree);
             }
         };
-        Ok(Self { store, stale: BTreeMap::new(), root })
+        let counts = counts_in(&store)?;
+        Ok(Self { store, counts, stale: BTreeMap::new(), root })
     }
 
     /// The store below; for commits and facts.
@@ -422,6 +442,8 @@ impl<S: Store> Tree<S> {
     }
 
     fn put(&mut self, directory: DirectoryId, name: &Name, row: &Row) -> Result<(), TreeError> {
+        self.counts.entries += 1;
+        self.counts.bytes = self.counts.bytes.saturating_add(row.entry.size());
         let place = place_bytes(directory, name);
         self.store.put(Table::Inodes, [&inode_prefix(row.inode.id)[..], &place].concat(), Vec::new())?;
         if let Some(content) = looked_up(&row.entry) {
@@ -431,6 +453,8 @@ impl<S: Store> Tree<S> {
     }
 
     fn unindex(&mut self, place: &Place, row: &Row) -> Result<(), TreeError> {
+        self.counts.entries = self.counts.entries.saturating_sub(1);
+        self.counts.bytes = self.counts.bytes.saturating_sub(row.entry.size());
         let place = place_bytes(place.directory, &place.name);
         self.store.delete(Table::Inodes, &[&inode_prefix(row.inode.id)[..], &place].concat())?;
         if let Some(content) = looked_up(&row.entry) {
@@ -447,6 +471,24 @@ impl<S: Store> Tree<S> {
             self.store.delete(Table::Signatures, &content.0)?;
         }
         Ok(())
+    }
+}
+
+/// What the store remembers of it; an index from before they were kept is counted.
+fn counts_in<S: ReadStore>(store: &S) -> Result<Counts, TreeError> {
+    if let Some(bytes) = store.get(Table::Facts, COUNTS_FACT)? {
+        return postcard::from_bytes(&bytes).map_err(|_| TreeError::Row);
+    }
+    let mut counts = Counts::default();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = store.scan(Table::Rows, &[], after.as_deref(), PAGE)?;
+        let Some(last) = page.last() else { return Ok(counts) };
+        after = Some(last.key.clone());
+        for pair in &page {
+            counts.entries += 1;
+            counts.bytes = counts.bytes.saturating_add(Row::decode(&pair.value)?.entry.size());
+        }
     }
 }
 

@@ -159,6 +159,8 @@ pub struct Heartbeat {
     pub unrevealed: u32,
     /// Standby: entries whose owner it could not set.
     pub unheld_owners: u64,
+    /// Primary: how far this standby is behind, in milliseconds, by its own clock; `None` while it cannot tell.
+    pub lag_milliseconds: Option<u64>,
 }
 
 /// A higher reign exists.

@@ -1,0 +1,133 @@
+//! The commands people live with, asked of two daemons.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests make, change and remove files of their own")]
+
+mod common;
+
+use std::fs;
+
+use common::Ended;
+use common::build;
+use common::compare::Snapshot;
+use common::pair::{Node, Pair};
+use rustix::process::Signal;
+
+fn streaming(seed: u64) -> Pair {
+    let mut pair = Pair::trusting();
+    build::home(&pair.bed.source(), seed);
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    pair.converge();
+    pair
+}
+
+fn health(pair: &Pair, node: &Node, args: &[&str]) -> Ended {
+    pair.ask(node, &[&["health"], args].concat())
+}
+
+#[test]
+fn a_standby_counts_what_it_holds_and_says_how_far_behind_it_is() {
+    let mut pair = streaming(1);
+    fs::remove_dir_all(pair.bed.src("jobs/job-1")).unwrap();
+    fs::rename(pair.bed.src("jobs/job-2"), pair.bed.src("jobs/renamed")).unwrap();
+    build::file(&pair.bed.src("jobs/renamed/more"), "more");
+    pair.converge();
+    // Counted by another program's rules: the paths there are, the sizes of all names.
+    let entries = u64::try_from(Snapshot::of(&pair.bed.destination()).unwrap().items.len()).unwrap();
+    let bytes = sizes(&pair.bed.destination());
+    let mut counts = Vec::new();
+    for node in [&pair.primary, &pair.standby] {
+        let status = pair.status(node);
+        assert_eq!(status["home"]["entries"].as_u64(), Some(entries), "{status:#}");
+        assert_eq!(status["home"]["bytes"].as_u64(), Some(bytes), "{status:#}");
+        counts.push(status["home"]["filesystem"].clone());
+    }
+    assert_eq!(counts[0], counts[1]);
+    assert_eq!(pair.status(&pair.primary)["lag_seconds"], serde_json::Value::Null);
+    pair.until("the standby is told that nothing is missing", |pair| {
+        pair.status(&pair.standby)["lag_seconds"].as_f64() == Some(0.0)
+    });
+    // A restart finds the same counts in the index.
+    pair.standby.stop();
+    pair.start_standby();
+    pair.until_streaming();
+    assert_eq!(pair.status(&pair.standby)["home"]["entries"].as_u64(), Some(entries));
+    // Cut off, its silence is its lag.
+    pair.primary.kill();
+    pair.until("the silence shows", |pair| pair.status(&pair.standby)["lag_seconds"].as_f64() > Some(3.0));
+    let page = pair.ask(&pair.standby, &["status"]).stdout;
+    assert!(page.contains("\n  lag   ") && page.contains(&format!("{entries} entries")), "{page}");
+    assert!(page.lines().all(|line| line.len() <= 80 || line.contains(pair.bed.destination().to_str().unwrap())));
+}
+
+/// The sum of the sizes of all files, under each of their names.
+fn sizes(directory: &std::path::Path) -> u64 {
+    let mut sum = 0;
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() && entry.file_name() != ".hotspare" {
+            sum += sizes(&entry.path());
+        } else if kind.is_file() {
+            sum += entry.metadata().unwrap().len();
+        }
+    }
+    sum
+}
+
+#[test]
+fn health_is_silent_when_fit_and_says_why_not() {
+    let mut pair = Pair::trusting();
+    build::file(&pair.bed.src("file"), "content");
+    let ended = health(&pair, &pair.primary, &[]);
+    assert_eq!(ended.code, Some(3), "no daemon: {}", ended.stderr);
+    pair.start_standby();
+    let ended = health(&pair, &pair.standby, &[]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("not fit: it holds no complete generation yet"), "{}", ended.stderr);
+    pair.start_primary();
+    pair.until_streaming();
+    pair.until("both are fit", |pair| {
+        [&pair.primary, &pair.standby].iter().all(|node| health(pair, node, &["--max-lag", "10s"]).code == Some(0))
+    });
+    let ended = health(&pair, &pair.standby, &[]);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+    // A daemon that hangs is out of reach, soon.
+    pair.standby.daemon().signal(Signal::STOP);
+    let ended = health(&pair, &pair.standby, &["--timeout", "300ms"]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("did not answer within 300ms"), "{}", ended.stderr);
+    pair.standby.daemon().signal(Signal::CONT);
+    // The primary does not need a standby to be fit; the standby's silence is its lag.
+    pair.standby.stop();
+    assert_eq!(health(&pair, &pair.primary, &[]).code, Some(0));
+    pair.start_standby();
+    pair.primary.kill();
+    pair.until("the silence is longer than allowed", |pair| {
+        let ended = health(pair, &pair.standby, &["--max-lag", "2s"]);
+        ended.code == Some(1) && ended.stderr.contains("s behind, and 2s are allowed")
+    });
+    assert_eq!(health(&pair, &pair.standby, &[]).code, Some(0), "any lag will do");
+}
+
+#[test]
+fn watched_elsewhere_than_on_a_terminal_status_writes_a_line_for_each_change_and_survives_a_restart() {
+    let mut pair = streaming(2);
+    let mut watching = pair.bed.start(pair.command(&pair.primary, &["status", "--watch"]));
+    let shows = |pair: &mut Pair, watching: &common::Running, text: &str| {
+        pair.until(text, |_| watching.stderr().lines().last().is_some_and(|line| line.contains(text)));
+    };
+    shows(&mut pair, &watching, "[jenkins-b streaming, acked 1.");
+    let lines = watching.stderr().lines().count();
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    assert_eq!(watching.stderr().lines().count(), lines, "nothing happened: {}", watching.stderr());
+    pair.standby.kill();
+    shows(&mut pair, &watching, "[jenkins-b not connected");
+    pair.primary.stop();
+    shows(&mut pair, &watching, "no daemon is running");
+    pair.start_primary();
+    shows(&mut pair, &watching, "jenkins-a primary, ");
+    watching.signal(Signal::INT);
+    assert_eq!(watching.wait(), Some(0), "{}", watching.stderr());
+}

@@ -5,9 +5,11 @@
 //!
 //! Jenkins homes hold logs and XML (a log measured 12 times smaller) beside jars and archives, packed already: the first 64 KiB decide.
 
+use std::cell::RefCell;
 use std::io;
 
 use thiserror::Error;
+use zstd::bulk::Compressor;
 use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
 
 const RAW: u8 = 1;
@@ -46,13 +48,24 @@ impl Default for PackOptions {
 impl PackOptions {
     /// How a content is to be packed that begins with `sample`.
     pub fn choose(&self, sample: &[u8]) -> Packing {
-        let saving = usize::from(self.saving_percent.min(100));
-        match zstd::bulk::compress(sample, 1) {
-            Ok(packed) if packed.len() as u128 * 100 <= sample.len() as u128 * (100 - saving) as u128 => Packing::Zstd,
-            // No memory for it: then it goes as it is.
-            _ => Packing::Raw,
-        }
+        if self.pack_sample(sample).is_some() { Packing::Zstd } else { Packing::Raw }
     }
+
+    /// `sample` as one frame of level [`SAMPLE_LEVEL`], if that saves enough.
+    fn pack_sample(&self, sample: &[u8]) -> Option<Vec<u8>> {
+        let saving = usize::from(self.saving_percent.min(100));
+        // No memory for it: then it goes as it is.
+        let packed = COMPRESSOR.with_borrow_mut(|compressor| compressor.as_mut()?.compress(sample).ok())?;
+        (packed.len() as u128 * 100 <= sample.len() as u128 * (100 - saving) as u128).then_some(packed)
+    }
+}
+
+/// Samples are packed at this level, whatever the content is packed at afterwards.
+const SAMPLE_LEVEL: i32 = 1;
+
+thread_local! {
+    /// Kept, because making one costs more than packing a small file with it.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(SAMPLE_LEVEL).ok());
 }
 
 /// What packing came to.
@@ -71,6 +84,8 @@ enum Stage {
     Sampling(Vec<u8>),
     Raw,
     Zstd(Box<Encoder<'static>>),
+    /// The sample was all there is, and is packed.
+    Ended,
 }
 
 /// Packs a content fed in pieces of any size. Memory: the sample, one buffer of 128 KiB and zstd's own, which grows with the level.
@@ -100,7 +115,7 @@ impl<'w> Packer<'w> {
             if rest.is_empty() {
                 return Ok(());
             }
-            self.decide()?;
+            self.decide(false)?;
             return self.pass(rest);
         }
         self.pass(bytes)
@@ -111,7 +126,11 @@ impl<'w> Packer<'w> {
     /// # Errors
     /// As of [`Packer::write`].
     pub fn finish(mut self) -> io::Result<PackStats> {
-        self.decide()?;
+        self.decide(true)?;
+        if matches!(self.stage, Stage::Ended) {
+            let Self { raw_bytes, packed_bytes, .. } = self;
+            return Ok(PackStats { packing: Packing::Zstd, raw_bytes, packed_bytes });
+        }
         let mut packing = Packing::Raw;
         if let Stage::Zstd(encoder) = &mut self.stage {
             packing = Packing::Zstd;
@@ -129,12 +148,20 @@ impl<'w> Packer<'w> {
         Ok(PackStats { packing, raw_bytes: self.raw_bytes, packed_bytes: self.packed_bytes })
     }
 
-    fn decide(&mut self) -> io::Result<()> {
+    /// Decides by the sample, which `is_all` of the content or its beginning.
+    fn decide(&mut self, is_all: bool) -> io::Result<()> {
         let Stage::Sampling(sample) = &mut self.stage else { return Ok(()) };
         let sample = std::mem::take(sample);
-        let (tag, stage) = match self.options.choose(&sample) {
-            Packing::Raw => (RAW, Stage::Raw),
-            Packing::Zstd => {
+        let (tag, stage) = match self.options.pack_sample(&sample) {
+            None => (RAW, Stage::Raw),
+            // A small file is packed already.
+            Some(frame) if is_all && self.options.level == SAMPLE_LEVEL => {
+                self.stage = Stage::Ended;
+                self.out.write_all(&[ZSTD])?;
+                self.packed_bytes = 1 + frame.len() as u64;
+                return self.out.write_all(&frame);
+            }
+            Some(_) => {
                 let mut encoder = Encoder::new(self.options.level)?;
                 // Levels of 20 and more would want windows that no reader here keeps.
                 if self.options.level >= 20 {
@@ -237,7 +264,10 @@ impl Unpacker {
                 ZSTD => {
                     let mut decoder = Decoder::new().map_err(UnpackError::Frame)?;
                     decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(UnpackError::Frame)?;
-                    Source::Zstd { decoder: Box::new(decoder), buffer: vec![0; BUFFER_BYTES], ended: false }
+                    // Never longer than what may come out, and the byte by which that is too much.
+                    let room = usize::try_from(self.expected_len).unwrap_or(BUFFER_BYTES).saturating_add(1);
+                    let buffer = vec![0; room.min(BUFFER_BYTES)];
+                    Source::Zstd { decoder: Box::new(decoder), buffer, ended: false }
                 }
                 other => return Err(UnpackError::Packing(other)),
             };
@@ -254,10 +284,11 @@ impl Unpacker {
                         return if input.pos() < packed.len() { Err(UnpackError::Trailing) } else { Ok(()) };
                     }
                     let before = input.pos();
+                    let room_bytes = buffer.len();
                     let mut output = OutBuffer::around(buffer.as_mut_slice());
                     *ended = decoder.run(&mut input, &mut output).map_err(UnpackError::Frame)? == 0;
                     let produced = output.as_slice();
-                    let full = produced.len() == BUFFER_BYTES;
+                    let full = produced.len() == room_bytes;
                     let stuck = input.pos() == before && produced.is_empty();
                     give(produced, room.0, room.1, out)?;
                     // Not full: zstd has given all it can of what it was fed.

@@ -15,6 +15,7 @@ mod digests;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -152,6 +153,8 @@ pub struct Tree<S> {
     /// Directories whose digest is stale, with the buckets that changed (a bit each).
     stale: BTreeMap<DirectoryId, [u64; 4]>,
     root: Row,
+    /// The directory looked up last: paths are asked for in order, and siblings need not go down from the root each.
+    nearest: Mutex<Option<(RelPath, DirectoryId)>>,
 }
 
 impl<S: ReadStore> Tree<S> {
@@ -159,7 +162,7 @@ impl<S: ReadStore> Tree<S> {
     pub fn view(store: S) -> Result<Option<Self>, TreeError> {
         let Some(bytes) = store.get(Table::Facts, ROOT_FACT)? else { return Ok(None) };
         let counts = counts_in(&store)?;
-        Ok(Some(Self { root: Row::decode(&bytes)?, store, counts, stale: BTreeMap::new() }))
+        Ok(Some(Self { root: Row::decode(&bytes)?, store, counts, stale: BTreeMap::new(), nearest: Mutex::default() }))
     }
 
     /// How much it holds.
@@ -186,15 +189,23 @@ impl<S: ReadStore> Tree<S> {
         }
     }
 
+    fn nearest(&self) -> MutexGuard<'_, Option<(RelPath, DirectoryId)>> {
+        self.nearest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The id of the directory at `path`; `None` if there is no directory there.
     pub fn directory(&self, path: &RelPath) -> Result<Option<DirectoryId>, TreeError> {
-        let mut at = ROOT;
-        for name in path.components() {
+        let (above, mut at) = match &*self.nearest() {
+            Some((near, id)) if path.is_within(near) => (near.depth(), *id),
+            _ => (0, ROOT),
+        };
+        for name in path.components().skip(above) {
             match self.child(at, &name)?.and_then(|row| row.directory) {
                 Some(directory) => at = directory.id,
                 None => return Ok(None),
             }
         }
+        *self.nearest() = Some((path.clone(), at));
         Ok(Some(at))
     }
 
@@ -301,13 +312,14 @@ impl<S: Store> Tree<S> {
                 root.directory = Some(DirectoryFacts { id: ROOT, children: 0, digest: Digest::default() });
                 store.put(Table::Facts, ROOT_FACT.to_vec(), root.encode()?)?;
                 let counts = Counts::default();
-                let mut tree = Self { store, counts, stale: BTreeMap::from([(ROOT, [0; 4])]), root };
+                let stale = BTreeMap::from([(ROOT, [0; 4])]);
+                let mut tree = Self { store, counts, stale, root, nearest: Mutex::default() };
                 tree.digest()?;
                 return Ok(tree);
             }
         };
         let counts = counts_in(&store)?;
-        Ok(Self { store, counts, stale: BTreeMap::new(), root })
+        Ok(Self { store, counts, stale: BTreeMap::new(), root, nearest: Mutex::default() })
     }
 
     /// The store below; for commits and facts.
@@ -369,6 +381,7 @@ impl<S: Store> Tree<S> {
         self.unindex(&Place { directory: parent, name: name.clone() }, &row)?;
         self.store.delete(Table::Rows, &row_key(parent, &name))?;
         if let Some(directory) = &row.directory {
+            *self.nearest() = None;
             self.store.delete(Table::Parents, &directory.id.0.to_be_bytes())?;
         }
         self.count_child(parent, &parent_path, -1)?;

@@ -1,38 +1,134 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
-use crate::thought::store::MemoryStore;
-use crate::words::entry::{Body, Proof, Timestamp, Xattrs};
+use crate::thought::generation::{Action, Content, Operation};
+use crate::thought::store::{MemoryStore, Pair};
+use crate::words::entry::{Body, Inode, Proof, Timestamp, Xattrs};
+
+/// A store that counts how often it is asked for a value.
+#[derive(Default)]
+struct Counting {
+    store: MemoryStore,
+    gets: AtomicUsize,
+}
+
+impl ReadStore for Counting {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.gets.fetch_add(1, Ordering::Relaxed);
+        self.store.get(table, key)
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError> {
+        self.store.scan(table, prefix, after, limit)
+    }
+}
+
+impl Store for Counting {
+    fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+        self.store.put(table, key, value)
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
+        self.store.delete(table, key)
+    }
+}
+
+struct Blind;
+
+impl Witness for Blind {
+    fn step(&mut self, _: &Operation, _: Option<&Row>) -> Result<Option<Arrived>, ApplyError> {
+        Ok(None)
+    }
+}
 
 fn path(text: &str) -> RelPath {
     RelPath::parse(text.as_bytes()).unwrap()
 }
 
-fn row(body: Body) -> Row {
-    let entry =
-        Entry { body, mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default(), xattrs: Xattrs::default(), link: None };
-    Row::new(entry, Inode::default())
+fn entry(body: Body) -> Entry {
+    Entry { body, mode: 0o644, uid: 0, gid: 0, mtime: Timestamp::default(), xattrs: Xattrs::default(), link: None }
 }
 
-fn file(size: u64) -> Row {
-    row(Body::File { size, digest: Digest::default(), proof: Proof::Hashed })
+fn file(content: &[u8]) -> Entry {
+    entry(Body::File { size: content.len() as u64, digest: Digest::of(content), proof: Proof::Hashed })
+}
+
+fn tree<S: Store>(store: S) -> Tree<S> {
+    Tree::open(store, Row::new(entry(Body::Directory), Inode::default())).unwrap()
+}
+
+fn apply<S: Store>(tree: &mut Tree<S>, actions: Vec<Action>) -> Result<u64, ApplyError> {
+    let number = |(id, action)| Operation { id: u32::try_from(id).unwrap(), action, payload: None };
+    tree.apply(&actions.into_iter().enumerate().map(number).collect::<Vec<_>>(), &mut Blind)
+}
+
+fn create(at: &str, entry: Entry) -> Action {
+    Action::Create { path: path(at), entry, content: Content::None, sparse: false }
+}
+
+#[test]
+fn a_link_to_another_content_than_it_claims_is_refused() {
+    for (claimed, is_good) in [("x", true), ("y", false)] {
+        let link = Action::Link { path: path("b"), target: path("a"), entry: file(claimed.as_bytes()) };
+        let applied = apply(&mut tree(MemoryStore::default()), vec![create("a", file(b"x")), link]);
+        assert_eq!(applied.is_ok(), is_good, "{applied:?}");
+    }
+}
+
+#[test]
+fn siblings_are_looked_up_without_going_down_from_the_root_each() {
+    let mut tree = tree(Counting::default());
+    let directory = || entry(Body::Directory);
+    let mut actions = vec![create("a", directory()), create("a/b", directory()), create("a/b/c", directory())];
+    actions.extend((0..100).map(|index| create(&format!("a/b/c/{index:03}"), file(b""))));
+    apply(&mut tree, actions).unwrap();
+    tree.store().gets.store(0, Ordering::Relaxed);
+    for index in 0..100 {
+        assert!(tree.row(&path(&format!("a/b/c/{index:03}"))).unwrap().is_some());
+    }
+    let gets = tree.store().gets.load(Ordering::Relaxed);
+    assert!(gets <= 103, "{gets} reads for 100 siblings");
+}
+
+#[test]
+fn what_was_looked_up_is_forgotten_when_a_directory_goes_or_moves() {
+    let mut tree = tree(MemoryStore::default());
+    let directory = || entry(Body::Directory);
+    let actions = vec![create("a", directory()), create("a/b", directory()), create("a/b/file", file(b"x"))];
+    apply(&mut tree, actions).unwrap();
+    assert!(tree.row(&path("a/b/file")).unwrap().is_some());
+    apply(&mut tree, vec![Action::Rename { from: path("a"), to: path("z") }]).unwrap();
+    assert!(tree.row(&path("a/b/file")).unwrap().is_none());
+    assert!(tree.row(&path("z/b/file")).unwrap().is_some());
+    apply(&mut tree, vec![Action::Remove { path: path("z/b") }, create("z/b", directory())]).unwrap();
+    assert!(tree.row(&path("z/b/file")).unwrap().is_none());
+}
+
+fn sized(size: u64) -> Row {
+    Row::new(entry(Body::File { size, digest: Digest::default(), proof: Proof::Hashed }), Inode::default())
 }
 
 #[test]
 fn a_tree_counts_what_it_holds_through_every_change() {
-    let mut tree = Tree::open(MemoryStore::default(), row(Body::Directory)).unwrap();
+    let mut tree = Tree::open(MemoryStore::default(), Row::new(entry(Body::Directory), Inode::default())).unwrap();
     let counts = |tree: &Tree<MemoryStore>| (tree.counts().entries, tree.counts().bytes);
     assert_eq!(counts(&tree), (0, 0));
-    for (at, row) in [("a", row(Body::Directory)), ("a/b", row(Body::Directory)), ("a/b/c", file(5)), ("a/d", file(7))]
-    {
+    for (at, row) in [
+        ("a", Row::new(entry(Body::Directory), Inode::default())),
+        ("a/b", Row::new(entry(Body::Directory), Inode::default())),
+        ("a/b/c", sized(5)),
+        ("a/d", sized(7)),
+    ] {
         tree.attach(&path(at), row).unwrap();
     }
     assert_eq!(counts(&tree), (4, 12));
-    tree.update(&path("a/d"), file(70)).unwrap();
+    tree.update(&path("a/d"), sized(70)).unwrap();
     assert_eq!(counts(&tree), (4, 75));
     let moved = tree.detach(&path("a/b")).unwrap();
     tree.attach(&path("e"), moved).unwrap();
     assert_eq!(counts(&tree), (4, 75));
     tree.digest().unwrap();
-    let again = Tree::open(tree.store().clone(), row(Body::Directory)).unwrap();
+    let again = Tree::open(tree.store().clone(), Row::new(entry(Body::Directory), Inode::default())).unwrap();
     assert_eq!(counts(&again), (4, 75));
     let gone = tree.detach(&path("e")).unwrap();
     assert_eq!(tree.forget(&gone).unwrap(), 2);

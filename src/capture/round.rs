@@ -46,8 +46,11 @@ const TICK: (Duration, u32) = (Duration::from_millis(2), 10);
 /// Limits of a cut.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundOptions {
-    /// How many rounds before the generation goes out unproven; at least one is made.
+    /// How many rounds are made whatever they take, before the generation goes out unproven; at least one.
     pub rounds: u32,
+    /// For how long further rounds are made. A round looks at what the last one found in motion and takes a few milliseconds, so what
+    /// many writers touch in turn is proven by trying more often; but the generation must not grow old over it.
+    pub persistence: Duration,
     /// How many dirty paths one generation takes at most; what is beyond is deferred.
     pub paths: usize,
     /// How long a barrier may take to come through every queue.
@@ -56,7 +59,12 @@ pub struct RoundOptions {
 
 impl Default for RoundOptions {
     fn default() -> Self {
-        Self { rounds: 4, paths: 60_000, barrier_timeout: Duration::from_secs(5) }
+        Self {
+            rounds: 4,
+            persistence: Duration::from_millis(250),
+            paths: 60_000,
+            barrier_timeout: Duration::from_secs(5),
+        }
     }
 }
 
@@ -169,6 +177,7 @@ impl<S: Store> Round<'_, S> {
         let mut stale = self.whole.clone();
         let mut after = Timestamp::default();
         let mut round = 0;
+        let mut begun = None;
         loop {
             round += 1;
             let opening = self.open(after)?;
@@ -181,9 +190,22 @@ impl<S: Store> Round<'_, S> {
             reasons.extend(closing.reasons.iter().copied());
             let mut conflicts = self.conflicts(&changed, &closing)?;
             conflicts.extend(fresh_watches);
-            let is_last = round >= self.options.rounds;
+            let opened = *begun.get_or_insert(opening.moment.before);
+            let is_last =
+                round >= self.options.rounds && closing.moment.after.saturating_sub(opened) >= self.options.persistence;
             let grown = self.forgive_growth(&mut conflicts)?;
             let is_proven = conflicts.is_empty() && reasons.is_empty();
+            tracing::debug!(
+                round,
+                captured = self.captures.len(),
+                tried = self.tried.len(),
+                conflicts = conflicts.len(),
+                grown = grown.len(),
+                ?reasons,
+                took = ?closing.moment.after.saturating_sub(opening.moment.before),
+                first = ?conflicts.first(),
+                "round"
+            );
             if is_proven || is_last {
                 let steps = if is_proven { steps } else { self.fitting(steps)? };
                 return Ok(self.finish(steps, &opening, round, reasons, &conflicts, grown));

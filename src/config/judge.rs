@@ -14,6 +14,7 @@ use super::settings::{
     Settings, Standby, Watch,
 };
 use super::units::{parse_percent, parse_size};
+use crate::thought::timing::Windows;
 use crate::words::position::NodeName;
 
 pub(super) fn judge(file: &Path, text: &str, overrides: &[(String, String)]) -> Result<Settings, ConfigError> {
@@ -153,8 +154,8 @@ impl Judge<'_> {
             parse_size(text).filter(|bytes| (1 << 20..=1 << 30).contains(bytes))
         });
         let batch = Batch {
-            quiet: quiet.unwrap_or(Duration::from_millis(50)),
-            longest: longest.unwrap_or(seconds(1)),
+            quiet: quiet.unwrap_or(Windows::default().quiet),
+            longest: longest.unwrap_or(Windows::default().longest),
             big_file_bytes: big.unwrap_or(8 << 20),
         };
         if batch.quiet > batch.longest {

@@ -167,7 +167,7 @@ pub enum Preset {
 pub struct Batch {
     /// A generation is cut when nothing changed for this long. Default 50 ms.
     pub quiet: Duration,
-    /// A generation is cut at the latest this long after its first change. Default 1 s.
+    /// A generation is cut at the latest this long after its first change. Default 200 ms.
     pub longest: Duration,
     /// Files from this size on are shipped beside the others, in bytes. Default 8 MiB.
     pub big_file_bytes: u64,

@@ -24,7 +24,7 @@ fn what_is_not_said_has_the_documented_defaults() {
     assert_eq!(settings.control_socket(), Path::new("/var/lib/hotspare/control.sock"));
     assert_eq!(settings.node.initial_role, None);
     assert_eq!(settings.batch.quiet, Duration::from_millis(50));
-    assert_eq!(settings.batch.longest, Duration::from_secs(1));
+    assert_eq!(settings.batch.longest, Duration::from_millis(200));
     assert_eq!(settings.batch.big_file_bytes, 8 << 20);
     assert_eq!(settings.replicate.preset, Preset::Jenkins);
     assert_eq!(settings.watch.backend, Backend::Notify);

@@ -13,6 +13,7 @@ use crate::thought::generation::{Action, Quality, Reason};
 fn churn(seed: u64, rounds: u32, paths: usize) {
     let mut bench = Bench::new(BACKENDS[usize::from(seed % 2 == 1)]);
     bench.rounds.rounds = rounds;
+    bench.rounds.persistence = Duration::ZERO;
     bench.rounds.paths = paths;
     let home = bench.home.clone();
     let mut writer = Writer { home: &home, dice: Dice::new(seed), log: Vec::new() };
@@ -88,6 +89,7 @@ fn no_rounds_are_one_round() {
 #[test]
 fn a_clock_that_is_set_during_a_round_spoils_it() {
     let mut bench = Bench::new(BACKENDS[0]);
+    bench.rounds.persistence = Duration::ZERO;
     bench.settle();
     let asked = Cell::new(0);
     let stepping = || {

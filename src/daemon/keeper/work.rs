@@ -26,8 +26,11 @@ use crate::words::position::{ChainDigest, Position};
 const TOUCHED_CAP: usize = 20_000;
 /// How long the keeper sleeps when nothing happens.
 const IDLE: Duration = Duration::from_millis(250);
-/// How often the index is committed while the keeper runs.
-const COMMIT_EVERY: Duration = Duration::from_secs(5);
+/// How often the index is committed while the keeper runs. A commit waits for the disk, and no cut is made meanwhile. What is lost with
+/// it after a crash is found by its change times and read again.
+const COMMIT_EVERY: Duration = Duration::from_secs(60);
+/// How often what the keeper says of itself is brought up to date. It costs a look at all that is dirty.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// The fact that names this node's secret.
 const SECRET_FACT: &[u8] = b"secret";
 
@@ -97,6 +100,7 @@ pub struct Keeper {
     pub(super) begun: Instant,
     pub(super) committed: Instant,
     pub(super) polled: Instant,
+    pub(super) reported: Instant,
     pub(super) is_ready: bool,
     /// What keeps every generation from being proven: the kind of file system.
     pub(super) standing_doubts: BTreeSet<Reason>,
@@ -143,6 +147,7 @@ impl Keeper {
             begun: now,
             committed: now,
             polled: now,
+            reported: now,
             is_ready: false,
             standing_doubts,
             options,
@@ -185,7 +190,9 @@ impl Keeper {
                 self.timer.taken();
                 self.generation(&BTreeSet::new())?;
             }
-            self.report();
+            if self.reported.elapsed() >= REPORT_EVERY {
+                self.report();
+            }
             self.keep_house()?;
         }
         Ok(())
@@ -329,7 +336,8 @@ impl Keeper {
         Ok(())
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
+        self.reported = instant();
         let mut shared = self.shared.report();
         let report: &mut Report = &mut shared;
         let dirty = self.walker.dirty();

@@ -149,14 +149,17 @@ impl<S: Store> Round<'_, S> {
     }
 
     /// What is in directories new to the tree and was not captured. The walker's scan has told of it already, unless the directory came
-    /// to be new by a cut that was not proven.
-    fn unlisted(&self, steps: &[Step]) -> BTreeSet<RelPath> {
+    /// to be new by a cut that was not proven. Each is listed once a cut: what appears in it later has an event, and listing it again and
+    /// again would follow a writer that makes files faster than they are captured.
+    fn unlisted(&mut self, steps: &[Step]) -> BTreeSet<RelPath> {
         let mut unlisted = BTreeSet::new();
         for step in steps {
             let Action::Create { path, entry, .. } = &step.operation.action else { continue };
-            let names =
-                if entry.is_directory() { self.walker.root().list(path).unwrap_or_default() } else { Vec::new() };
-            for (name, _) in names {
+            let Some(Some(present)) = self.captures.get(path) else { continue };
+            if !entry.is_directory() || !self.listed.insert((path.clone(), present.inode.id)) {
+                continue;
+            }
+            for (name, _) in self.walker.root().list(path).unwrap_or_default() {
                 let child = path.join(&name);
                 if !self.walker.dirty().contains(&child) {
                     unlisted.insert(child);

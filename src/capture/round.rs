@@ -134,6 +134,8 @@ pub(super) struct Round<'a, S> {
     pub(super) tried_whole: BTreeSet<RelPath>,
     /// What should have been captured in this round and could not be.
     pub(super) missed: BTreeSet<RelPath>,
+    /// Directories new to the tree whose names were listed in this cut.
+    pub(super) listed: BTreeSet<(RelPath, InodeId)>,
     /// Inodes of which a name was captured and left out again: the tree will not know that name when it goes.
     pub(super) severed: BTreeSet<InodeId>,
     /// What earlier rounds found of files that are captured again.
@@ -164,6 +166,7 @@ pub fn cut<S: Store>(
         tried: BTreeSet::new(),
         tried_whole: BTreeSet::new(),
         missed: BTreeSet::new(),
+        listed: BTreeSet::new(),
         severed: BTreeSet::new(),
         earlier: BTreeMap::new(),
         shaken: BTreeSet::new(),

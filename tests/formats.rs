@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use hotspare::thought::delta::Span;
 use hotspare::thought::delta::probe::{ProbePlan, Probes};
 use hotspare::thought::digest::ContentHasher;
+use hotspare::thought::filter::Rules;
 use hotspare::thought::generation::{
     Action, Content, Extension, Header, Joint, JournalledOperation, NamedPaths, Operation, Payload, PreImage, Quality,
     Reason,
@@ -135,6 +136,7 @@ fn operations() -> Vec<Operation> {
             payload,
         ),
         (Action::Attributes { path: path("m"), entry: entry() }, None),
+        (Action::Forget { path: path("n") }, None),
     ];
     (0..).zip(actions).map(|(id, (action, payload))| Operation { id, action, payload }).collect()
 }
@@ -213,7 +215,7 @@ fn messages() -> Vec<Message> {
             chain,
             tree: Digest([6; 32]),
             limits: (1 << 20, 1 << 21),
-            filter: Digest([7; 32]),
+            filter: Rules { temporaries: true, patterns: vec!["/war/".into(), "!*.keep".into()] },
             abilities: Abilities { owners: true, capabilities: false },
             features: 0,
         }

@@ -12,6 +12,7 @@ use hotspare::net::endpoint::{Endpoint, Limits};
 use hotspare::net::identity::Identity;
 use hotspare::net::link::Link;
 use hotspare::net::trust::TrustedPeers;
+use hotspare::thought::filter::Rules;
 use hotspare::thought::wire::message::{Abilities, DATA_CAP, Hello, Message, PROTOCOLS, RefusedWhy, Role};
 use hotspare::words::entry::Digest;
 use hotspare::words::position::{ChainDigest, InstanceNonce, NodeName, Position};
@@ -59,7 +60,7 @@ impl Stranger {
             chain: ChainDigest::default(),
             tree: Digest::default(),
             limits: (1 << 20, 1 << 20),
-            filter: Digest::default(),
+            filter: Rules::default(),
             abilities: Abilities { owners: true, capabilities: true },
             features: 0,
         }

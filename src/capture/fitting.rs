@@ -81,7 +81,7 @@ fn misfits<S: Store>(tree: &Tree<S>, steps: &[Step]) -> Result<BTreeSet<RelPath>
         let arrival = match action {
             Action::Create { entry, .. } | Action::Link { entry, .. } => Arrival::Made(entry),
             Action::Rename { from, .. } => Arrival::Moved(from),
-            Action::Remove { .. } | Action::Edit { .. } | Action::Attributes { .. } => continue,
+            Action::Remove { .. } | Action::Forget { .. } | Action::Edit { .. } | Action::Attributes { .. } => continue,
         };
         if arrangement.arrivals.insert(action.path(), arrival).is_some() {
             misfits.insert(action.path().clone());
@@ -104,7 +104,7 @@ impl<S: Store> Arrangement<'_, S> {
     fn fits(&self, action: &Action, edited: &[&Entry]) -> Result<bool, TreeError> {
         let path = action.path();
         Ok(match action {
-            Action::Remove { .. } => true,
+            Action::Remove { .. } | Action::Forget { .. } => true,
             Action::Create { .. } | Action::Rename { .. } => self.has_place_for(path)?,
             Action::Link { target, entry, .. } => {
                 let same = |other: &Entry| other.same_content(entry) && other.link.is_some() && !entry.is_directory();

@@ -28,6 +28,7 @@ use crate::spool::Spool;
 use crate::thought::compare::{
     CompareError, Difference, EmitError, Emitter, Far, FarChild, Scratch, ScratchError, Supply, contents, differences,
 };
+use crate::thought::filter::Filter;
 use crate::thought::generation::{Header, Joint, OperationsDigest};
 use crate::thought::tree::{Tree, TreeError};
 use crate::thought::wire::message::{CatchingUp, HAVE_CAP, Have, HeldAll, Lack, List, Listing, Message, StreamStart};
@@ -103,8 +104,8 @@ pub struct CatchUp {
     pub parent: (Position, ChainDigest),
     /// What the header says of all generations.
     pub ids: (ClusterId, HomeId, ReignId),
-    /// Digest of the filters.
-    pub filter: Digest,
+    /// What is replicated.
+    pub filter: Filter,
 }
 
 impl CatchUp {
@@ -254,7 +255,7 @@ impl CatchUp {
         let tree = Tree::view(view.tree)?.ok_or(CatchUpError::Answer("the primary has no tree"))?;
         let top = self.question(|reply| Question::List(List { path: RelPath::root(), after: None }, reply))?;
         let (_, tree_before) = top.directory.ok_or(CatchUpError::Answer("it has no root"))?;
-        let mut emitter = Emitter::new(&tree, File::new(Spool::create(&self.state)?));
+        let mut emitter = Emitter::new(&tree, &self.filter, File::new(Spool::create(&self.state)?));
         self.compare(&tree, &mut |difference| {
             emitter.take(difference).map_err(|error| CatchUpError::Compare(Box::new(error)))
         })?;
@@ -293,7 +294,7 @@ impl CatchUp {
             tree_after: digest,
             quality,
             deferred,
-            filter: self.filter,
+            filter: self.filter.digest(),
             cut_time,
             oldest_change,
             operations: count,

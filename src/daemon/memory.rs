@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fs::FsError;
 use crate::fs::state::{read_capped, write_atomically};
+use crate::thought::filter::{Filter, Rules};
 use crate::words::position::{ClusterId, HomeId, NodeName, Position, Reign, ReignId};
 
 /// The longest file read.
@@ -28,6 +29,9 @@ pub struct Memory {
     pub reigns: Vec<Reign>,
     /// A primary: that it ended in order, and stood here. Taken away while it runs.
     pub ended_at: Option<Position>,
+    /// A standby: what its primary replicates, as that one last said.
+    #[serde(default)]
+    pub filter: Option<Rules>,
 }
 
 /// What can go wrong with it.
@@ -56,6 +60,7 @@ impl Memory {
             home: None,
             reigns: Vec::new(),
             ended_at: None,
+            filter: None,
         }))
     }
 
@@ -67,6 +72,11 @@ impl Memory {
     /// The highest reign known.
     pub fn reign(&self) -> Option<Reign> {
         self.reigns.last().copied()
+    }
+
+    /// What the primary that was last met replicates; `own` before one was.
+    pub fn filter_of_primary(&self, own: &Filter) -> Filter {
+        self.filter.clone().and_then(|rules| Filter::of(rules).ok()).unwrap_or_else(|| own.clone())
     }
 
     /// Takes note of a reign; false if it is not higher than what is known.

@@ -19,13 +19,13 @@ use crate::net::NetError;
 use crate::net::connection::Connection;
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{ControlReceiver, ControlSender, DataStreams, Link};
+use crate::thought::filter::Filter;
 use crate::thought::session::sender::{Sender, SenderError};
 use crate::thought::session::{Pulse, judge};
 use crate::thought::wire::frame::BodyError;
 use crate::thought::wire::message::{
     Audit, Audited, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy,
 };
-use crate::words::entry::Digest;
 use crate::words::position::{ClusterId, HomeId, NodeName, Position, ReignId};
 
 /// How often a session looks at its clock.
@@ -112,8 +112,8 @@ pub struct PrimaryContext {
     pub state: PathBuf,
     /// The ids of all generations.
     pub ids: (ClusterId, HomeId, ReignId),
-    /// Digest of the filters.
-    pub filter: Digest,
+    /// What is replicated.
+    pub filter: Filter,
     /// The hello, but for the position.
     pub hello: Hello,
 }
@@ -207,6 +207,9 @@ async fn greet(
         peer.trouble = None;
     });
     tracing::info!(standby = %name, position = %theirs.position, "standby connected");
+    if theirs.filter != ours.filter {
+        tracing::warn!(standby = %name, "the standby is configured with another [replicate]: what this primary leaves out decides, until that one is promoted");
+    }
     let (control, receiver, streams) = link.split();
     let (questions, questioned) = mpsc::channel(16);
     let session = Session {
@@ -333,7 +336,7 @@ impl Session {
                     sent: Arc::clone(&self.sent),
                     parent: self.sender.acked_head(),
                     ids: self.context.ids,
-                    filter: self.context.filter,
+                    filter: self.context.filter.clone(),
                 };
                 self.catching_up = Some(tokio::task::spawn_blocking(move || catch_up.run()));
             }

@@ -13,6 +13,7 @@ use super::primary::{SessionError, hello, now, send};
 use crate::net::connection::Connection;
 use crate::net::link::{ControlSender, DataStreams, Link};
 use crate::reveal::{ReplicaError, UnheldCounts};
+use crate::thought::filter::Filter;
 use crate::thought::generation::Header;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::session::{HEARTBEAT, Pulse, judge};
@@ -25,6 +26,10 @@ use crate::words::position::Position;
 
 /// How often the session looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
+
+/// What is said where a primary replicates by other filters than this standby would.
+pub const FILTERS_DIFFER: &str = "the primary has another [replicate] than this node: the replica follows the primary's, but once promoted this node would \
+     replicate by its own; make both alike";
 
 /// Compares a replica's disk with its tree.
 pub type Auditor = dyn Fn(&crate::reveal::Replica, &[RelPath]) -> Audited + Send + Sync;
@@ -141,6 +146,9 @@ pub async fn greet(connection: Connection, address: &str, context: &StandbyConte
         return Err(refuse(link, refused).await);
     }
     learn(context, &theirs)?;
+    if theirs.filter != ours.filter {
+        tracing::warn!(primary = %name, "{FILTERS_DIFFER}");
+    }
     let stand = match context.stand(theirs.home).await {
         Ok(stand) => stand.ok_or(SessionError::Ending)?,
         Err(SessionError::Replica(error)) => {
@@ -201,12 +209,16 @@ async fn refuse(mut link: Link, refused: Refused) -> SessionError {
     SessionError::Refusing(refused)
 }
 
-/// Takes note of the primary's cluster, home and reign, durably, before anything is done for it (G5).
+/// Takes note of the primary's cluster, home, reign and filter, durably, before anything is done for it (G5).
 fn learn(context: &StandbyContext, theirs: &Hello) -> Result<(), SessionError> {
+    if let Err(error) = Filter::of(theirs.filter.clone()) {
+        return Err(SessionError::Protocol(format!("its filter is none: {error}")));
+    }
     let mut memory = context.memory.lock().unwrap_or_else(PoisonError::into_inner);
     let before = memory.clone();
     memory.cluster = memory.cluster.or(theirs.cluster);
     memory.home = memory.home.or(theirs.home);
+    memory.filter = Some(theirs.filter.clone());
     for reign in &theirs.reigns {
         memory.learn(*reign);
     }

@@ -57,6 +57,8 @@ pub struct Status {
     pub watches: Watches,
     /// What needs a person, in plain words; empty when all is well.
     pub alarms: Vec<String>,
+    /// What works, and should be looked at all the same.
+    pub warnings: Vec<String>,
     /// How far long work is; `None` when there is none.
     pub progress: Option<ProgressStatus>,
 }

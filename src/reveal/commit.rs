@@ -180,6 +180,7 @@ impl Recorder<'_> {
                 let memory = self.stager.memory.remove(&operation.id);
                 (PreImage::None, Some(inode.id), Some(Arrived { inode, memory }))
             }
+            Action::Forget { .. } => (PreImage::None, None, None),
             Action::Link { .. } => (PreImage::None, inode, None),
             Action::Attributes { .. } => {
                 (old().map_or(PreImage::None, |entry| PreImage::Attributes { entry }), inode, None)

@@ -128,7 +128,7 @@ impl Reveal<'_> {
         let settles = is_settling(&journalled);
         let JournalledOperation { operation, inode, .. } = journalled;
         match &operation.action {
-            Action::Remove { .. } | Action::Rename { .. } => Ok(()),
+            Action::Remove { .. } | Action::Rename { .. } | Action::Forget { .. } => Ok(()),
             Action::Create { path, .. } => {
                 self.arrive_before(renames, Some(path))?;
                 self.arrive(path, &Arrival { operation: operation.id, inode, area: Area::Stage })

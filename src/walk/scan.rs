@@ -63,7 +63,10 @@ impl Walker {
         for (name, kind) in names {
             let child = path.join(&name);
             if self.filter.leaves_out(&child, kind.is_none_or(|kind| kind == FileType::Directory)) {
-                before.remove(&name);
+                // What came to be left out by a new name above it is taken out of the tree.
+                if before.remove(&name).is_some() {
+                    self.mark(&child, now);
+                }
                 continue;
             }
             let old = before.remove(&name);
@@ -73,12 +76,8 @@ impl Walker {
                 Err(error) => self.findings.unreadable.note(&child, error.reason()),
             }
         }
-        for (name, row) in before {
-            let child = path.join(&name);
-            // What was left out by a filter set later stays as it is.
-            if !self.filter.leaves_out(&child, row.entry.is_directory()) {
-                self.mark(&child, now);
-            }
+        for name in before.into_keys() {
+            self.mark(&path.join(&name), now);
         }
         Ok(count)
     }

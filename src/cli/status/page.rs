@@ -18,6 +18,9 @@ pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
     for alarm in &status.alarms {
         wrapped(&mut page, "ALARM  ", alarm)?;
     }
+    for warning in &status.warnings {
+        writeln!(page, "warning  {warning}")?;
+    }
     let node = &status.node;
     writeln!(page, "{}: {}, {}", node.name, role(node.role), state(status.state))?;
     let mut line = |label: &str, text: String| wrapped(&mut page, &format!("  {label:<12}"), &text);
@@ -238,7 +241,8 @@ mod tests {
     #[test]
     fn a_page_when_all_is_well_says_nothing_of_trouble() {
         let mut status = full();
-        (status.alarms, status.progress, status.quality) = (vec![], None, None);
+        (status.alarms, status.warnings) = (vec![], vec![]);
+        (status.progress, status.quality) = (None, None);
         (status.skipped, status.unreadable) = (Skipped::default(), Unreadable::default());
         (status.watches, status.pending) = (Watches { placed: 9, ..Watches::default() }, Pending::default());
         (status.generations, status.promotable) =

@@ -11,6 +11,7 @@ use crate::capture::{Capturer, Cut, CutError, Moment, cut};
 use crate::fs::{FsError, Root};
 use crate::index::{Index, IndexError, Opened};
 use crate::spool::Spool;
+use crate::thought::filter::Filter;
 use crate::thought::generation::{Content, Reason};
 use crate::thought::plan::{Captures, Encoded};
 use crate::thought::store::{Store, Table};
@@ -33,6 +34,8 @@ const COMMIT_EVERY: Duration = Duration::from_secs(60);
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// The fact that names this node's secret.
 const SECRET_FACT: &[u8] = b"secret";
+/// The fact that names the filter by which the tree was made.
+const FILTER_FACT: &[u8] = b"filter";
 
 /// What ends the keeper.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +122,7 @@ impl Keeper {
             Row::new(stat.entry(Body::Directory, root.xattrs(&RelPath::root(), &options.xattrs)?, None), stat.inode);
         let mut tree = Tree::open(opened.into_index(), root_row)?;
         let secret = secret_in(&mut tree)?;
+        follow_filter(&mut tree, &options.filter)?;
         let watcher = Watcher::open(&options.home, options.watch)?;
         let shared = Arc::new(Shared::new(&options));
         *shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(watcher.mailbox()));
@@ -213,6 +217,8 @@ impl Keeper {
                 let (cut, _) = self.capture(&BTreeSet::new(), Payloads::None)?;
                 self.apply(&cut)?;
                 if self.tree.store().wants_commit() {
+                    // Which digests are stale is known in memory alone.
+                    self.tree.digest()?;
                     self.tree.store_mut().commit()?;
                 }
             }
@@ -363,6 +369,24 @@ impl Touched {
             }
         }
     }
+}
+
+/// Takes out of the tree what a filter that was changed since the last run leaves out. What it takes in, the first scan finds.
+fn follow_filter<S: Store>(tree: &mut Tree<S>, filter: &Filter) -> Result<(), KeeperError> {
+    let digest = filter.digest().0.to_vec();
+    let known = tree.store().get(Table::Facts, FILTER_FACT).map_err(TreeError::from)?;
+    if known.as_ref() == Some(&digest) {
+        return Ok(());
+    }
+    let gone = tree.leave_out(filter)?;
+    tree.digest()?;
+    if known.is_some() {
+        tracing::info!(
+            gone,
+            "the filters were changed: so many entries are replicated no longer; a standby keeps them as they are"
+        );
+    }
+    Ok(tree.store_mut().put(Table::Facts, FILTER_FACT.to_vec(), digest).map_err(TreeError::from)?)
 }
 
 fn secret_in<S: Store>(tree: &mut Tree<S>) -> Result<[u8; 32], KeeperError> {

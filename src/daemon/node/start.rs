@@ -178,7 +178,7 @@ fn start_primary(
         home: options.home.clone(),
         state: options.state.clone(),
         ids: (cluster, home, reign.id),
-        filter: options.filter.digest(),
+        filter: options.filter.clone(),
         hello,
     };
     Ok(StartedPrimary { context, thread })
@@ -204,7 +204,7 @@ fn start_standby(
         told.lock().unwrap_or_else(PoisonError::into_inner).stuck = Some(text);
     });
     let holder = Holder::start(replica, failed).map_err(NodeError::Thread)?;
-    let filter = options.filter.clone();
+    let (own, known) = (options.filter.clone(), Arc::clone(memory));
     Ok(StandbyContext {
         holder,
         peers: Arc::clone(peers),
@@ -212,7 +212,10 @@ fn start_standby(
         state: options.state.clone(),
         hello: hello(options, instance),
         report,
-        audit: Arc::new(move |replica, paths| super::verify::audit_replica(replica, &filter, paths)),
+        audit: Arc::new(move |replica, paths| {
+            let filter = known.lock().unwrap_or_else(PoisonError::into_inner).filter_of_primary(&own);
+            super::verify::audit_replica(replica, &filter, paths)
+        }),
     })
 }
 
@@ -230,7 +233,7 @@ fn hello(options: &NodeOptions, instance: InstanceNonce) -> Hello {
         chain: ChainDigest::default(),
         tree: Digest::default(),
         limits: (u32::try_from(CONTROL_CAP).unwrap_or(u32::MAX), u32::try_from(DATA_CAP).unwrap_or(u32::MAX)),
-        filter: options.filter.digest(),
+        filter: options.filter.rules().clone(),
         abilities: Abilities { owners: privilege.chown, capabilities: privilege.file_capabilities },
         features: 0,
     }

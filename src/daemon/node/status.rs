@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::{Inner, Part};
 use crate::daemon::keeper::{Report, wall_clock};
 use crate::daemon::peers::{Busy, Peer};
-use crate::daemon::standby::StandbyReport;
+use crate::daemon::standby::{FILTERS_DIFFER, StandbyReport};
 use crate::observe::PathText;
 use crate::observe::status::{
     GenerationCounts, HomeStatus, NodeStatus, PeerStatus, Pending, ProgressStatus, Promotable, QualityStatus,
@@ -57,6 +57,7 @@ impl Inner {
             unheld: UnheldCounts::default(),
             watches: Watches::default(),
             alarms: Vec::new(),
+            warnings: Vec::new(),
             progress: None,
         };
         status.peers = self.peer_statuses();
@@ -69,6 +70,8 @@ impl Inner {
             Part::Standby { context } => {
                 let report = context.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 standby(&mut status, &report, position);
+                let is_other = |rules| rules != self.options.filter.rules();
+                status.warnings.extend(memory.filter.as_ref().is_some_and(is_other).then(|| FILTERS_DIFFER.to_owned()));
             }
         }
         let is_linked = status.peers.iter().any(|peer| peer.connected);

@@ -1,6 +1,7 @@
 //! Verifying: the home is what the primary's tree says, each replica is what its own tree says, and the trees are equal.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -59,13 +60,12 @@ impl Inner {
         match &self.part {
             Part::Primary { .. } => self.verify_all(paths).await,
             Part::Standby { context } => {
-                let filter = self.options.filter.clone();
-                let work = move |replica: &Replica| audit_replica(replica, &filter, &paths);
+                let work = Arc::clone(&context.audit);
                 let asked = context
                     .holder
                     .ask(|reply: oneshot::Sender<Audited>| {
                         crate::daemon::holder::Job::With(Box::new(move |replica| {
-                            reply.send(work(replica)).ok();
+                            reply.send(work(replica, &paths)).ok();
                         }))
                     })
                     .await;

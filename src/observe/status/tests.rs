@@ -59,6 +59,7 @@ pub(crate) fn sample() -> Status {
         unheld: UnheldCounts::default(),
         watches: Watches { placed: 2, polled: 1, limit_hint: Some("sysctl".to_owned()) },
         alarms: vec!["look".to_owned()],
+        warnings: vec!["mind".to_owned()],
         progress: Some(ProgressStatus {
             phase: "reading".to_owned(),
             entries_done: 1,

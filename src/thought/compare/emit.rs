@@ -5,8 +5,8 @@
 //!
 //! **Memory:** the paths of removals, and the names of hard-linked files that differ. Everything else lies in the scratch.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::ops::ControlFlow;
 
@@ -14,6 +14,7 @@ use crate::words::entry::{Digest, Entry, InodeId, LinkId};
 use crate::words::path::RelPath;
 
 use super::{Difference, keeps_inode};
+use crate::thought::filter::Filter;
 use crate::thought::generation::{Action, Content, Operation, Payload};
 use crate::thought::store::ReadStore;
 use crate::thought::tree::{Tree, TreeError};
@@ -88,10 +89,14 @@ pub enum EmitError<E> {
 ///
 /// A difference at one name of a hard-linked inode concerns all its names: on the standby it becomes a new inode, created under its first
 /// name in path order and linked under the others.
+///
+/// What only the far side has and the filter leaves out is forgotten there, not removed.
 pub struct Emitter<'a, S, K> {
     near: &'a Tree<S>,
+    filter: &'a Filter,
     scratch: K,
     removals: Vec<RelPath>,
+    forgotten: BTreeSet<RelPath>,
     /// The names at which a difference was told, in path order, of each near inode that has several.
     groups: BTreeMap<(InodeId, LinkId), Vec<RelPath>>,
 }
@@ -105,16 +110,21 @@ enum Waiting {
 }
 
 impl<'a, S: ReadStore, K: Scratch> Emitter<'a, S, K> {
-    /// An emitter for differences from `near`, the same tree that is compared. `scratch` is empty.
-    pub fn new(near: &'a Tree<S>, scratch: K) -> Self {
-        Self { near, scratch, removals: Vec::new(), groups: BTreeMap::new() }
+    /// An emitter for differences from `near`, the same tree that is compared, in which is nothing that `filter` leaves out. `scratch` is
+    /// empty.
+    pub fn new(near: &'a Tree<S>, filter: &'a Filter, scratch: K) -> Self {
+        let (removals, forgotten) = (Vec::new(), BTreeSet::new());
+        Self { near, filter, scratch, removals, forgotten, groups: BTreeMap::new() }
     }
 
     /// Takes the next difference, in the order in which [`differences`](super::differences) tells them.
     pub fn take(&mut self, difference: Difference<'_>) -> Result<(), ScratchError> {
         let (path, row) = match difference {
-            Difference::Extra { path, .. } => {
+            Difference::Extra { path, entry } => {
                 self.removals.push(path.clone());
+                if self.filter.leaves_out(path, entry.is_directory()) {
+                    self.forgotten.insert(path.clone());
+                }
                 return Ok(());
             }
             Difference::Changed { path, row, far } if keeps_inode(&row.entry, far) => {
@@ -141,7 +151,7 @@ impl<'a, S: ReadStore, K: Scratch> Emitter<'a, S, K> {
 
     /// How many paths are held in memory: what a limit is measured against.
     pub fn in_memory(&self) -> usize {
-        self.removals.len() + self.groups.values().map(Vec::len).sum::<usize>()
+        self.removals.len() + self.forgotten.len() + self.groups.values().map(Vec::len).sum::<usize>()
     }
 
     /// Writes the operations to `sink`, in the order and numbering of a generation; tells how many they are. `payload_of` is asked once for
@@ -164,7 +174,8 @@ impl<'a, S: ReadStore, K: Scratch> Emitter<'a, S, K> {
         let near = self.near;
         let mut writer = Writer { payload_of, sink, next: 0 };
         for path in mem::take(&mut self.removals).into_iter().rev() {
-            writer.write(Action::Remove { path }, None)?;
+            let is_forgotten = self.forgotten.remove(&path);
+            writer.write(if is_forgotten { Action::Forget { path } } else { Action::Remove { path } }, None)?;
         }
         let mut firsts = linked.firsts.into_iter().peekable();
         self.each(Waiting::Create, &mut |path, entry| {

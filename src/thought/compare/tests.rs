@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use self::model::{Model, Steps, file, path};
 use super::*;
+use crate::thought::filter::{Filter, Preset};
 use crate::thought::generation::{Action, Content, Operation, Payload, Section};
 use crate::thought::store::MemoryStore;
 use crate::thought::tree::{ApplyError, Arrived, Witness};
@@ -49,10 +50,14 @@ struct CaughtUp {
     told: Vec<RelPath>,
 }
 
-/// Compares and emits; every created file must be supplied from what `contents` told, or be found by the far side.
 fn catch_up(near: &Tree<MemoryStore>, far: &Tree<MemoryStore>) -> CaughtUp {
+    catch_up_by(&Filter::everything(), near, far)
+}
+
+/// Compares and emits; every created file must be supplied from what `contents` told, or be found by the far side.
+fn catch_up_by(filter: &Filter, near: &Tree<MemoryStore>, far: &Tree<MemoryStore>) -> CaughtUp {
     let mut asked = Asked { tree: far, questions: Vec::new() };
-    let mut emitter = Emitter::new(near, Vec::new());
+    let mut emitter = Emitter::new(near, filter, Vec::new());
     let (mut told, mut needed, mut operations) = (Vec::new(), BTreeSet::new(), Vec::new());
     let root = (&far.root().entry, far.root().digest());
     differences(near, root, &mut asked, &mut |difference| {
@@ -195,6 +200,30 @@ fn equal_trees_ask_nothing() {
 }
 
 #[test]
+fn what_the_filter_leaves_out_is_forgotten_where_it_is_and_goes_with_a_directory_that_goes() {
+    let (mut near, mut far) = (Model::new(), Model::new());
+    near.add("kept", Body::Directory);
+    for directory in ["kept", "kept/out", "gone", "gone/out"] {
+        far.add(directory, Body::Directory);
+    }
+    for at in ["kept/out/x", "kept/extra", "gone/out/x", "out"] {
+        far.add(at, file(1));
+    }
+    let filter = Filter::new(Preset::None, &["out".into()], &[]).unwrap();
+    let (near, mut far) = (near.tree(), far.tree());
+    let caught_up = catch_up_by(&filter, &near, &far);
+    let told: Vec<String> = caught_up.operations.iter().map(|operation| format!("{:?}", operation.action)).collect();
+    let expected = ["Forget out", "Forget kept/out", "Remove kept/extra", "Remove gone"];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for (operation, expected) in caught_up.operations.iter().zip(expected) {
+        let word = if matches!(operation.action, Action::Forget { .. }) { "Forget" } else { "Remove" };
+        assert_eq!(format!("{word} {}", operation.action.path()), expected);
+    }
+    far.apply(&caught_up.operations, &mut Maker(100)).unwrap();
+    assert_eq!(far.digest().unwrap(), near.root().digest());
+}
+
+#[test]
 fn one_changed_file_asks_for_the_directories_on_its_path_only() {
     let (far, at) = deep(7);
     let mut near = far.clone();
@@ -306,7 +335,8 @@ fn what_is_created_waits_in_the_scratch_not_in_memory() {
     }
     tree.digest().unwrap();
     let far = Model::new().tree();
-    let mut emitter = Emitter::new(&tree, Vec::new());
+    let everything = Filter::everything();
+    let mut emitter = Emitter::new(&tree, &everything, Vec::new());
     let mut asked = Asked { tree: &far, questions: Vec::new() };
     let root = (&far.root().entry, far.root().digest());
     differences(&tree, root, &mut asked, &mut |difference| emitter.take(difference)).unwrap();
@@ -357,18 +387,19 @@ fn a_comparison_ends_at_the_first_error_and_says_whose_it_is() {
 fn emitting_ends_at_the_first_error_and_at_a_damaged_record() {
     let near = Model::new().tree();
     let (missing, mut keep) = (path("gone"), |_: &RelPath, _: &Entry| Supply::Held);
-    let mut emitter = Emitter::new(&near, Vec::new());
+    let everything = Filter::everything();
+    let mut emitter = Emitter::new(&near, &everything, Vec::new());
     emitter.take(Difference::Extra { path: &missing, entry: &near.root().entry }).unwrap();
     let refused = emitter.finish(&mut keep, &mut |_| Err(TreeError::Row));
     assert!(matches!(refused, Err(EmitError::Sink(TreeError::Row))));
-    let mut emitter = Emitter::new(&near, Vec::new());
+    let mut emitter = Emitter::new(&near, &everything, Vec::new());
     let row = Row { directory: None, ..near.root().clone() };
     ["a", "b"].into_iter().for_each(|at| emitter.take(Difference::Missing { path: &path(at), row: &row }).unwrap());
     let refused =
         emitter.finish(&mut keep, &mut |operation| if operation.id == 0 { Err(TreeError::Row) } else { Ok(()) });
     assert!(matches!(refused, Err(EmitError::Sink(TreeError::Row))));
     for record in [vec![], vec![0], vec![0, 255, 255], vec![1, 1]] {
-        let damaged = Emitter::new(&near, vec![record]).finish(&mut keep, &mut |_| Ok::<_, TreeError>(()));
+        let damaged = Emitter::new(&near, &everything, vec![record]).finish(&mut keep, &mut |_| Ok::<_, TreeError>(()));
         assert!(matches!(damaged, Err(EmitError::Record)));
     }
 }

@@ -7,6 +7,10 @@
 //! What no glob can say exactly ("digits, then `tmp`") the preset `jenkins` leaves out by [`jenkins::is_temporary`]; it comes before all
 //! patterns, so an `include` brings such a name back.
 //!
+//! **A filter that changes** costs what differs. What it has come to leave out the primary's tree lets go at the next start, and a
+//! standby's tree with the next generation ([`Action::Forget`](crate::thought::generation::Action::Forget)); on the standby's disk it stays, and goes
+//! only with a directory above it. What it has come to take in is new, and what a standby still has there is put aside.
+//!
 //! **Rules.** What a filter is made of, in the form in which a primary tells it to its standbys: [`Rules`]. Two filters with equal rules
 //! decide alike in every version of the program; their digest is what a hello and a generation name.
 

@@ -91,6 +91,12 @@ pub enum Action {
         /// What it is after.
         entry: Entry,
     },
+    /// What is at `path` (old), with everything below it, is replicated no longer: the tree forgets it, on the disk it stays as it is. Made
+    /// where the primary's filter has come to leave it out; what comes back there later finds it in the way and puts it aside.
+    Forget {
+        /// Old path.
+        path: RelPath,
+    },
 }
 
 /// The parts of a generation, in the order in which its operations stand in it and are numbered.
@@ -100,7 +106,7 @@ pub enum Action {
 pub enum Section {
     /// All [`Action::Rename`].
     Rename,
-    /// All [`Action::Remove`].
+    /// All [`Action::Remove`] and [`Action::Forget`].
     Remove,
     /// All [`Action::Create`].
     Create,
@@ -122,7 +128,7 @@ impl Action {
     pub fn section(&self) -> Section {
         match self {
             Self::Rename { .. } => Section::Rename,
-            Self::Remove { .. } => Section::Remove,
+            Self::Remove { .. } | Self::Forget { .. } => Section::Remove,
             Self::Create { .. } => Section::Create,
             Self::Link { .. } => Section::Link,
             Self::Edit { .. } => Section::Edit,
@@ -134,6 +140,7 @@ impl Action {
     pub fn path(&self) -> &RelPath {
         match self {
             Self::Remove { path }
+            | Self::Forget { path }
             | Self::Create { path, .. }
             | Self::Link { path, .. }
             | Self::Edit { path, .. }
@@ -142,7 +149,7 @@ impl Action {
         }
     }
 
-    /// The old path it takes something from.
+    /// The old path it takes something from, on the disk.
     pub fn taken(&self) -> Option<&RelPath> {
         match self {
             Self::Remove { path } => Some(path),
@@ -166,7 +173,7 @@ impl Action {
             | Self::Link { entry, .. }
             | Self::Edit { entry, .. }
             | Self::Attributes { entry, .. } => Some(entry),
-            Self::Remove { .. } | Self::Rename { .. } => None,
+            Self::Remove { .. } | Self::Forget { .. } | Self::Rename { .. } => None,
         }
     }
 }

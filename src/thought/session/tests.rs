@@ -1,6 +1,7 @@
 use super::receiver::{Receiver, ReceiverError};
 use super::sender::{Sender, SenderError};
 use super::*;
+use crate::thought::filter::Rules;
 use crate::thought::generation::{Header, Joint, NamedPaths, Quality};
 use crate::thought::wire::message::{Abilities, Acked};
 use crate::words::entry::{Digest, Timestamp};
@@ -24,7 +25,7 @@ fn hello(name: &str, role: Role, epoch: u64) -> Hello {
         chain: ChainDigest(Digest([7; 32])),
         tree: Digest::default(),
         limits: (0, 0),
-        filter: Digest::default(),
+        filter: Rules::default(),
         abilities: Abilities { owners: true, capabilities: true },
         features: 0,
     }

@@ -139,7 +139,9 @@ impl<S: Store> Tree<S> {
         let mut waiting = by_source.into_iter().peekable();
         let mut last: Option<RelPath> = None;
         operations.visit(Section::Remove, &mut |operation| {
-            let Action::Remove { path } = &operation.action else { return Err(ApplyError::Kind(operation.id)) };
+            let (Action::Remove { path } | Action::Forget { path }) = &operation.action else {
+                return Err(ApplyError::Kind(operation.id));
+            };
             check(&operation, path)?;
             while let Some(index) = waiting.next_if(|&index| renames[index].from > *path) {
                 self.take(&mut renames[index], witness)?;

@@ -11,6 +11,7 @@
 
 mod apply;
 mod digests;
+mod left_out;
 #[cfg(test)]
 mod tests;
 

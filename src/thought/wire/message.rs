@@ -29,6 +29,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::thought::filter::Rules;
 use crate::thought::generation::Payload;
 use crate::words::entry::{Digest, Entry, Timestamp};
 use crate::words::path::{Name, RelPath};
@@ -99,8 +100,8 @@ pub struct Hello {
     pub tree: Digest,
     /// The longest control message and data frame it takes, in bytes.
     pub limits: (u32, u32),
-    /// Digest of its filters.
-    pub filter: Digest,
+    /// What it replicates, or would. The primary's decides, also of what equality means.
+    pub filter: Rules,
     /// What it can hold.
     pub abilities: Abilities,
     /// Bits for later; unknown ones are ignored.

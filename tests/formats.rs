@@ -21,7 +21,7 @@ use hotspare::thought::tree::{FileMemory, Row, Tree};
 use hotspare::thought::wire::frame::{Frame, body, encode_body};
 use hotspare::thought::wire::message::{
     Abilities, Acked, Audit, Audited, CatchingUp, Child, Deposed, Have, Heartbeat, HeldAll, HeldContent, Hello, Lack,
-    List, Listing, Message, Refused, RefusedWhy, Rejected, Revealed, Role, StreamStart,
+    List, Listing, Message, Refused, RefusedWhy, Rejected, Revealed, Role, StreamStart, UnheldCounts,
 };
 use hotspare::words::entry::{Body, Digest, Entry, Inode, InodeId, LinkId, Proof, Timestamp, Xattr, Xattrs};
 use hotspare::words::path::{Name, RelPath};
@@ -216,7 +216,7 @@ fn messages() -> Vec<Message> {
             tree: Digest([6; 32]),
             limits: (1 << 20, 1 << 21),
             filter: Rules { temporaries: true, patterns: vec!["/war/".into(), "!*.keep".into()] },
-            abilities: Abilities { owners: true, capabilities: false },
+            abilities: Abilities { owners: true, capabilities: false, user_xattrs: true, acls: false },
             features: 0,
         }
         .into(),
@@ -227,8 +227,8 @@ fn messages() -> Vec<Message> {
             oldest: Some(time(5)),
             sample: vec![path("x")],
             unrevealed: 1,
-            unheld_owners: 2,
             lag_milliseconds: Some(250),
+            unheld: UnheldCounts { owner: 2, mode: 3, xattrs: 4 },
         }
         .into(),
         Deposed { reign }.into(),
@@ -246,7 +246,7 @@ fn messages() -> Vec<Message> {
             tree: Digest([6; 32]),
             entries: 5,
             differing: 1,
-            unheld_owners: 4,
+            unheld: UnheldCounts { owner: 4, ..UnheldCounts::default() },
             differences: vec![(path("a"), "mode".into(), "0644".into(), "0600".into())],
             failed: None,
         }

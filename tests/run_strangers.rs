@@ -61,7 +61,7 @@ impl Stranger {
             tree: Digest::default(),
             limits: (1 << 20, 1 << 20),
             filter: Rules::default(),
-            abilities: Abilities { owners: true, capabilities: true },
+            abilities: Abilities { owners: true, capabilities: true, user_xattrs: true, acls: true },
             features: 0,
         }
     }

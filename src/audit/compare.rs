@@ -3,14 +3,12 @@
 use super::join::{Auditor, Spot};
 use super::links::Fault;
 use super::{AuditError, What};
-use crate::fs::{FileType, FsError, Special, Stat};
+use crate::fs::{FileType, FsError, Special, Stat, Unheld};
 use crate::thought::store::ReadStore;
 use crate::words::entry::{Body, Digest, Entry, Kind, Timestamp, Xattrs};
 
 /// How much is read at a time.
 const READ_BYTES: usize = 1024 * 1024;
-const SETUID: u16 = 0o4000;
-const SETGID: u16 = 0o2000;
 
 impl<S: ReadStore> Auditor<'_, S> {
     /// Tells of every difference between what is on disk and `entry`; true if both are of one kind.
@@ -25,7 +23,8 @@ impl<S: ReadStore> Auditor<'_, S> {
             self.differ(&spot.path, What::Kind, stat_text(stat), entry_text(entry));
             return Ok(false);
         }
-        self.owner_and_mode(spot, stat, entry);
+        let lacks = self.options.able.lacks(entry);
+        self.owner_and_mode(spot, stat, entry, &lacks);
         if stat.mtime != entry.mtime {
             self.differ(&spot.path, What::Mtime, time_text(stat.mtime), time_text(entry.mtime));
         }
@@ -33,7 +32,7 @@ impl<S: ReadStore> Auditor<'_, S> {
             self.hard_links(spot, stat, entry);
         }
         // One path that cannot be read is told of once.
-        if let Err(error) = self.xattrs_of(spot, entry) {
+        if let Err(error) = self.xattrs_of(spot, entry, &lacks) {
             self.unreadable(&spot.path, &error);
             return Ok(true);
         }
@@ -53,25 +52,20 @@ impl<S: ReadStore> Auditor<'_, S> {
         Ok(true)
     }
 
-    fn owner_and_mode(&mut self, spot: &Spot<'_>, stat: &Stat, entry: &Entry) {
-        let mut compared = 0o7777;
-        if (stat.uid, stat.gid) != (entry.uid, entry.gid) {
-            if self.options.owners {
-                let text = |uid, gid| format!("{uid}:{gid}");
-                self.differ(&spot.path, What::Owner, text(stat.uid, stat.gid), text(entry.uid, entry.gid));
-            } else {
-                self.audited.unheld_owners += 1;
-                if stat.uid != entry.uid {
-                    compared &= !SETUID;
-                }
-                if stat.gid != entry.gid && !entry.is_directory() {
-                    compared &= !SETGID;
-                }
-            }
+    fn owner_and_mode(&mut self, spot: &Spot<'_>, stat: &Stat, entry: &Entry, lacks: &Unheld) {
+        let (owner, group) = (stat.uid != entry.uid, stat.gid != entry.gid);
+        if (owner && !lacks.owner) || (group && !lacks.group) {
+            let text = |uid, gid| format!("{uid}:{gid}");
+            self.differ(&spot.path, What::Owner, text(stat.uid, stat.gid), text(entry.uid, entry.gid));
+        } else {
+            self.audited.unheld.owner += u64::from(owner || group);
         }
         // Linux keeps no mode of symbolic links.
-        if entry.kind() != Kind::Symlink && (stat.mode ^ entry.mode) & compared != 0 {
+        let other = if entry.kind() == Kind::Symlink { 0 } else { (stat.mode ^ entry.mode) & 0o7777 };
+        if other & !lacks.mode != 0 {
             self.differ(&spot.path, What::Mode, format!("{:04o}", stat.mode), format!("{:04o}", entry.mode & 0o7777));
+        } else {
+            self.audited.unheld.mode += u64::from(other != 0);
         }
     }
 
@@ -84,11 +78,17 @@ impl<S: ReadStore> Auditor<'_, S> {
         self.differ(&spot.path, What::Links, here, there);
     }
 
-    fn xattrs_of(&mut self, spot: &Spot<'_>, entry: &Entry) -> Result<(), FsError> {
+    fn xattrs_of(&mut self, spot: &Spot<'_>, entry: &Entry, lacks: &Unheld) -> Result<(), FsError> {
         let here = spot.directory.xattrs(&spot.relative, self.xattrs)?;
-        if !here.iter().eq(entry.xattrs.iter().filter(|(name, _)| self.xattrs.covers(name))) {
+        let is_lacking = |name: &[u8]| lacks.xattrs.iter().any(|lacking| **lacking == *name);
+        let held = here.iter().filter(|(name, _)| !is_lacking(name));
+        let wanted = entry.xattrs.iter().filter(|(name, _)| self.xattrs.covers(name));
+        if !held.eq(wanted.clone().filter(|(name, _)| !is_lacking(name))) {
             let (here, there) = xattrs_text(&here, &entry.xattrs);
             self.differ(&spot.path, What::Xattrs, here, there);
+        } else {
+            let unheld = wanted.filter(|(name, value)| is_lacking(name) && here.value(name) != Some(*value));
+            self.audited.unheld.xattrs += unheld.count() as u64;
         }
         Ok(())
     }

@@ -22,10 +22,11 @@ mod tests;
 use std::fmt;
 use std::ops::ControlFlow;
 
-use crate::fs::{Root, XattrPolicy};
+use crate::fs::{Able, Root, XattrPolicy};
 use crate::thought::filter::Filter;
 use crate::thought::store::ReadStore;
 use crate::thought::tree::{Tree, TreeError};
+use crate::thought::wire::message::UnheldCounts;
 use crate::words::path::RelPath;
 
 /// What can end an audit; trouble with a single path is a [`Difference`].
@@ -44,9 +45,8 @@ pub type Watching<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 /// How an audit is made.
 pub struct AuditOptions<'a> {
-    /// This process can give files to any owner: another owner is a difference. Otherwise it is counted as unheld, and so is a
-    /// setuid or setgid bit that was left out with the owner.
-    pub owners: bool,
+    /// What can be held here: what cannot is counted as unheld where it differs.
+    pub able: Able,
     /// Contents are read and hashed; otherwise only sizes are compared.
     pub content: bool,
     /// Told after every entry and every MiB read.
@@ -56,16 +56,13 @@ pub struct AuditOptions<'a> {
 impl Default for AuditOptions<'_> {
     /// Everything is compared; nobody watches.
     fn default() -> Self {
-        Self { owners: true, content: true, progress: None }
+        Self { able: Able::everything(), content: true, progress: None }
     }
 }
 
 impl fmt::Debug for AuditOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuditOptions")
-            .field("owners", &self.owners)
-            .field("content", &self.content)
-            .finish_non_exhaustive()
+        f.debug_struct("AuditOptions").field("able", &self.able).field("content", &self.content).finish_non_exhaustive()
     }
 }
 
@@ -87,8 +84,8 @@ pub struct Audited {
     pub bytes: u64,
     /// Differences told. None: what was audited is proven equal.
     pub differing: u64,
-    /// Entries whose owner or group is another because this process cannot set it; no differences.
-    pub unheld_owners: u64,
+    /// What differs because it cannot be held here; no differences.
+    pub unheld: UnheldCounts,
     /// Sockets, pipes and devices met.
     pub special: u64,
 }
@@ -146,9 +143,9 @@ pub fn audit<S: ReadStore>(
     options: AuditOptions<'_>,
     visit: &mut dyn FnMut(Difference),
 ) -> Result<Audited, AuditError> {
-    let AuditOptions { owners, content, progress } = options;
+    let AuditOptions { able, content, progress } = options;
     // Taken apart so that the watcher's lifetime may be longer than the audit's.
     let progress = progress.map(|watching| -> Watching<'_> { watching });
-    let options = AuditOptions { owners, content, progress };
+    let options = AuditOptions { able, content, progress };
     join::Auditor::new(root, tree, filter, xattrs, options, visit).run(paths)
 }

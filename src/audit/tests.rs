@@ -15,10 +15,11 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::{AuditError, AuditOptions, Audited, Difference, Progress, What, audit};
-use crate::fs::{FileType, Root, XattrPolicy};
+use crate::fs::{Able, FileType, Privilege, Root, XattrPolicy};
 use crate::thought::filter::{Filter, Preset};
 use crate::thought::store::MemoryStore;
 use crate::thought::tree::{Row, Tree};
+use crate::thought::wire::message::UnheldCounts;
 use crate::words::entry::{Body, Digest, LinkId, Proof, Timestamp};
 use crate::words::path::{Name, RelPath};
 
@@ -146,7 +147,8 @@ fn is_root() -> bool {
 fn equal_sides_have_no_difference_and_everything_is_counted() {
     let (audited, found) = Bed::new().audit(&[]);
     assert_eq!(found, []);
-    let expected = Audited { entries: ENTRIES, bytes: BYTES, differing: 0, unheld_owners: 0, special: 0 };
+    let expected =
+        Audited { entries: ENTRIES, bytes: BYTES, differing: 0, unheld: UnheldCounts::default(), special: 0 };
     assert_eq!(audited, expected);
 }
 
@@ -215,18 +217,25 @@ fn another_owner_is_a_difference_or_unheld_with_the_bits_that_go_with_it() {
         eprintln!("skipped: another_owner_is_a_difference: files can be given away by root only");
         return;
     }
-    let bed = Bed::new();
+    let mut bed = Bed::new();
     lchown(bed.at("config"), Some(4321), None).unwrap();
     lchown(bed.at("link"), None, Some(4321)).unwrap();
     let owner = |path: &str| (path.to_owned(), What::Owner);
     assert_eq!(bed.audit(&[]).1, [owner("config"), owner("link")]);
-    let unheld = || AuditOptions { owners: false, ..AuditOptions::default() };
+    let able = Able::of(&Privilege::none(), 4321, vec![4321]);
+    let unheld = || AuditOptions { able: able.clone(), ..AuditOptions::default() };
     let (audited, found) = bed.audit_with(&none(), &[], unheld());
-    assert_eq!((found, audited.unheld_owners), (Vec::new(), 2));
-    set_mode(&bed.at("config"), 0o4644);
-    assert_eq!(bed.audit_with(&none(), &[], unheld()).1, []);
-    set_mode(&bed.at("config"), 0o4604);
+    assert_eq!((found, audited.unheld), (Vec::new(), UnheldCounts { owner: 2, ..UnheldCounts::default() }));
+    let mut row = bed.tree.row(&rel("config")).unwrap().unwrap();
+    row.entry.mode |= 0o4000;
+    bed.tree.update(&rel("config"), row).unwrap();
+    let (audited, found) = bed.audit_with(&none(), &[], unheld());
+    assert_eq!((found, audited.unheld.mode), (Vec::new(), 1));
+    set_mode(&bed.at("config"), 0o604);
     assert_eq!(bed.audit_with(&none(), &[], unheld()).1.len(), 1);
+    set_mode(&bed.at("config"), 0o644);
+    set_mode(&bed.at("jobs/config"), 0o4644);
+    assert_eq!(bed.audit_with(&none(), &[], unheld()).1.len(), 1, "a bit too many is a difference, whoever owns it");
 }
 
 #[test]

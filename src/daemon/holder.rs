@@ -11,15 +11,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::fs::Root;
-use crate::reveal::{
-    Holding, Opening, Records, Replica, ReplicaError, ReplicaOptions, Stager, Standing, UnheldCounts, marker,
-};
+use crate::reveal::{Holding, Opening, Records, Replica, ReplicaError, ReplicaOptions, Stager, Standing, marker};
 use crate::spool::Spool;
 use crate::thought::generation::{FormatError, Header, Joint, Operation, OperationsDigest};
 use crate::thought::session::receiver::Receiver;
 use crate::thought::tree::{Counts, Tree};
 use crate::thought::wire::message::{
-    Acked, Child, HeldAll, HeldContent, LISTING_CAP, Lack, List, Listing, Rejected, Revealed,
+    Acked, Child, HeldAll, HeldContent, LISTING_CAP, Lack, List, Listing, Rejected, Revealed, UnheldCounts,
 };
 use crate::words::entry::Digest;
 use crate::words::position::{HomeId, Position};

@@ -12,14 +12,14 @@ use super::peers::{Busy, Peers};
 use super::primary::{SessionError, hello, now, send};
 use crate::net::connection::Connection;
 use crate::net::link::{ControlSender, DataStreams, Link};
-use crate::reveal::{ReplicaError, UnheldCounts};
+use crate::reveal::ReplicaError;
 use crate::thought::filter::Filter;
 use crate::thought::generation::Header;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::session::{HEARTBEAT, Pulse, judge};
 use crate::thought::wire::frame::body;
 use crate::thought::wire::message::{
-    Audited, CatchingUp, Heartbeat, HeldContent, Hello, Message, Refused, RefusedWhy, StreamStart, data,
+    Audited, CatchingUp, Heartbeat, HeldContent, Hello, Message, Refused, RefusedWhy, StreamStart, UnheldCounts, data,
 };
 use crate::words::path::RelPath;
 use crate::words::position::Position;
@@ -372,7 +372,7 @@ impl Session {
             let stand = report.stand;
             Heartbeat {
                 position: stand.map(|stand| stand.standing.position).unwrap_or_default(),
-                unheld_owners: stand.map_or(0, |stand| stand.unheld.owner),
+                unheld: stand.map(|stand| stand.unheld).unwrap_or_default(),
                 ..Heartbeat::default()
             }
         };

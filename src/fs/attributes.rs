@@ -17,8 +17,8 @@ use super::xattr::{self, XattrPolicy};
 use crate::words::entry::{Entry, Kind, Timestamp};
 use crate::words::path::RelPath;
 
-const SETUID: u16 = 0o4000;
-const SETGID: u16 = 0o2000;
+pub(super) const SETUID: u16 = 0o4000;
+pub(super) const SETGID: u16 = 0o2000;
 
 /// What this process may do beyond owning its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

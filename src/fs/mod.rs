@@ -7,7 +7,7 @@
 //! `O_NOFOLLOW`. The root itself is the one path that may be reached through links: it is a person's choice.
 //!
 //! **Invariant:** deliberately absent are reflinks and hard links made by copying (content is never shared between a
-//! replica, its stage and its history: an in-place write must not need new blocks), a rename that replaces, and `O_TMPFILE`.
+//! replica, its stage and its history: an in-place write must not need new blocks), a rename that replaces, and `O_TMPFILE` for anything that is to stay.
 //!
 //! Calls block and are made from blocking threads. A [`Root`] can be shared between threads.
 //!
@@ -19,11 +19,13 @@
 //! | `content` | [`FileReader`], [`FileWriter`] |
 //! | `names` | directories, links, renames, removal |
 //! | `remove` | removal of whole trees |
+//! | `able` | [`Able`]: what of an entry can be held here |
 //! | `attributes` | owner, mode, times |
 //! | `xattr` | extended attributes and ACLs |
 //! | `sync` | durability, and facts about the file system |
 //! | [`state`] | a node's own files, outside any home |
 
+mod able;
 mod attributes;
 mod content;
 mod error;
@@ -37,6 +39,7 @@ mod sync;
 mod tests;
 mod xattr;
 
+pub use able::Able;
 pub use attributes::{Privilege, Unheld};
 pub use content::{DataRanges, FileReader, FileWriter};
 pub use error::FsError;

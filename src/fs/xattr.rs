@@ -16,9 +16,9 @@ use super::stat::stat_name;
 use crate::words::entry::{Entry, XATTRS_CAP, Xattr, Xattrs};
 use crate::words::path::RelPath;
 
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-const CAPABILITY: &[u8] = b"security.capability";
+pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
 /// The longest list of names, and the longest value, that Linux passes on.
 const LINUX_CAP: usize = 64 * 1024;
 

@@ -265,6 +265,12 @@ pub struct UnheldCounts {
     pub xattr: u64,
 }
 
+impl From<crate::thought::wire::message::UnheldCounts> for UnheldCounts {
+    fn from(counts: crate::thought::wire::message::UnheldCounts) -> Self {
+        Self { owner: counts.owner, mode: counts.mode, xattr: counts.xattrs }
+    }
+}
+
 impl UnheldCounts {
     /// True when all is held.
     pub fn is_zero(&self) -> bool {

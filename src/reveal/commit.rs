@@ -6,11 +6,13 @@ use super::layout::{self, Area};
 use super::operations::{PART_BYTES, Records};
 use super::replica::Replica;
 use super::stage::{SYNC_ONE_BY_ONE, Stager};
-use super::{ReplicaError, edit};
+use super::{ReplicaError, edit, unheld};
+use crate::fs::Able;
 use crate::journal::{Kept, Location, Record, RecordKind, State};
 use crate::spool::Spool;
 use crate::thought::generation::{Action, Header, JournalledOperation, Operation, OperationsDigest, PreImage};
 use crate::thought::tree::{ApplyError, Arrived, Row, Witness};
+use crate::thought::wire::message::UnheldCounts;
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
@@ -35,8 +37,15 @@ impl Replica {
     fn record(&mut self, header: &Header, operations: &Records, mut stager: Stager) -> Result<(), ReplicaError> {
         let position = header.position;
         let mut journal = Records::new(Spool::create(&self.options.state)?);
-        let mut recorder =
-            Recorder { position, stager: &mut stager, journal: &mut journal, moved: BTreeSet::new(), failed: None };
+        let mut recorder = Recorder {
+            position,
+            stager: &mut stager,
+            journal: &mut journal,
+            moved: BTreeSet::new(),
+            able: &self.able,
+            unheld: &mut self.unheld,
+            failed: None,
+        };
         let applied = self.tree.apply(operations, &mut recorder);
         if let Some(error) = recorder.failed {
             return Err(error);
@@ -59,7 +68,7 @@ impl Replica {
         self.sync_stage(&stager)?;
         self.log.append(&Record { kind: RecordKind::Acked, position, payload: Vec::new() })?;
         self.log.sync()?;
-        self.unheld = self.unheld.plus(stager.unheld);
+        self.unforeseen = self.unforeseen.plus(stager.unforeseen);
         self.unrevealed.push(Kept { state: State::Acked, ..kept });
         self.stand_at(header)?;
         if self.tree.store().wants_commit() {
@@ -157,6 +166,9 @@ struct Recorder<'a> {
     journal: &'a mut Records,
     /// New paths of directories that must be made writable to be moved.
     moved: BTreeSet<RelPath>,
+    able: &'a Able,
+    /// What the disk cannot hold of the tree, as that changes.
+    unheld: &'a mut UnheldCounts,
     failed: Option<ReplicaError>,
 }
 
@@ -196,13 +208,31 @@ impl Recorder<'_> {
                 (image, inode, Some(Arrived { inode: row.inode, memory }))
             }
         };
+        self.count(operation, before);
         let journalled = JournalledOperation { operation: operation.clone(), before: before_image, inode };
         self.journal.push(operation.action.section(), &journalled.encode())?;
         Ok(arrived)
     }
 }
 
+impl Recorder<'_> {
+    fn count(&mut self, operation: &Operation, before: Option<&Row>) {
+        // Of a link `before` is its target, which stays.
+        let replaced = before.filter(|_| matches!(operation.action, Action::Edit { .. } | Action::Attributes { .. }));
+        if let Some(row) = replaced {
+            *self.unheld = self.unheld.minus(unheld::of_entry(self.able, &row.entry));
+        }
+        if let Some(entry) = operation.action.entry() {
+            *self.unheld = self.unheld.plus(unheld::of_entry(self.able, entry));
+        }
+    }
+}
+
 impl Witness for Recorder<'_> {
+    fn gone(&mut self, row: &Row) {
+        *self.unheld = self.unheld.minus(unheld::of_entry(self.able, &row.entry));
+    }
+
     fn step(&mut self, operation: &Operation, before: Option<&Row>) -> Result<Option<Arrived>, ApplyError> {
         self.record(operation, before).map_err(|error| {
             self.failed = Some(error);

@@ -33,6 +33,7 @@
 //! | `content`, `held`, `edit` | new files; content that is here already; bytes to be written in place |
 //! | `commit` | tree, journal, sync, ack |
 //! | `steps`, `disk` | the reveal, and the calls it makes |
+//! | `unheld` | what the disk cannot hold of it |
 //! | `bundle` | what was replaced and belonged to nobody |
 //! | `operations`, `layout` | operations on disk; where everything lies |
 
@@ -68,7 +69,6 @@ pub use ahead::Holding;
 pub use operations::Records;
 pub use replica::{Opening, Replica, ReplicaOptions, Standing};
 pub use stage::Stager;
-pub use unheld::UnheldCounts;
 
 /// What can go wrong with a replica.
 #[derive(Debug, thiserror::Error)]

@@ -75,6 +75,7 @@ impl Replica {
         if self.tree.digest()? != header.tree_after {
             return Ok(false);
         }
+        self.is_counted = false;
         self.stand_at(header)?;
         self.tree.store_mut().commit()?;
         Ok(true)

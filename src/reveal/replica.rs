@@ -9,19 +9,21 @@ use super::layout::{self, Area};
 use super::operations::Journalled;
 use super::stage::Stager;
 use super::steps::{Outcome, Reveal};
-use super::unheld::UnheldCounts;
-use super::{ReplicaError, adopt, bundle, recovery};
-use crate::fs::{Privilege, Root, XattrPolicy};
+use super::{ReplicaError, adopt, bundle, recovery, unheld};
+use crate::fs::{Able, Privilege, Root, XattrPolicy};
 use crate::index::Index;
 use crate::journal::{Kept, Log, Record, RecordKind, State};
 use crate::thought::generation::{Action, Content, Header, Operation};
 use crate::thought::store::{ReadStore, Store, Table};
 use crate::thought::tree::{Tree, TreeError};
+use crate::thought::wire::message::UnheldCounts;
 use crate::words::entry::Digest;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
 
 /// Fact: where the replica stands. An index without it was never finished.
 const STANDING_FACT: &[u8] = b"standing";
+/// Fact: what the disk cannot hold of the tree, with the digest of the abilities it was counted by.
+const UNHELD_FACT: &[u8] = b"unheld";
 /// Fact: there if what the next generation replaces belongs to no generation.
 const KEEPS_REPLACED_FACT: &[u8] = b"keeps-replaced";
 /// So many revealed generations may wait for being tidied up.
@@ -84,7 +86,13 @@ pub struct Replica {
     untidy: Vec<Kept>,
     /// What was written in place since the last sync of the file system.
     has_edited: bool,
+    pub(super) able: Able,
+    /// Of the tree's entries.
     pub(super) unheld: UnheldCounts,
+    /// False while they must be counted anew.
+    pub(super) is_counted: bool,
+    /// What could not be set although it should have been possible, since the replica was opened.
+    pub(super) unforeseen: UnheldCounts,
     put_aside: u64,
     /// What the next generation replaces belongs to no generation: it is kept.
     keeps_replaced: bool,
@@ -113,6 +121,7 @@ impl Replica {
         let root_row = adopt::root_row(&root, &options.xattrs)?;
         let tree = Tree::open(index, root_row.clone())?;
         let standing = Standing { home, tree: tree.root().digest(), ..Standing::default() };
+        let able = Able::detect(&root);
         let mut replica = Self {
             root,
             options,
@@ -123,7 +132,10 @@ impl Replica {
             unrevealed: Vec::new(),
             untidy: Vec::new(),
             has_edited: false,
+            able,
             unheld: UnheldCounts::default(),
+            is_counted: false,
+            unforeseen: UnheldCounts::default(),
             put_aside: 0,
             keeps_replaced: false,
             is_broken: false,
@@ -148,6 +160,10 @@ impl Replica {
             replica.write_standing()?;
             replica.tree.store_mut().commit()?;
         }
+        if !replica.is_counted {
+            replica.unheld = unheld::of_tree(&replica.able, &replica.tree)?;
+            replica.is_counted = true;
+        }
         Ok((replica, opening))
     }
 
@@ -166,9 +182,14 @@ impl Replica {
         &self.root
     }
 
-    /// What could not be set for lack of privilege, so far.
+    /// What the disk does not hold of the tree.
     pub fn unheld(&self) -> UnheldCounts {
-        self.unheld
+        self.unheld.plus(self.unforeseen)
+    }
+
+    /// What can be held here.
+    pub fn able(&self) -> &Able {
+        &self.able
     }
 
     /// How many things were found in the way and put aside, so far.
@@ -206,6 +227,10 @@ impl Replica {
             return Ok(false);
         };
         self.keeps_replaced = fact(KEEPS_REPLACED_FACT)?.is_some();
+        let counted = fact(UNHELD_FACT)?.and_then(|bytes| postcard::from_bytes::<(UnheldCounts, Digest)>(&bytes).ok());
+        if let Some((unheld, _)) = counted.filter(|(_, by)| *by == self.able.digest()) {
+            (self.unheld, self.is_counted) = (unheld, true);
+        }
         self.standing = standing;
         Ok(true)
     }
@@ -228,6 +253,12 @@ impl Replica {
         let bytes = postcard::to_allocvec(&self.standing).unwrap_or_default();
         let store = self.tree.store_mut();
         store.put(Table::Facts, STANDING_FACT.to_vec(), bytes).map_err(TreeError::from)?;
+        if self.is_counted {
+            let counted = postcard::to_allocvec(&(self.unheld, self.able.digest())).unwrap_or_default();
+            store.put(Table::Facts, UNHELD_FACT.to_vec(), counted).map_err(TreeError::from)?;
+        } else {
+            store.delete(Table::Facts, UNHELD_FACT).map_err(TreeError::from)?;
+        }
         Ok(())
     }
 
@@ -261,7 +292,13 @@ impl Replica {
         self.root.remove_tree(&layout::of(Area::Stage, position))?;
         self.root.make_directory(&layout::of(Area::Stage, position), 0o700)?;
         let here = self.root.enter(&layout::of(Area::Stage, position))?;
-        let mut stager = Stager::new(here, position, self.options.xattrs.clone(), self.privilege, self.keeps_replaced);
+        let mut stager = Stager::new(
+            here,
+            position,
+            self.options.xattrs.clone(),
+            (self.privilege, self.able.clone()),
+            self.keeps_replaced,
+        );
         if self.keeps_replaced {
             self.root.create_file(&layout::keep_mark(position))?;
             stager.note(layout::keep_mark(position));
@@ -315,6 +352,7 @@ impl Replica {
             operations: Journalled::new(&self.log, kept.parts.get(1..).unwrap_or_default()),
             xattrs: &self.options.xattrs,
             privilege: &self.privilege,
+            able: &self.able,
             outcome: Outcome::default(),
         };
         reveal.run()?;
@@ -322,7 +360,7 @@ impl Replica {
     }
 
     fn has_revealed(&mut self, outcome: Outcome) -> Result<Position, ReplicaError> {
-        self.unheld = self.unheld.plus(outcome.unheld);
+        self.unforeseen = self.unforeseen.plus(outcome.unforeseen);
         self.put_aside += outcome.put_aside;
         self.has_edited |= outcome.has_edited;
         let position = self.mark_revealed()?;

@@ -7,13 +7,14 @@ use super::ReplicaError;
 use super::content::{Base, NewFile};
 use super::edit::{self, Checked};
 use super::layout::{self, Area};
-use super::unheld::UnheldCounts;
-use crate::fs::{FileReader, FileWriter, Privilege, Root, XattrPolicy};
+use super::unheld;
+use crate::fs::{Able, FileReader, FileWriter, Privilege, Root, XattrPolicy};
 use crate::thought::delta::pack::Unpacker;
 use crate::thought::delta::patch::Patcher;
 use crate::thought::generation::{Action, Content, Operation, Section};
 use crate::thought::store::Store;
 use crate::thought::tree::{FileMemory, MAX_RENAMES, Tree};
+use crate::thought::wire::message::UnheldCounts;
 use crate::words::entry::{Body, Digest, Entry};
 use crate::words::path::RelPath;
 use crate::words::position::Position;
@@ -30,6 +31,7 @@ pub struct Stager {
     pub(super) here: Root,
     xattrs: XattrPolicy,
     privilege: Privilege,
+    able: Able,
     current: Option<Current>,
     /// How many operations there were so far, and the section and path of the last.
     count: u32,
@@ -48,7 +50,7 @@ pub struct Stager {
     /// What was staged, while it is little enough to be synced one by one.
     pub(super) unsynced: Vec<RelPath>,
     pub(super) staged: u64,
-    pub(super) unheld: UnheldCounts,
+    pub(super) unforeseen: UnheldCounts,
 }
 
 /// The operation whose payload is arriving.
@@ -74,7 +76,7 @@ impl Stager {
         here: Root,
         position: Position,
         xattrs: XattrPolicy,
-        privilege: Privilege,
+        (privilege, able): (Privilege, Able),
         keeps_whole: bool,
     ) -> Self {
         Self {
@@ -82,6 +84,7 @@ impl Stager {
             here,
             xattrs,
             privilege,
+            able,
             current: None,
             count: 0,
             last: None,
@@ -93,7 +96,7 @@ impl Stager {
             memory: HashMap::new(),
             unsynced: Vec::new(),
             staged: 0,
-            unheld: UnheldCounts::default(),
+            unforeseen: UnheldCounts::default(),
         }
     }
 
@@ -371,7 +374,8 @@ impl Stager {
     fn attributes(&mut self, operation: u32, entry: &Entry) -> Result<(), ReplicaError> {
         let slot = layout::number(operation);
         let unheld = self.here.set_attributes(&slot, entry, &self.xattrs, &self.privilege)?;
-        self.unheld.add(&unheld);
+        let unforeseen = unheld::counts(&unheld).minus(unheld::of_entry(&self.able, entry));
+        self.unforeseen = self.unforeseen.plus(unforeseen);
         self.note(layout::slot(Area::Stage, self.position, operation));
         Ok(())
     }

@@ -10,11 +10,12 @@ use super::content::PIECE;
 use super::disk::{Disk, ensure_directory};
 use super::layout::{self, Area};
 use super::operations::{Journalled, is_settling};
-use super::unheld::UnheldCounts;
-use crate::fs::{FsError, Privilege, Stat, XattrPolicy};
+use super::unheld;
+use crate::fs::{Able, FsError, Privilege, Stat, XattrPolicy};
 use crate::thought::delta::Span;
 use crate::thought::generation::{Action, JournalledOperation, PreImage};
 use crate::thought::tree::ApplyError;
+use crate::thought::wire::message::UnheldCounts;
 use crate::words::entry::{Entry, InodeId};
 use crate::words::path::RelPath;
 use crate::words::position::Position;
@@ -25,8 +26,8 @@ const SAME_NAME: u32 = 1000;
 /// What a reveal did beyond revealing.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Outcome {
-    /// What could not be set.
-    pub(super) unheld: UnheldCounts,
+    /// What could not be set although it should have been possible.
+    pub(super) unforeseen: UnheldCounts,
     /// What lay where it should not, put aside.
     pub(super) put_aside: u64,
     /// True if it wrote into files in place.
@@ -40,6 +41,7 @@ pub(super) struct Reveal<'a> {
     pub(super) operations: Journalled<'a>,
     pub(super) xattrs: &'a XattrPolicy,
     pub(super) privilege: &'a Privilege,
+    pub(super) able: &'a Able,
     pub(super) outcome: Outcome,
 }
 
@@ -250,7 +252,8 @@ impl Reveal<'_> {
     fn set(&mut self, path: &RelPath, entry: &Entry) -> Result<(), ReplicaError> {
         match self.disk.set_attributes(path, entry, self.xattrs, self.privilege) {
             Ok(unheld) => {
-                self.outcome.unheld.add(&unheld);
+                let unforeseen = unheld::counts(&unheld).minus(unheld::of_entry(self.able, entry));
+                self.outcome.unforeseen = self.outcome.unforeseen.plus(unforeseen);
                 Ok(())
             }
             Err(error) if error.is_not_found() => Err(self.stuck(path)),

@@ -1,28 +1,44 @@
 //! What a replica cannot hold of what the primary has.
+//!
+//! The tree says what the primary has, whatever the disk can take: so equal trees mean equal homes, at every standby and whatever its
+//! privileges. What this one falls short of is counted: of the entries in the tree, those with an owner, mode or attribute that
+//! [`Able`] knows it cannot give. The counts stand in the index, beside the position they are of; they are taken anew where they are of another
+//! position, or of other abilities.
 
-use crate::fs::Unheld;
+use crate::fs::{Able, Unheld};
+use crate::thought::store::ReadStore;
+use crate::thought::tree::{DirectoryId, ROOT, Tree, TreeError};
+use crate::thought::wire::message::UnheldCounts;
+use crate::words::entry::Entry;
 
-/// What the standby could not set for lack of privilege: counted once per staging.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct UnheldCounts {
-    /// Entries whose owner or group could not be set.
-    pub owner: u64,
-    /// Entries some of whose mode bits could not be set.
-    pub mode: u64,
-    /// Extended attributes that could not be set.
-    pub xattrs: u64,
+/// What `able` cannot give to `entry`, as counts.
+pub(super) fn of_entry(able: &Able, entry: &Entry) -> UnheldCounts {
+    counts(&able.lacks(entry))
 }
 
-impl UnheldCounts {
-    /// Adds what one entry lacks.
-    pub fn add(&mut self, unheld: &Unheld) {
-        self.owner += u64::from(unheld.owner || unheld.group);
-        self.mode += u64::from(unheld.mode != 0);
-        self.xattrs += unheld.xattrs.len() as u64;
+/// What was not given to one entry, as counts.
+pub(super) fn counts(unheld: &Unheld) -> UnheldCounts {
+    UnheldCounts {
+        owner: u64::from(unheld.owner || unheld.group),
+        mode: u64::from(unheld.mode != 0),
+        xattrs: unheld.xattrs.len() as u64,
     }
+}
 
-    /// Both together.
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self { owner: self.owner + other.owner, mode: self.mode + other.mode, xattrs: self.xattrs + other.xattrs }
+/// What `able` cannot give to the entries of `tree`. Costs a look at each, unless it can give everything.
+pub(super) fn of_tree<S: ReadStore>(able: &Able, tree: &Tree<S>) -> Result<UnheldCounts, TreeError> {
+    let mut sum = UnheldCounts::default();
+    if *able == Able::everything() {
+        return Ok(sum);
     }
+    sum = sum.plus(of_entry(able, &tree.root().entry));
+    let mut below: Vec<DirectoryId> = vec![ROOT];
+    while let Some(id) = below.pop() {
+        tree.for_children::<TreeError>(id, |_, row| {
+            sum = sum.plus(of_entry(able, &row.entry));
+            below.extend(row.directory.map(|directory| directory.id));
+            Ok(())
+        })?;
+    }
+    Ok(sum)
 }

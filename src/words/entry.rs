@@ -127,7 +127,7 @@ impl Xattrs {
     }
 
     /// Names and values, in the order of the names.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         self.0.iter().map(|xattr| (&*xattr.name, &*xattr.value))
     }
 

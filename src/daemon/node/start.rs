@@ -16,7 +16,7 @@ use crate::daemon::peers::Peers;
 use crate::daemon::primary::{PrimaryContext, accept};
 use crate::daemon::standby::{StandbyContext, StandbyReport};
 use crate::fs::state::{create_directory, lock_directory};
-use crate::fs::{Privilege, Root, XattrPolicy};
+use crate::fs::{Able, Root, XattrPolicy};
 use crate::net::endpoint::{Endpoint, Limits};
 use crate::net::identity::Identity;
 use crate::net::trust::TrustedPeers;
@@ -220,7 +220,7 @@ fn start_standby(
 }
 
 fn hello(options: &NodeOptions, instance: InstanceNonce) -> Hello {
-    let privilege = Privilege::detect();
+    let able = Root::open(&options.home).map_or_else(|_| Able::everything(), |root| Able::detect(&root));
     Hello {
         protocols: PROTOCOLS,
         node: options.name.clone(),
@@ -234,7 +234,12 @@ fn hello(options: &NodeOptions, instance: InstanceNonce) -> Hello {
         tree: Digest::default(),
         limits: (u32::try_from(CONTROL_CAP).unwrap_or(u32::MAX), u32::try_from(DATA_CAP).unwrap_or(u32::MAX)),
         filter: options.filter.rules().clone(),
-        abilities: Abilities { owners: privilege.chown, capabilities: privilege.file_capabilities },
+        abilities: Abilities {
+            owners: able.owners(),
+            capabilities: able.capabilities(),
+            user_xattrs: able.user_xattrs(),
+            acls: able.acls(),
+        },
         features: 0,
     }
 }

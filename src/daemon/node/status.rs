@@ -110,10 +110,7 @@ impl Inner {
                     lag_seconds: self.lag(peer),
                     bytes_sent: peer.sent.load(Ordering::Relaxed),
                     bytes_received: 0,
-                    unheld: UnheldCounts {
-                        owner: peer.heartbeat.as_ref().map_or(0, |beat| beat.unheld_owners),
-                        ..UnheldCounts::default()
-                    },
+                    unheld: peer.heartbeat.as_ref().map(|beat| beat.unheld.into()).unwrap_or_default(),
                     trouble: peer.trouble.clone(),
                 }
             })
@@ -217,7 +214,7 @@ fn standby(status: &mut Status, report: &StandbyReport, position: Option<Positio
         status.chain = Some(stand.standing.chain.0.to_string());
         status.home.id = Some(stand.standing.home.to_string());
         (status.home.entries, status.home.bytes) = (stand.counts.entries + 1, stand.counts.bytes);
-        status.unheld = UnheldCounts { owner: stand.unheld.owner, mode: stand.unheld.mode, xattr: stand.unheld.xattrs };
+        status.unheld = stand.unheld.into();
     }
     status.quality = report.header.as_ref().map(|header| quality_of(&header.quality, &header.deferred));
     status.generations = GenerationCounts {

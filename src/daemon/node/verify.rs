@@ -10,7 +10,7 @@ use crate::audit::{AuditOptions, audit};
 use crate::control::{Difference, PeerReport, Refusal, RefusalClass, VerifyReport, What};
 use crate::daemon::keeper::{Command, View};
 use crate::daemon::peers::Ask;
-use crate::fs::{Privilege, Root, XattrPolicy};
+use crate::fs::{Root, XattrPolicy};
 use crate::observe::PathText;
 use crate::observe::status::UnheldCounts;
 use crate::reveal::Replica;
@@ -24,8 +24,7 @@ const TRIES: u32 = 4;
 
 /// A standby's comparison of its disk with its tree.
 pub(super) fn audit_replica(replica: &Replica, filter: &Filter, paths: &[RelPath]) -> Audited {
-    let owners = Privilege::detect().chown;
-    let options = AuditOptions { owners, content: true, progress: None };
+    let options = AuditOptions { able: replica.able().clone(), content: true, progress: None };
     let mut differences = Vec::new();
     let found =
         audit(replica.root(), replica.tree(), filter, &XattrPolicy::default(), paths, options, &mut |difference| {
@@ -41,14 +40,14 @@ pub(super) fn audit_replica(replica: &Replica, filter: &Filter, paths: &[RelPath
         entries: 0,
         differing: 0,
         differences,
-        unheld_owners: 0,
+        unheld: Default::default(),
         failed: None,
     };
     match found {
         Ok(found) => {
             audited.entries = found.entries;
             audited.differing = found.differing;
-            audited.unheld_owners = found.unheld_owners;
+            audited.unheld = found.unheld;
         }
         Err(error) => audited.failed = Some(crate::daemon::explain(&error)),
     }
@@ -178,7 +177,7 @@ impl Inner {
             let tree = Tree::view(view.tree).map_err(|error| crate::daemon::explain(&error))?;
             let tree = tree.ok_or_else(|| "the primary has no tree yet".to_owned())?;
             let mut differences = BTreeMap::new();
-            let options = AuditOptions { owners: true, content: true, progress: None };
+            let options = AuditOptions::default();
             let audited = audit(&root, &tree, &filter, &XattrPolicy::default(), &paths, options, &mut |difference| {
                 let told = Difference {
                     path: PathText(difference.path.clone()),
@@ -232,7 +231,7 @@ fn report(name: String, audited: Audited, tree: Option<String>) -> PeerReport {
                 there: Some(disk),
             })
             .collect(),
-        unheld: UnheldCounts { owner: audited.unheld_owners, ..UnheldCounts::default() },
+        unheld: audited.unheld.into(),
     }
 }
 

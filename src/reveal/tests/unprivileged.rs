@@ -201,6 +201,13 @@ fn as_an_ordinary_user_read_only_directories_are_moved_and_filled() {
     take(&mut replica, &generation.sealed(), &mut Random(1)).unwrap();
     assert_eq!((replica.unheld().owner, replica.unheld().mode), (1, 1));
     assert_eq!(fs::metadata(ground.replica().join("of root")).unwrap().mode() & 0o7777, 0o755);
+    // The count outlives the process, and goes with the entry.
+    drop(replica);
+    let mut replica = ground.open();
+    assert_eq!((replica.unheld().owner, replica.unheld().mode), (1, 1));
+    fs::remove_file(at.join("of root")).unwrap();
+    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    assert_eq!(replica.unheld(), Default::default());
     drop(replica);
     drop(ground.open());
     mode(&at.join("sealed"), 0o700);

@@ -1,5 +1,9 @@
 //! The two sides of a link as state machines: what they were told and `now` go in, what to do comes out. No sockets, no clock.
 //!
+//! **Equal means equal.** A standby's tree says what the primary has, as far as the primary's filter (which its hello carries) lets it through:
+//! owners, modes and attributes stand in it whether or not the standby's disk can hold them. So one tree digest is that of every standby,
+//! whatever its privileges and file system; what a disk falls short of is known by its abilities, counted, and told in every heartbeat.
+//!
 //! [`judge`] is what both do with the other's hello, [`Pulse`] says when the other is gone, [`patience`] when to look for it again. [`sender`] is the primary's side of one standby, [`receiver`] the standby's side of one
 //! primary.
 

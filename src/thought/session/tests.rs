@@ -26,7 +26,7 @@ fn hello(name: &str, role: Role, epoch: u64) -> Hello {
         tree: Digest::default(),
         limits: (0, 0),
         filter: Rules::default(),
-        abilities: Abilities { owners: true, capabilities: true },
+        abilities: Abilities { owners: true, capabilities: true, user_xattrs: true, acls: true },
         features: 0,
     }
 }

@@ -82,6 +82,9 @@ pub trait Witness {
     /// Told of each operation with the row it takes, replaces or changes; says what is known of the row it leaves. Not asked for an
     /// inode by a rename's own row when it returns `None`: the old facts stay.
     fn step(&mut self, operation: &Operation, before: Option<&Row>) -> Result<Option<Arrived>, ApplyError>;
+
+    /// Told of every row that leaves the tree with a removal: its own and those below.
+    fn gone(&mut self, _row: &Row) {}
 }
 
 impl<S: Store> Tree<S> {
@@ -152,7 +155,7 @@ impl<S: Store> Tree<S> {
             last = Some(path.clone());
             let row = self.detach(path).map_err(|source| ApplyError::Step { operation: operation.id, source })?;
             witness.step(&operation, Some(&row))?;
-            removed += self.forget(&row)?;
+            removed += self.forget(&row, &mut |row| witness.gone(row))?;
             Ok(())
         })?;
         for index in waiting {

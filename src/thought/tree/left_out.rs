@@ -23,7 +23,7 @@ impl<S: Store> Tree<S> {
             })?;
             for child in left_out {
                 let row = self.detach(&child)?;
-                gone += self.forget(&row)?;
+                gone += self.forget(&row, &mut |_| {})?;
             }
         }
         Ok(gone)

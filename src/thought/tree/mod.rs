@@ -390,9 +390,10 @@ impl<S: Store> Tree<S> {
         Ok(row)
     }
 
-    /// Drops all that is below a detached row; tells how many entries that were, itself included.
-    pub fn forget(&mut self, row: &Row) -> Result<u64, TreeError> {
+    /// Drops all that is below a detached row; shows `gone` each, and tells how many those were, itself included.
+    pub fn forget(&mut self, row: &Row, gone: &mut dyn FnMut(&Row)) -> Result<u64, TreeError> {
         let mut count = 1;
+        gone(row);
         self.let_go(row)?;
         let mut below: Vec<DirectoryId> = row.directory.iter().map(|directory| directory.id).collect();
         while let Some(directory) = below.pop() {
@@ -404,6 +405,7 @@ impl<S: Store> Tree<S> {
                 }
                 for (name, row) in page {
                     count += 1;
+                    gone(&row);
                     let place = Place { directory, name };
                     self.unindex(&place, &row)?;
                     self.store.delete(Table::Rows, &row_key(directory, &place.name))?;

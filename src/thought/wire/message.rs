@@ -115,6 +115,39 @@ pub struct Abilities {
     pub owners: bool,
     /// It may set file capabilities.
     pub capabilities: bool,
+    /// Its file system takes `user.*` attributes.
+    pub user_xattrs: bool,
+    /// Its file system takes POSIX ACLs.
+    pub acls: bool,
+}
+
+/// What a standby cannot hold of what its tree says. The tree says what the primary has, so this is no difference of the trees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UnheldCounts {
+    /// Entries whose owner or group it cannot give.
+    pub owner: u64,
+    /// Entries some of whose mode bits it cannot give.
+    pub mode: u64,
+    /// Extended attributes, ACLs among them, that it cannot give.
+    pub xattrs: u64,
+}
+
+impl UnheldCounts {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { owner: self.owner + other.owner, mode: self.mode + other.mode, xattrs: self.xattrs + other.xattrs }
+    }
+
+    /// What is left without `other`; never less than nothing.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            owner: self.owner.saturating_sub(other.owner),
+            mode: self.mode.saturating_sub(other.mode),
+            xattrs: self.xattrs.saturating_sub(other.xattrs),
+        }
+    }
 }
 
 /// Why a node ends a link.
@@ -158,10 +191,10 @@ pub struct Heartbeat {
     pub sample: Vec<RelPath>,
     /// Standby: generations acked and not revealed.
     pub unrevealed: u32,
-    /// Standby: entries whose owner it could not set.
-    pub unheld_owners: u64,
     /// Primary: how far this standby is behind, in milliseconds, by its own clock; `None` while it cannot tell.
     pub lag_milliseconds: Option<u64>,
+    /// Standby: what it cannot hold of its tree.
+    pub unheld: UnheldCounts,
 }
 
 /// A higher reign exists.
@@ -268,8 +301,8 @@ pub struct Audited {
     pub differing: u64,
     /// Some of those: the path, what differs, what the tree says, what the disk says.
     pub differences: Vec<(RelPath, String, String, String)>,
-    /// How many have an owner that this standby cannot give them.
-    pub unheld_owners: u64,
+    /// What this standby cannot hold of them.
+    pub unheld: UnheldCounts,
     /// Why it could not be done, if so.
     pub failed: Option<String>,
 }

@@ -16,6 +16,7 @@ use hotspare::thought::generation::{
     Action, Content, Extension, Header, Joint, JournalledOperation, NamedPaths, Operation, Payload, PreImage, Quality,
     Reason,
 };
+use hotspare::thought::session::judge;
 use hotspare::thought::store::{MemoryStore, ReadStore, Table};
 use hotspare::thought::tree::{FileMemory, Row, Tree};
 use hotspare::thought::wire::frame::{Frame, body, encode_body};
@@ -35,6 +36,14 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
 }
 
+/// The frozen bytes in `file`, by name.
+fn frozen_file(file: &str) -> BTreeMap<String, Vec<u8>> {
+    let text =
+        std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file)).unwrap();
+    let pairs = text.lines().map(|line| line.split_once(' ').unwrap());
+    pairs.map(|(name, hex)| (name.to_owned(), unhex(hex))).collect()
+}
+
 /// The frozen bytes in `file`, by name; those of `now` are compared with them.
 fn frozen(file: &str, now: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Vec<u8>> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file);
@@ -43,12 +52,7 @@ fn frozen(file: &str, now: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Vec<u
         #[expect(clippy::disallowed_methods, reason = "a fixture is written by hand, once")]
         std::fs::write(&path, text).unwrap();
     }
-    let text = std::fs::read_to_string(&path).unwrap();
-    let frozen: BTreeMap<_, _> = text
-        .lines()
-        .map(|line| line.split_once(' ').unwrap())
-        .map(|(name, hex)| (name.to_owned(), unhex(hex)))
-        .collect();
+    let frozen = frozen_file(file);
     for (name, bytes) in &frozen {
         assert_eq!(
             now.get(name).map(|bytes| hex(bytes)),
@@ -218,6 +222,8 @@ fn messages() -> Vec<Message> {
             filter: Rules { temporaries: true, patterns: vec!["/war/".into(), "!*.keep".into()] },
             abilities: Abilities { owners: true, capabilities: false, user_xattrs: true, acls: false },
             features: 0,
+            needs: 0,
+            extensions: vec![Extension { tag: 7, bytes: vec![1, 2] }],
         }
         .into(),
         Refused { why: RefusedWhy::Reign, text: "no".into() }.into(),
@@ -276,6 +282,28 @@ fn messages_of_protocol_1_are_read_and_written_as_ever() {
     }
     assert_eq!(body::<HeldContent>(&frozen["held"]).unwrap(), held);
     assert_eq!(Message::decode(200, b"").unwrap(), None);
+}
+
+#[test]
+fn the_hello_of_version_1_is_understood_by_later_versions_and_answered_by_name() {
+    let frozen = frozen_file("protocol-v1.hex");
+    let Ok(Some(Message::Hello(hello))) = Message::decode(1, &frozen["message-01"]) else { panic!("no hello") };
+    let (name, role) = (NodeName::try_from("jenkins-b".to_owned()).unwrap(), Role::Primary);
+    let later = |protocols| Hello { protocols, node: name.clone(), role, ..hello.clone() };
+    assert_eq!(judge(&later((1, 2)), &hello), Ok(1), "the highest that both speak");
+    assert_eq!(judge(&hello, &later((1, 2))), Ok(1));
+    for (ours, theirs) in [(&later((2, 3)), &hello), (&hello, &later((2, 3)))] {
+        let refused = judge(ours, theirs).unwrap_err();
+        assert_eq!(refused.why, RefusedWhy::Protocol);
+        assert!(refused.text.ends_with("upgrade hotspare on jenkins-a"), "{}", refused.text);
+    }
+    let needy = Hello { needs: 1 << 40, ..later((1, 1)) };
+    let refused = judge(&hello, &needy).unwrap_err();
+    assert_eq!(refused.why, RefusedWhy::Protocol);
+    assert!(refused.text.contains("jenkins-b needs") && refused.text.contains("0x10000000000"), "{}", refused.text);
+    assert!(refused.text.ends_with("upgrade hotspare on jenkins-a"), "{}", refused.text);
+    let features = Hello { features: u64::MAX, ..later((1, 1)) };
+    assert_eq!(judge(&hello, &features), Ok(1), "what can be done without is no reason");
 }
 
 #[test]

@@ -63,6 +63,8 @@ impl Stranger {
             filter: Rules::default(),
             abilities: Abilities { owners: true, capabilities: true, user_xattrs: true, acls: true },
             features: 0,
+            needs: 0,
+            extensions: Vec::new(),
         }
     }
 
@@ -109,6 +111,13 @@ fn who_cannot_be_understood_is_told_why_and_the_others_are_served_on() {
         let (why, text) = stranger.refused(Hello { protocols: (9, 9), ..stranger.hello() }).await;
         assert_eq!(why, RefusedWhy::Protocol);
         assert!(text.contains("jenkins-a speaks protocols 1 to 1") && text.contains("odd speaks 9 to 9"), "{text}");
+        assert!(text.ends_with("upgrade hotspare on jenkins-a"), "{text}");
+        // A later version that still speaks ours is refused for nothing but its role.
+        let later = Hello { protocols: (PROTOCOLS.0, PROTOCOLS.1 + 1), role: Role::Primary, ..stranger.hello() };
+        assert_eq!(stranger.refused(later).await.0, RefusedWhy::Role);
+        let (why, text) = stranger.refused(Hello { needs: 1 << 40, ..stranger.hello() }).await;
+        assert_eq!(why, RefusedWhy::Protocol);
+        assert!(text.contains("odd needs what hotspare on jenkins-a does not know"), "{text}");
         let (why, text) = stranger.refused(Hello { role: Role::Primary, ..stranger.hello() }).await;
         assert_eq!(why, RefusedWhy::Role, "{text}");
         let node: NodeName = "jenkins-a".to_owned().try_into().unwrap();

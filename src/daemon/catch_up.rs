@@ -31,7 +31,7 @@ use crate::thought::compare::{
 use crate::thought::filter::Filter;
 use crate::thought::generation::{Header, Joint, OperationsDigest};
 use crate::thought::tree::{Tree, TreeError};
-use crate::thought::wire::message::{CatchingUp, HAVE_CAP, Have, HeldAll, Lack, List, Listing, Message, StreamStart};
+use crate::thought::wire::message::{CatchingUp, HAVE_CAP, Have, HeldAll, Lack, List, Listing, StreamStart};
 use crate::words::entry::{Digest, Entry};
 use crate::words::path::RelPath;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
@@ -41,8 +41,8 @@ const PASSES: u32 = 4;
 
 /// A question of the thread that catches up, for the session to put to the standby.
 pub enum Question {
-    /// A message without an answer.
-    Tell(Message),
+    /// How far it is.
+    Tell(CatchingUp),
     /// Children of a directory.
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not there.
@@ -151,7 +151,7 @@ impl CatchUp {
 
     fn tell(&self, phase: &str, entries: (u64, u64), bytes: (u64, u64)) -> Result<(), CatchUpError> {
         let told = CatchingUp { phase: phase.to_owned(), entries, bytes };
-        self.questions.blocking_send(Question::Tell(told.into())).map_err(|_| CatchUpError::Gone)
+        self.questions.blocking_send(Question::Tell(told)).map_err(|_| CatchUpError::Gone)
     }
 
     /// Calls `sink` with every difference between `tree` and the standby's.

@@ -40,8 +40,19 @@ pub enum MemoryError {
     /// The file system refused.
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// A later version of hotspare wrote it.
+    #[error(
+        "{} has format {version}, newer than {VERSION}, the newest that this version of hotspare reads: upgrade it",
+        path.display()
+    )]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        version: u32,
+    },
     /// The file is not what was written.
-    #[error("{} is damaged or of another version; move it away to begin anew", path.display())]
+    #[error("{} is damaged; move it away to begin anew", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -51,9 +62,18 @@ pub enum MemoryError {
     },
 }
 
+/// All that every version has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 impl Memory {
     /// Reads it from `state`; a node that never ran remembers nothing.
     pub fn load(state: &Path) -> Result<Self, MemoryError> {
+        if let Some(Versioned { version }) = load(&path(state))?.filter(|found: &Versioned| found.version > VERSION) {
+            return Err(MemoryError::TooNew { path: path(state), version });
+        }
         Ok(load(&path(state))?.unwrap_or(Self {
             version: VERSION,
             cluster: None,
@@ -157,6 +177,8 @@ mod tests {
         let second = again.begin_reign(ReignId([2; 16]), Position { epoch: 1, generation: 9 });
         assert_eq!((second.epoch, second.parent), (2, Some(ReignId([1; 16]))));
         assert!(!again.learn(first), "a lower reign is not learnt");
+        write_atomically(&path(state.path()), br#"{"version": 2, "more": 1}"#, 0o600).unwrap();
+        assert!(matches!(Memory::load(state.path()), Err(MemoryError::TooNew { version: 2, .. })));
         write_atomically(&path(state.path()), b"{", 0o600).unwrap();
         assert!(Memory::load(state.path()).unwrap_err().to_string().contains("node.json"));
     }

@@ -402,12 +402,9 @@ impl Session {
 
     async fn questioned(&mut self, question: Question) -> Result<(), SessionError> {
         match question {
-            Question::Tell(message) => {
-                if let Message::CatchingUp(progress) = &message {
-                    let progress = progress.clone();
-                    self.context.peers.change(&self.name, |peer| peer.progress = Some(progress));
-                }
-                self.tell(&message).await
+            Question::Tell(progress) => {
+                self.context.peers.change(&self.name, |peer| peer.progress = Some(progress.clone()));
+                self.tell(&progress.into()).await
             }
             Question::List(list, reply) => {
                 self.listings.push_back(reply);

@@ -16,7 +16,7 @@
 //! 1. What [`Index::open`] calls [`Opened::Intact`] is exactly the state of one commit.
 //! 2. The overlay never holds more than `overlay_cap_bytes` (as [`Index::overlay_bytes`] counts) beyond the one pair being written.
 //! 3. A [`Snapshot`] shows one commit, whatever is written, spilled or committed after it was taken.
-//! 4. A file that is damaged, torn, of another format, or in the middle of a change is set aside and never read again.
+//! 4. A file that is damaged, torn or in the middle of a change is set aside and never read again; one of a later format is left alone.
 //!
 //! Assumed of the medium: a successful fsync is durable, and a page that was checked at open stays as it is (redb checks page
 //! digests at open, not at each read; the check reads the whole file). A write that failed leaves the handle unusable: drop the index
@@ -75,6 +75,18 @@ pub enum IndexError {
         /// What redb or the system said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A later version of hotspare wrote it.
+    #[error(
+        "the index {} has format {format}, newer than {FORMAT}, the newest that this version of hotspare reads: upgrade it, or move the file away \
+         to have it made anew",
+        path.display()
+    )]
+    TooNew {
+        /// The index file.
+        path: PathBuf,
+        /// Its format.
+        format: u64,
     },
     /// A damaged file could not be moved out of the way.
     #[error("cannot set aside the damaged index {}", path.display())]

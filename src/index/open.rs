@@ -84,9 +84,8 @@ fn judge(path: &Path, options: Options) -> Result<Index, Refusal> {
         Ok((FORMAT, 0)) => {}
         Ok((FORMAT, _)) => return Err(Refusal::Distrust("it was left in the middle of a change".into())),
         Ok((0, _)) => return Err(Refusal::Distrust("it was never finished".into())),
-        Ok((format, _)) => {
-            return Err(Refusal::Distrust(format!("its format version is {format}, this program's is {FORMAT}")));
-        }
+        // Only a later one: there is none before version 1.
+        Ok((format, _)) => return Err(Refusal::Fatal(IndexError::TooNew { path: path.into(), format })),
         Err(error) => return Err(Refusal::Distrust(error.to_string())),
     }
     Index::on(database, options).map_err(|error| Refusal::Distrust(error.to_string()))

@@ -297,7 +297,7 @@ fn a_flipped_bit_is_found_or_changes_nothing() {
 }
 
 #[test]
-fn another_format_version_is_set_aside() {
+fn a_later_format_is_refused_by_name_and_left_alone() {
     let (_directory, path) = home();
     sample(&path);
     let database = redb::Database::open(&path).unwrap();
@@ -305,7 +305,11 @@ fn another_format_version_is_set_aside() {
     transaction.open_table(super::disk::OWN).unwrap().insert(super::disk::FORMAT_FACT, 2).unwrap();
     transaction.commit().unwrap();
     drop(database);
-    assert_eq!(rebuilt(&path).1, "its format version is 2, this program's is 1");
+    let error = Index::open(&path).unwrap_err();
+    assert!(matches!(error, IndexError::TooNew { format: 2, .. }), "{error}");
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    assert!(matches!(Index::open(&path), Err(IndexError::TooNew { .. })), "it is as it was");
+    assert_eq!(damaged_files(path.parent().unwrap()), Vec::<String>::new());
 }
 
 #[test]

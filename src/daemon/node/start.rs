@@ -241,6 +241,8 @@ fn hello(options: &NodeOptions, instance: InstanceNonce) -> Hello {
             acls: able.acls(),
         },
         features: 0,
+        needs: 0,
+        extensions: Vec::new(),
     }
 }
 

@@ -206,6 +206,7 @@ fn as_an_ordinary_user_read_only_directories_are_moved_and_filled() {
     let mut replica = ground.open();
     assert_eq!((replica.unheld().owner, replica.unheld().mode), (1, 1));
     fs::remove_file(at.join("of root")).unwrap();
+    primary.chain = replica.standing().chain;
     take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
     assert_eq!(replica.unheld(), Default::default());
     drop(replica);

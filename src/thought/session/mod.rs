@@ -15,7 +15,7 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use super::wire::message::{Hello, Refused, RefusedWhy, Role};
+use super::wire::message::{Hello, KNOWN_NEEDS, Refused, RefusedWhy, Role};
 
 /// How often a node gives a sign of life.
 ///
@@ -30,9 +30,24 @@ pub fn judge(ours: &Hello, theirs: &Hello) -> Result<u16, Refused> {
     let refuse = |why, text: String| Err(Refused { why, text });
     let newest = ours.protocols.1.min(theirs.protocols.1);
     if newest < ours.protocols.0.max(theirs.protocols.0) {
+        let older = if ours.protocols.1 < theirs.protocols.1 { ours } else { theirs };
         let text = format!(
-            "node {} speaks protocols {} to {}, node {} speaks {} to {}; upgrade the older one, standbys first",
-            ours.node, ours.protocols.0, ours.protocols.1, theirs.node, theirs.protocols.0, theirs.protocols.1
+            "node {} speaks protocols {} to {}, node {} speaks {} to {}; upgrade hotspare on {}",
+            ours.node,
+            ours.protocols.0,
+            ours.protocols.1,
+            theirs.node,
+            theirs.protocols.0,
+            theirs.protocols.1,
+            older.node
+        );
+        return refuse(RefusedWhy::Protocol, text);
+    }
+    let unknown = theirs.needs & !KNOWN_NEEDS;
+    if unknown != 0 {
+        let text = format!(
+            "node {} needs what hotspare on {} does not know (features {unknown:#x}); upgrade hotspare on {}",
+            theirs.node, ours.node, ours.node
         );
         return refuse(RefusedWhy::Protocol, text);
     }

@@ -28,6 +28,8 @@ fn hello(name: &str, role: Role, epoch: u64) -> Hello {
         filter: Rules::default(),
         abilities: Abilities { owners: true, capabilities: true, user_xattrs: true, acls: true },
         features: 0,
+        needs: 0,
+        extensions: Vec::new(),
     }
 }
 

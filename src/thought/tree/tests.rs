@@ -131,7 +131,7 @@ fn a_tree_counts_what_it_holds_through_every_change() {
     let again = Tree::open(tree.store().clone(), Row::new(entry(Body::Directory), Inode::default())).unwrap();
     assert_eq!(counts(&again), (4, 75));
     let gone = tree.detach(&path("e")).unwrap();
-    assert_eq!(tree.forget(&gone).unwrap(), 2);
+    assert_eq!(tree.forget(&gone, &mut |_| {}).unwrap(), 2);
     assert_eq!(counts(&tree), (2, 70));
     // An index that does not say it is counted.
     tree.digest().unwrap();

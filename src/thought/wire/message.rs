@@ -30,7 +30,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::thought::filter::Rules;
-use crate::thought::generation::Payload;
+use crate::thought::generation::{Extension, Payload};
 use crate::words::entry::{Digest, Entry, Timestamp};
 use crate::words::path::{Name, RelPath};
 use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, NodeName, Position, Reign};
@@ -39,6 +39,8 @@ use super::frame::{BodyError, body, encode_body};
 
 /// The oldest and the newest protocol this program speaks.
 pub const PROTOCOLS: (u16, u16) = (1, 1);
+/// The bits of [`Hello::needs`] that this program knows: none yet.
+pub const KNOWN_NEEDS: u64 = 0;
 /// The longest control message, in bytes.
 pub const CONTROL_CAP: usize = 1024 * 1024;
 /// The longest frame on a data stream: an operation.
@@ -76,6 +78,9 @@ pub enum Role {
 }
 
 /// How a node introduces itself.
+///
+/// **Invariant:** the layout never changes, in any protocol: whoever cannot be spoken to is told so by name. What later versions have to say
+/// goes into `extensions`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hello {
     /// The oldest and the newest protocol it speaks.
@@ -104,8 +109,12 @@ pub struct Hello {
     pub filter: Rules,
     /// What it can hold.
     pub abilities: Abilities,
-    /// Bits for later; unknown ones are ignored.
+    /// What it can do beyond the protocol; unknown bits are ignored.
     pub features: u64,
+    /// What the other side must know: one with an unknown bit here is refused.
+    pub needs: u64,
+    /// Those with an unknown tag are ignored.
+    pub extensions: Vec<Extension>,
 }
 
 /// What a node's disk and privileges can hold.

@@ -12,42 +12,69 @@ use crate::words::path::RelPath;
 /// How often planning may ask for more before it is done with what is there.
 const PLANS: u32 = 64;
 
+/// What an attempt at a plan came to.
+pub(super) enum Attempt {
+    /// The plan.
+    Steps(Vec<Step>),
+    /// These paths must be captured first, those in [`Round::whole`] whole.
+    Wants(BTreeSet<RelPath>),
+}
+
 impl<S: Store> Round<'_, S> {
     /// Captures `due`, and what planning asks for beyond; plans.
     pub(super) fn capture_all(&mut self, mut due: BTreeSet<RelPath>) -> Result<Vec<Step>, CutError> {
         for _ in 0..PLANS {
             self.capture(&due)?;
-            due = self.separated_names()?;
-            due.retain(|path| !self.tried.contains(path) && !self.captures.contains_key(path));
-            if !due.is_empty() {
-                continue;
-            }
-            self.drop_orphans()?;
-            let steps = match plan(self.tree, &self.captures)? {
-                Planned::Steps(steps) => steps,
-                Planned::Incomplete(wanted) => {
-                    due = wanted.iter().filter(|path| !self.tried.contains(*path)).cloned().collect();
-                    if due.is_empty() {
-                        due = wanted.iter().filter(|path| !self.tried_whole.contains(*path)).cloned().collect();
-                        self.whole.extend(due.iter().cloned());
-                    }
-                    if due.is_empty() {
-                        // Asked for again what was just captured: it is not there to be had in this state.
-                        self.miss(wanted);
-                    }
-                    continue;
-                }
-            };
-            due = self.unlisted(&steps);
-            due.extend(self.separated_below(&steps)?);
-            due.retain(|path| !self.tried.contains(path) && !self.captures.contains_key(path));
-            if due.is_empty() {
-                return Ok(steps);
+            match self.attempt()? {
+                Attempt::Steps(steps) => return Ok(steps),
+                Attempt::Wants(wanted) => due = wanted,
             }
         }
-        // It asks without end: what it needs does not stand still. Nothing is shipped, all is tried again.
+        Ok(self.give_up())
+    }
+
+    /// Plans what was captured, if that is all that a plan needs.
+    pub(super) fn attempt(&mut self) -> Result<Attempt, CutError> {
+        for _ in 0..PLANS {
+            let separated = self.separated_names()?;
+            let wanted = self.untried(separated);
+            if !wanted.is_empty() {
+                return Ok(Attempt::Wants(wanted));
+            }
+            self.drop_orphans()?;
+            let wanted = match plan(self.tree, &self.captures)? {
+                Planned::Steps(steps) => {
+                    let mut beyond = self.unlisted(&steps);
+                    beyond.extend(self.separated_below(&steps)?);
+                    let wanted = self.untried(beyond);
+                    return Ok(if wanted.is_empty() { Attempt::Steps(steps) } else { Attempt::Wants(wanted) });
+                }
+                Planned::Incomplete(wanted) => wanted,
+            };
+            let mut due: BTreeSet<RelPath> =
+                wanted.iter().filter(|path| !self.tried.contains(*path)).cloned().collect();
+            if due.is_empty() {
+                due = wanted.iter().filter(|path| !self.tried_whole.contains(*path)).cloned().collect();
+                self.whole.extend(due.iter().cloned());
+            }
+            if !due.is_empty() {
+                return Ok(Attempt::Wants(due));
+            }
+            // Asked for again what was just captured: it is not there to be had in this state.
+            self.miss(wanted);
+        }
+        Ok(Attempt::Steps(self.give_up()))
+    }
+
+    fn untried(&self, mut paths: BTreeSet<RelPath>) -> BTreeSet<RelPath> {
+        paths.retain(|path| !self.tried.contains(path) && !self.captures.contains_key(path));
+        paths
+    }
+
+    /// It asks without end: what it needs does not stand still. Nothing is shipped, all is tried again.
+    fn give_up(&mut self) -> Vec<Step> {
         self.miss(self.captures.keys().cloned().collect());
-        Ok(Vec::new())
+        Vec::new()
     }
 
     pub(super) fn miss(&mut self, paths: BTreeSet<RelPath>) {
@@ -59,7 +86,7 @@ impl<S: Store> Round<'_, S> {
         }
     }
 
-    fn capture(&mut self, paths: &BTreeSet<RelPath>) -> Result<(), CutError> {
+    pub(super) fn capture(&mut self, paths: &BTreeSet<RelPath>) -> Result<(), CutError> {
         // Identities depend on what was found at all the directories above, so each pass goes through all that was captured, in order.
         self.capturer.begin();
         let all: BTreeSet<RelPath> = self.captures.keys().chain(paths).cloned().collect();

@@ -27,6 +27,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::gather::Attempt;
 use super::{CaptureError, Capturer, Moment, Wanted};
 use crate::thought::generation::{NAMED_PATHS_CAP, NamedPaths, Quality, Reason};
 use crate::thought::plan::{Captures, Present, Step};
@@ -185,7 +186,7 @@ impl<S: Store> Round<'_, S> {
             round += 1;
             let opening = self.open(after)?;
             let due = self.due(stale);
-            let steps = self.capture_all(due)?;
+            let planned = self.gather(round, due)?;
             let fresh_watches = self.watch_outside_links()?;
             let changed = self.look_again(&opening)?;
             let mut reasons = opening.reasons.clone();
@@ -193,11 +194,16 @@ impl<S: Store> Round<'_, S> {
             reasons.extend(closing.reasons.iter().copied());
             let mut conflicts = self.conflicts(&changed, &closing)?;
             conflicts.extend(fresh_watches);
-            let opened = *begun.get_or_insert(opening.moment.before);
-            let is_last =
-                round >= self.options.rounds && closing.moment.after.saturating_sub(opened) >= self.options.persistence;
             let grown = self.forgive_growth(&mut conflicts)?;
-            let is_proven = conflicts.is_empty() && reasons.is_empty();
+            let planned = match planned {
+                None if conflicts.is_empty() && reasons.is_empty() => Some(self.attempt()?),
+                planned => planned,
+            };
+            conflicts.extend(self.missed.iter().cloned());
+            if let Some(Attempt::Wants(wanted)) = &planned {
+                conflicts.extend(wanted.iter().cloned());
+            }
+            let took = |since| closing.moment.after.saturating_sub(since);
             tracing::debug!(
                 round,
                 captured = self.captures.len(),
@@ -205,12 +211,22 @@ impl<S: Store> Round<'_, S> {
                 conflicts = conflicts.len(),
                 grown = grown.len(),
                 ?reasons,
-                took = ?closing.moment.after.saturating_sub(opening.moment.before),
+                took = ?took(opening.moment.before),
                 first = ?conflicts.first(),
                 "round"
             );
-            if is_proven || is_last {
-                let steps = if is_proven { steps } else { self.fitting(steps)? };
+            let steps = match planned {
+                Some(Attempt::Steps(steps)) if conflicts.is_empty() && reasons.is_empty() => Some(steps),
+                planned => {
+                    let opened = *begun.get_or_insert(opening.moment.before);
+                    if round >= self.options.rounds && took(opened) >= self.options.persistence {
+                        Some(self.unproven(planned)?)
+                    } else {
+                        None
+                    }
+                }
+            };
+            if let Some(steps) = steps {
                 return Ok(self.finish(steps, &opening, round, reasons, &conflicts, grown));
             }
             after = self.latest_change(&conflicts);
@@ -222,6 +238,27 @@ impl<S: Store> Round<'_, S> {
             stale = conflicts;
             stale.extend(grown);
         }
+    }
+
+    /// Captures `due`. The first round takes in what a plan needs beyond, and so is the only one where nothing moves. A further round is over
+    /// a few paths that do move: planning, which goes over all that was captured, would be time for them to move again, and waits until
+    /// a round is clean.
+    fn gather(&mut self, round: u32, due: BTreeSet<RelPath>) -> Result<Option<Attempt>, CutError> {
+        if round == 1 {
+            return self.capture_all(due).map(|steps| Some(Attempt::Steps(steps)));
+        }
+        self.capture(&due)?;
+        Ok(None)
+    }
+
+    /// The steps of a cut that is given up being proven.
+    fn unproven(&mut self, planned: Option<Attempt>) -> Result<Vec<Step>, CutError> {
+        let steps = match planned {
+            Some(Attempt::Steps(steps)) => steps,
+            Some(Attempt::Wants(wanted)) => self.capture_all(wanted)?,
+            None => self.capture_all(BTreeSet::new())?,
+        };
+        self.fitting(steps)
     }
 
     fn now(&self) -> Timestamp {

@@ -375,7 +375,7 @@ impl<S: Store> Round<'_, S> {
         }
         self.give_back(conflicts, &grown, now, !reasons.is_empty());
         let findings = self.walker.findings();
-        if !findings.polled.is_empty() {
+        if self.walker.polled() > 0 {
             reasons.insert(Reason::Polled);
         }
         if findings.unreadable.count() > 0 {

@@ -19,7 +19,7 @@ use crate::reveal::marker;
 use crate::thought::filter::{Filter, Preset};
 use crate::thought::timing::Windows;
 use crate::thought::wire::message::Role;
-use crate::watch::Backend;
+use crate::watch::Options;
 use crate::words::path::{RESERVED, RelPath};
 use crate::words::position::NodeName;
 
@@ -103,6 +103,8 @@ pub(super) fn main(args: &MirrorArgs) -> anyhow::Result<Answer> {
 /// The names of the two nodes in this process.
 const SOURCE: &str = "source";
 const COPY: &str = "copy";
+/// How often what no watch tells of is scanned.
+const POLL: Duration = Duration::from_secs(30);
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -138,7 +140,8 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         peers: vec![PeerOptions { name: standby_name.clone(), addresses: Vec::new(), id: Some(ids[1]) }],
         filter: filter.clone(),
         windows: Windows::default(),
-        backend: Backend::default(),
+        watch: Options::default(),
+        poll: POLL,
         adopt: false,
     };
     let primary = Node::start(primary.clone()).await.map_err(super::node_failure)?;
@@ -152,7 +155,8 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         peers: vec![PeerOptions { name: primary_name, addresses: address.into_iter().collect(), id: Some(ids[0]) }],
         filter,
         windows: Windows::default(),
-        backend: Backend::default(),
+        watch: Options::default(),
+        poll: POLL,
         adopt: args.adopt,
     };
     let standby = Node::start(standby).await.map_err(super::node_failure)?;

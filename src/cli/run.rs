@@ -13,7 +13,7 @@ use crate::fs::state::create_directory;
 use crate::thought::filter::{Filter, Preset};
 use crate::thought::timing::Windows;
 use crate::thought::wire::message::Role;
-use crate::watch::Backend;
+use crate::watch::{self, Backend};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -97,10 +97,15 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
         peers: peers.collect::<anyhow::Result<_>>()?,
         filter,
         windows: Windows { quiet: settings.batch.quiet, longest: settings.batch.longest },
-        backend: match settings.watch.backend {
-            config::Backend::Notify => Backend::Notify,
-            config::Backend::Inotify => Backend::Inotify,
+        watch: watch::Options {
+            mailbox_capacity: settings.watch.queue,
+            backend: match settings.watch.backend {
+                config::Backend::Notify => Backend::Notify,
+                config::Backend::Inotify => Backend::Inotify,
+            },
+            max_watches: settings.watch.max_watches,
         },
+        poll: settings.watch.poll,
         adopt: false,
     })
 }

@@ -100,7 +100,7 @@ impl Judge<'_> {
         let peers = self.peers(peer, name.as_ref());
         let replicate = self.replicate(&replicate);
         let batch = self.batch(&batch);
-        let backend = self.value("watch.backend", watch.backend.as_ref(), parse_backend).unwrap_or(Backend::Notify);
+        let watch = self.watch(&watch);
         let standby = Standby {
             history_age: self.value("standby.history_age", standby.history_age.as_ref(), parse_duration),
             history_bytes: self.value("standby.history_size", standby.history_size.as_ref(), parse_size),
@@ -128,8 +128,23 @@ impl Judge<'_> {
         };
         let listen = listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7420)));
         let node = Node { name: name?, home: home?, state: state?, initial_role, listen };
-        let watch = Watch { backend };
         Some(Settings { node, peers, replicate, batch, watch, standby, failover, hooks, observe, dormant })
+    }
+
+    fn watch(&mut self, raw: &super::raw::RawWatch) -> Watch {
+        let number = |least: usize, most: usize| {
+            move |text: &str| text.parse().ok().filter(|number| (least..=most).contains(number))
+        };
+        let poll = |text: &str| {
+            let fits = |poll: &Duration| (Duration::from_secs(1)..=Duration::from_secs(24 * 3600)).contains(poll);
+            parse_duration(text).filter(fits)
+        };
+        Watch {
+            backend: self.value("watch.backend", raw.backend.as_ref(), parse_backend).unwrap_or(Backend::Notify),
+            max_watches: self.value("watch.max_watches", raw.max_watches.as_ref(), number(16, usize::MAX)),
+            queue: self.value("watch.queue", raw.queue.as_ref(), number(64, 1 << 24)).unwrap_or(65_536),
+            poll: self.value("watch.poll", raw.poll.as_ref(), poll).unwrap_or(Duration::from_secs(30)),
+        }
     }
 
     fn replicate(&mut self, raw: &super::raw::RawReplicate) -> Replicate {

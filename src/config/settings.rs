@@ -178,6 +178,12 @@ pub struct Batch {
 pub struct Watch {
     /// What tells of them. Default `notify`.
     pub backend: Backend,
+    /// How many watches are placed at most. Default: as many as the kernel gives.
+    pub max_watches: Option<usize>,
+    /// How many changes may wait to be looked at. Default 65536.
+    pub queue: usize,
+    /// How often what no watch tells of is scanned. Default 30 s.
+    pub poll: Duration,
 }
 
 /// What tells of changes.

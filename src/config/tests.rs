@@ -27,7 +27,8 @@ fn what_is_not_said_has_the_documented_defaults() {
     assert_eq!(settings.batch.longest, Duration::from_millis(200));
     assert_eq!(settings.batch.big_file_bytes, 8 << 20);
     assert_eq!(settings.replicate.preset, Preset::Jenkins);
-    assert_eq!(settings.watch.backend, Backend::Notify);
+    let watch = Watch { backend: Backend::Notify, max_watches: None, queue: 65_536, poll: Duration::from_secs(30) };
+    assert_eq!(settings.watch, watch);
     assert_eq!(settings.observe.log_format, LogFormat::Text);
     assert_eq!((settings.peers, settings.dormant), (vec![], vec![]));
 }
@@ -42,6 +43,9 @@ fn every_bad_value_is_told_with_line_key_find_and_what_is_allowed() {
         ("[batch]\nlongest = 5", "h.toml:2: batch.longest", "integer `5`"),
         ("\n[batch]\n\nbig_file = \"8MB\"", "h.toml:4: batch.big_file", "\"8MB\""),
         ("[watch]\nbackend = \"fanotify\"", "h.toml:2: watch.backend", "\"fanotify\""),
+        ("[watch]\nmax_watches = \"15\"", "h.toml:2: watch.max_watches", "\"15\""),
+        ("[watch]\nqueue = \"63\"", "h.toml:2: watch.queue", "\"63\""),
+        ("[watch]\npoll = \"999ms\"", "h.toml:2: watch.poll", "\"999ms\""),
         ("[replicate]\npreset = \"all\"", "h.toml:2: replicate.preset", "\"all\""),
         ("[replicate]\nexclude = [\n\"a\",\n\"b[z-a]\"]", "h.toml:4: replicate.exclude", "\"b[z-a]\""),
         ("[replicate]\ninclude = [\n\"a\",\n5]", "h.toml:4: replicate.include", "integer `5`"),

@@ -3,7 +3,9 @@
 //! It watches and scans, makes a generation when a batch is due, and puts it into the window that all sessions read. What others want of it comes
 //! through one bounded channel; what it did stands in [`Shared`].
 
+mod poll;
 mod publish;
+mod report;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +51,7 @@ pub struct KeeperOptions {
     pub windows: Windows,
     /// Limits of a cut.
     pub rounds: RoundOptions,
-    /// How often directories without a watch are scanned.
+    /// How often what no watch tells of is scanned.
     pub poll: Duration,
     /// How many bytes of recent generations are kept.
     pub window_bytes: u64,
@@ -152,6 +154,12 @@ pub struct Report {
     pub findings: Findings,
     /// Watches placed.
     pub watches: u64,
+    /// Directories without a watch.
+    pub polled: u64,
+    /// What to do about that.
+    pub limit_hint: Option<String>,
+    /// All of the home is scanned so often, whatever its watches tell.
+    pub polls_home: Option<Duration>,
     /// The kind of the file system.
     pub filesystem: String,
 }

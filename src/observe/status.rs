@@ -285,8 +285,14 @@ pub struct Watches {
     pub placed: u64,
     /// Directories that are polled for want of a watch.
     pub polled: u64,
-    /// What to raise so that all are watched, such as `sysctl fs.inotify.max_user_watches=524288`.
+    /// What to raise so that all are watched, with the command `sysctl -w fs.inotify.max_user_watches=...`.
     pub limit_hint: Option<String>,
+    /// How often a queue of events overflowed since the daemon started; each time the home was scanned again.
+    #[serde(default)]
+    pub overflows: u64,
+    /// All of the home is scanned so often, for others may write to its file system unseen; `None` where events tell all.
+    #[serde(default)]
+    pub home_scanned_every_seconds: Option<u64>,
 }
 
 /// How far long work is.

@@ -76,10 +76,6 @@ pub struct Findings {
     pub devices: Listed,
     /// What cannot be read, with the reason.
     pub unreadable: Listed,
-    /// Directories without a watch: scanned from time to time.
-    pub polled: BTreeSet<RelPath>,
-    /// What to do about the lack of watches.
-    pub limit_hint: Option<String>,
     /// How often a queue overflowed.
     pub overflows: u64,
     /// Hard-linked files some of whose names are not in the home, and which could not be watched themselves.
@@ -130,7 +126,6 @@ impl Findings {
         for list in skipped.into_iter().chain([&mut self.unreadable, &mut self.outside_links]) {
             list.forget_within(path);
         }
-        self.polled.retain(|polled| !polled.is_within(path));
     }
 
     /// All of the home is looked at anew.

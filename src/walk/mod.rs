@@ -10,6 +10,7 @@
 
 mod findings;
 mod inodes;
+mod poll;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use crate::thought::filter::Filter;
 use crate::thought::generation::Reason;
 use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
-use crate::watch::{Barrier, Change, ChangeKind, SourceId, WatchError, Watcher};
+use crate::watch::{Barrier, Change, ChangeKind, Limit, SourceId, WatchError, Watcher};
 use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
@@ -69,6 +70,11 @@ pub struct Walker {
     watcher: Watcher,
     filter: Filter,
     watched: BTreeSet<RelPath>,
+    /// Directories that are not.
+    polled: BTreeSet<RelPath>,
+    /// Whose turn it was last.
+    poll_from: RelPath,
+    limit: Option<Limit>,
     pending: BTreeMap<RelPath, Reach>,
     dirty: Dirty,
     findings: Findings,
@@ -89,6 +95,9 @@ impl Walker {
             watcher,
             filter,
             watched: BTreeSet::new(),
+            polled: BTreeSet::new(),
+            poll_from: RelPath::root(),
+            limit: None,
             pending: BTreeMap::from([(RelPath::root(), Reach::Below)]),
             dirty: Dirty::default(),
             findings: Findings::default(),
@@ -206,13 +215,6 @@ impl Walker {
         self.await_scan(path, Reach::Below);
     }
 
-    /// Has the directories that are not watched compared again, each with its own children, and their watches tried again.
-    pub fn poll(&mut self) {
-        for path in self.findings.polled.clone() {
-            self.await_scan(&path, Reach::Children);
-        }
-    }
-
     fn await_scan(&mut self, path: &RelPath, reach: Reach) {
         let known = self.pending.entry(path.clone()).or_insert(reach);
         *known = reach.max(*known);
@@ -323,6 +325,7 @@ impl Walker {
                 self.pending.remove(pending);
             }
             self.findings.forget_within(path);
+            self.forget_polled_within(path);
             // The word of its end may come late, from a directory that someone kept open, when another has its name already.
             if self.root.stat(path).ok().flatten().is_some_and(|stat| stat.is_directory()) {
                 self.await_scan(path, Reach::Below);

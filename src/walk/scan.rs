@@ -101,7 +101,7 @@ impl Walker {
         if !old.is_some_and(|row| is_unchanged(row, stat)) || self.has_unwatched_names(tree, stat)? {
             self.mark(path, now);
         }
-        let has_watch = self.watched.contains(path) || self.findings.polled.contains(path);
+        let has_watch = self.watched.contains(path) || self.polled.contains(path);
         let is_known = has_watch && old.is_some_and(|row| row.inode.is_same(&stat.inode));
         if stat.is_directory() && (reach == Reach::Below || !is_known) {
             self.await_scan(path, Reach::Below);
@@ -128,6 +128,7 @@ impl Walker {
         if path.is_root() {
             return Err(WalkError::Home(error));
         }
+        self.forget_polled_within(path);
         if error.is_permission() {
             self.findings.unreadable.note(path, error.reason());
             self.watched.remove(path);
@@ -142,12 +143,13 @@ impl Walker {
         match self.watcher.watch_directory(path, Some(directory.as_fd())) {
             Ok(()) => {
                 self.watched.insert(path.clone());
-                self.findings.polled.remove(path);
+                self.polled.remove(path);
                 Ok(())
             }
             Err(WatchError::LimitReached(limit)) => {
-                self.findings.limit_hint = Some(limit.to_string());
-                self.findings.polled.insert(path.clone());
+                self.limit = Some(limit);
+                self.watched.remove(path);
+                self.polled.insert(path.clone());
                 Ok(())
             }
             Err(WatchError::Gone { .. }) => Ok(()),

@@ -70,7 +70,7 @@ fn a_directory_moved_in_is_taken_whole_and_one_moved_out_goes_whole() {
 #[test]
 fn a_mailbox_too_small_for_what_happens_leads_to_a_rescan() {
     for backend in BACKENDS {
-        let mut bench = Bench::with(Options { mailbox_capacity: 4, backend }, &[]);
+        let mut bench = Bench::with(Options { mailbox_capacity: 4, backend, ..Options::default() }, &[]);
         for round in 0..3 {
             for index in 0..200 {
                 bench.make(&format!("a/{}/{index}", index % 10), format!("{round}"));
@@ -150,7 +150,7 @@ fn a_link_from_outside_has_the_inode_watched() {
 
 #[test]
 fn after_an_overflow_inodes_with_outside_links_are_watched_again() {
-    let mut bench = Bench::with(Options { mailbox_capacity: 4, backend: Backend::Inotify }, &[]);
+    let mut bench = Bench::with(Options { mailbox_capacity: 4, backend: Backend::Inotify, ..Options::default() }, &[]);
     bench.make("file", "one");
     let outside = bench.outside().join("outside");
     fs::hard_link(bench.at("file"), &outside).unwrap();

@@ -110,6 +110,8 @@ pub struct Limit {
     pub present: Option<u64>,
     /// The value to set: twice the present one.
     pub advised: u64,
+    /// It is not the kernel's limit that is reached, but the watcher's own budget of so many watches.
+    pub budget: Option<u64>,
 }
 
 impl Limit {
@@ -121,7 +123,34 @@ impl Limit {
     pub(super) fn of(name: &'static str, text: Option<&str>) -> Self {
         let present = text.and_then(|text| text.trim().parse().ok());
         let advised = present.map_or(FALLBACK, |present: u64| present.saturating_mul(2));
-        Self { name, present, advised }
+        Self { name, present, advised, budget: None }
+    }
+
+    /// The watcher's own budget of `watches` is spent.
+    pub(super) fn spent(watches: usize) -> Self {
+        Self { budget: Some(watches as u64), ..Self::read(WATCHES) }
+    }
+
+    /// What to do when `uncovered` directories are left without a watch, with values that leave room for as many again.
+    pub fn hint(&self, uncovered: u64) -> String {
+        let room = |value: u64| value.saturating_add(uncovered.saturating_mul(2)).checked_next_power_of_two();
+        let setting = format!("fs.inotify.{}={}", self.name, self.present.and_then(room).unwrap_or(self.advised));
+        let keep = format!("sysctl -w {setting}, and to keep it: echo {setting} > /etc/sysctl.d/60-hotspare.conf");
+        match (self.budget, self.present) {
+            (Some(budget), present) => {
+                let wanted = room(budget).unwrap_or(u64::MAX);
+                let present = present.map_or_else(String::new, |present| format!(" ({present})"));
+                format!(
+                    "[watch] max_watches ({budget}) is reached; set it to {wanted} or leave it out; if the limit fs.inotify.{}{present} \
+                     has no room for that, raise it: {keep}",
+                    self.name
+                )
+            }
+            (None, Some(present)) => {
+                format!("the limit fs.inotify.{} ({present}) is reached; raise it: {keep}", self.name)
+            }
+            (None, None) => format!("the limit fs.inotify.{} is reached; raise it: {keep}", self.name),
+        }
     }
 
     /// The command that raises it until the next boot.
@@ -156,6 +185,21 @@ mod tests {
         for unreadable in [None, Some(""), Some("many")] {
             assert_eq!(Limit::of(INSTANCES, unreadable).command(), "sysctl -w fs.inotify.max_user_instances=1048576");
         }
+    }
+
+    #[test]
+    fn the_hint_leaves_room_for_what_is_uncovered_and_says_how_to_keep_it() {
+        let kernel = Limit::of(WATCHES, Some("192536"));
+        assert_eq!(
+            kernel.hint(4_500),
+            "the limit fs.inotify.max_user_watches (192536) is reached; raise it: \
+             sysctl -w fs.inotify.max_user_watches=262144, and to keep it: \
+             echo fs.inotify.max_user_watches=262144 > /etc/sysctl.d/60-hotspare.conf"
+        );
+        let own = Limit { budget: Some(500), ..kernel }.hint(4_500);
+        assert!(own.starts_with("[watch] max_watches (500) is reached; set it to 16384 or leave it out; "), "{own}");
+        assert!(own.contains("sysctl -w fs.inotify.max_user_watches=262144, "), "{own}");
+        assert!(Limit::of(WATCHES, None).hint(3).contains("fs.inotify.max_user_watches=1048576, "));
     }
 
     #[test]

@@ -140,6 +140,10 @@ impl EventSource for InotifySource {
         }
     }
 
+    fn is_watched(&self, path: &RelPath) -> bool {
+        lock(&self.targets).directories.contains_key(path)
+    }
+
     fn watches(&self) -> usize {
         let targets = lock(&self.targets);
         targets.directories.len() + targets.inodes.len()

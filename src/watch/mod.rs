@@ -136,6 +136,9 @@ pub trait EventSource: Send {
     /// Removes the watches of a directory and of all below it. What is not watched is no error.
     fn unwatch_directory(&mut self, path: &RelPath);
 
+    /// True if the directory has a watch, as far as is known.
+    fn is_watched(&self, path: &RelPath) -> bool;
+
     /// How many directories and inodes are watched, the barrier directory not counted.
     fn watches(&self) -> usize;
 

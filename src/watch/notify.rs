@@ -103,6 +103,10 @@ impl EventSource for NotifySource {
         }
     }
 
+    fn is_watched(&self, path: &RelPath) -> bool {
+        self.known.lock().contains(path)
+    }
+
     fn watches(&self) -> usize {
         self.known.lock().len()
     }

@@ -242,7 +242,7 @@ fn a_barrier_comes_behind_all_that_was_done_before_it() {
 
 #[test]
 fn a_full_mailbox_says_so_once_and_still_answers() {
-    let options = Options { mailbox_capacity: 8, backend: Backend::Inotify };
+    let options = Options { mailbox_capacity: 8, backend: Backend::Inotify, ..Options::default() };
     let mut house = House::with(options, |_| {});
     house.watch("");
     (0..100).for_each(|number| drop(File::create(house.at(&number.to_string())).unwrap()));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::error::Limit;
 use super::{Barrier, Barriers, EventSource, InotifySource, Mailbox, NotifySource, SourceId, WatchError};
 use crate::words::entry::InodeId;
 use crate::words::path::RelPath;
@@ -34,11 +35,13 @@ pub struct Options {
     pub mailbox_capacity: usize,
     /// What watches directories.
     pub backend: Backend,
+    /// How many watches are placed at most, so that others of the same user find some, too; `None`: as many as the kernel gives.
+    pub max_watches: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mailbox_capacity: 65_536, backend: Backend::default() }
+        Self { mailbox_capacity: 65_536, backend: Backend::default(), max_watches: None }
     }
 }
 
@@ -49,6 +52,7 @@ pub struct Watcher {
     barriers: Barriers,
     notify: Option<NotifySource>,
     inotify: InotifySource,
+    max_watches: Option<usize>,
 }
 
 impl Watcher {
@@ -62,7 +66,7 @@ impl Watcher {
             Backend::Notify => Some(NotifySource::open(&home, mailbox.feed(NOTIFY))?),
             Backend::Inotify => None,
         };
-        Ok(Self { home, mailbox, barriers, notify, inotify })
+        Ok(Self { home, mailbox, barriers, notify, inotify, max_watches: options.max_watches })
     }
 
     /// Where the changes are.
@@ -80,9 +84,21 @@ impl Watcher {
         self.barriers.raise()
     }
 
+    fn is_watched(&self, path: &RelPath) -> bool {
+        self.inotify.is_watched(path) || self.notify.as_ref().is_some_and(|notify| notify.is_watched(path))
+    }
+
+    fn within_budget(&self, is_known: bool) -> Result<(), WatchError> {
+        match self.max_watches {
+            Some(max) if !is_known && self.watches() >= max => Err(WatchError::LimitReached(Limit::spent(max))),
+            _ => Ok(()),
+        }
+    }
+
     /// Watches one directory, not what is below. When this returns the kernel watch exists: scan now. With `directory`, an open
     /// descriptor of it, length does not matter; without, a path too long for the kernel is [`WatchError::TooLong`].
     pub fn watch_directory(&mut self, path: &RelPath, directory: Option<BorrowedFd<'_>>) -> Result<(), WatchError> {
+        self.within_budget(self.is_watched(path))?;
         let length = self.home.as_os_str().as_bytes().len() + 1 + path.as_bytes().len();
         match &mut self.notify {
             Some(notify) if length <= ABSOLUTE_PATH_MAX => notify.watch_directory(path, directory),
@@ -100,6 +116,7 @@ impl Watcher {
 
     /// Watches one inode, given open (`O_PATH` will do): a file with more links than known names.
     pub fn watch_inode(&mut self, inode: InodeId, file: BorrowedFd<'_>) -> Result<(), WatchError> {
+        self.within_budget(false)?;
         self.inotify.watch_inode(inode, file)
     }
 

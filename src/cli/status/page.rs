@@ -46,8 +46,20 @@ pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
     }
     let watches = &status.watches;
     if watches.polled > 0 {
-        let hint = watches.limit_hint.as_deref().unwrap_or("network file systems are always polled");
-        line("watches", format!("{} placed, {} directories polled: {hint}", watches.placed, watches.polled))?;
+        let (placed, polled) = (HumanCount(watches.placed), HumanCount(watches.polled));
+        line("watches", format!("{placed} placed, {polled} directories are polled for want of one"))?;
+        if let Some(hint) = &watches.limit_hint {
+            line("", hint.clone())?;
+        }
+    }
+    if watches.overflows > 0 {
+        line(
+            "overflows",
+            format!("{} of a queue of events; the home was scanned again", HumanCount(watches.overflows)),
+        )?;
+    }
+    if let Some(every) = watches.home_scanned_every_seconds {
+        line("scans", format!("all of the home every {every} s: on {} others may write unseen", home.filesystem))?;
     }
     let skipped = &status.skipped;
     if skipped.sockets + skipped.fifos + skipped.devices > 0 {

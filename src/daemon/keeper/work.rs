@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
-use super::{Command, Fold, KeeperOptions, Report, Shared, Touched, View, Whole};
+use super::poll::{Poller, Turn};
+use super::report::Told;
+use super::{Command, Fold, KeeperOptions, Shared, Touched, View, Whole};
 use crate::capture::{Capturer, Cut, CutError, Moment, cut};
 use crate::fs::{FsError, Root};
 use crate::index::{Index, IndexError, Opened};
@@ -102,8 +104,9 @@ pub struct Keeper {
     /// When the keeper began, as the monotonic clock's zero.
     pub(super) begun: Instant,
     pub(super) committed: Instant,
-    pub(super) polled: Instant,
+    pub(super) poller: Poller,
     pub(super) reported: Instant,
+    pub(super) told: Told,
     pub(super) is_ready: bool,
     /// What keeps every generation from being proven: the kind of file system.
     pub(super) standing_doubts: BTreeSet<Reason>,
@@ -134,7 +137,13 @@ impl Keeper {
         if kind.is_overlay() {
             standing_doubts.insert(Reason::Overlay);
         }
-        shared.report().filesystem = kind.to_string();
+        let filesystem = kind.to_string();
+        if kind.is_network() {
+            let every = humantime::format_duration(options.poll);
+            tracing::info!(%filesystem, %every, "others may write to this file system unseen: all of the home is scanned at intervals");
+            shared.report().polls_home = Some(options.poll);
+        }
+        shared.report().filesystem = filesystem;
         let walker = Walker::new(root, watcher, options.filter.clone());
         let now = instant();
         let keeper = Self {
@@ -150,8 +159,9 @@ impl Keeper {
             next_view: 0,
             begun: now,
             committed: now,
-            polled: now,
+            poller: Poller::new(options.poll, kind.is_network(), now),
             reported: now,
+            told: Told::default(),
             is_ready: false,
             standing_doubts,
             options,
@@ -196,6 +206,7 @@ impl Keeper {
             }
             if self.reported.elapsed() >= REPORT_EVERY {
                 self.report();
+                self.tell_of_watches();
             }
             self.keep_house()?;
         }
@@ -229,6 +240,7 @@ impl Keeper {
         self.walker.take_doubts();
         self.is_ready = true;
         self.report();
+        self.tell_of_watches();
         self.shared.head.send_replace(self.position);
         Ok(())
     }
@@ -323,14 +335,11 @@ impl Keeper {
 
     /// Scans what no watch tells of: directories left without one, and all of a network file system.
     fn poll(&mut self) {
-        if self.polled.elapsed() < self.options.poll {
-            return;
+        match self.poller.turn(instant(), self.walker.is_settled(), self.walker.polled()) {
+            Turn::Rest => {}
+            Turn::Directories(count) => self.walker.poll(count),
+            Turn::Home => self.walker.rescan(&RelPath::root()),
         }
-        self.polled = instant();
-        if self.standing_doubts.contains(&Reason::Network) {
-            self.walker.rescan(&RelPath::root());
-        }
-        self.walker.poll();
     }
 
     fn keep_house(&mut self) -> Result<(), KeeperError> {
@@ -340,21 +349,6 @@ impl Keeper {
             self.committed = instant();
         }
         Ok(())
-    }
-
-    fn report(&mut self) {
-        self.reported = instant();
-        let mut shared = self.shared.report();
-        let report: &mut Report = &mut shared;
-        let dirty = self.walker.dirty();
-        report.is_ready = self.is_ready;
-        let counts = self.tree.counts();
-        (report.entries, report.bytes) = (counts.entries + 1, counts.bytes);
-        report.pending = (dirty.len() + self.walker.awaiting()) as u64;
-        report.oldest = dirty.oldest();
-        report.sample = dirty.paths().take(10).cloned().collect();
-        report.findings = self.walker.findings().clone();
-        report.watches = self.walker.watches() as u64;
     }
 }
 
@@ -411,7 +405,7 @@ fn gone(options: &KeeperOptions) -> FsError {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the keeper owns the primary's clocks")]
-fn instant() -> Instant {
+pub(super) fn instant() -> Instant {
     Instant::now()
 }
 

@@ -50,7 +50,9 @@ pub struct NodeOptions {
     /// How changes are batched.
     pub windows: Windows,
     /// How changes are heard of.
-    pub backend: crate::watch::Backend,
+    pub watch: crate::watch::Options,
+    /// How often what no watch tells of is scanned.
+    pub poll: Duration,
     /// A standby takes over a directory that has content of its own.
     pub adopt: bool,
 }

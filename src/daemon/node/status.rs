@@ -176,8 +176,10 @@ fn primary(status: &mut Status, report: &Report) {
     };
     status.watches = Watches {
         placed: report.watches,
-        polled: findings.polled.len() as u64,
-        limit_hint: findings.limit_hint.clone(),
+        polled: report.polled,
+        limit_hint: report.limit_hint.clone(),
+        overflows: findings.overflows,
+        home_scanned_every_seconds: report.polls_home.map(|every| every.as_secs()),
     };
     status.alarms.extend(report.failed.clone());
     status.progress = (!report.is_ready).then(|| ProgressStatus {

@@ -57,7 +57,13 @@ pub(crate) fn sample() -> Status {
             sample: vec![UnreadablePath { path: path(b"secret"), reason: "permission denied".to_owned() }],
         },
         unheld: UnheldCounts::default(),
-        watches: Watches { placed: 2, polled: 1, limit_hint: Some("sysctl".to_owned()) },
+        watches: Watches {
+            placed: 2,
+            polled: 1,
+            limit_hint: Some("sysctl".to_owned()),
+            overflows: 3,
+            home_scanned_every_seconds: Some(30),
+        },
         alarms: vec!["look".to_owned()],
         warnings: vec!["mind".to_owned()],
         progress: Some(ProgressStatus {

@@ -1,0 +1,95 @@
+//! Where changes are heard of, and where they are not: too few watches, a queue that overflows, file systems that tell nothing.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests make, change and remove files of their own")]
+
+mod common;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use common::build::file;
+use common::pair::Pair;
+
+/// Sets a line in `[watch]` of the primary.
+fn watching(settings: &str) -> Pair {
+    let mut pair = Pair::trusting();
+    pair.primary.edit("[watch]\n", &format!("[watch]\n{settings}\n"));
+    pair
+}
+
+fn start(pair: &mut Pair) {
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+}
+
+#[test]
+fn five_hundred_watches_are_enough_for_five_thousand_directories_and_status_says_how_to_get_more() {
+    let mut pair = watching("max_watches = \"500\"\npoll = \"2s\"");
+    let directory = |pair: &Pair, index: usize| pair.bed.src(format!("{}/{}", index / 100, index % 100));
+    for index in 0..5_000 {
+        std::fs::create_dir_all(directory(&pair, index)).unwrap();
+    }
+    start(&mut pair);
+    let watches = pair.status(&pair.primary)["watches"].clone();
+    assert!(watches["placed"].as_u64().unwrap() <= 500, "{watches}");
+    assert!(watches["polled"].as_u64().unwrap() >= 4_500, "{watches}");
+    let hint = watches["limit_hint"].as_str().unwrap();
+    assert!(hint.contains("max_watches (500)") && hint.contains("sysctl -w fs.inotify.max_user_watches="), "{hint}");
+    let page = pair.ask(&pair.primary, &["status"]).stdout;
+    assert!(page.contains("directories are polled") && page.contains("/etc/sysctl.d/"), "{page}");
+    // Files, directories and renames where nothing tells of them.
+    for index in (0..5_000).step_by(7) {
+        let at = directory(&pair, index);
+        file(&at.join("file"), "found by polling");
+        std::fs::create_dir_all(at.join("new/deeper")).unwrap();
+        file(&at.join("new/deeper/file"), "in a directory that nobody told of");
+    }
+    std::fs::rename(pair.bed.src("3"), pair.bed.src("17/moved")).unwrap();
+    pair.until_equal();
+    pair.bed.assert_rsync_agrees();
+    assert_eq!(pair.primary.log().matches("too few watches").count(), 1, "{}", pair.primary.log());
+
+    // When directories go, their watches are for others.
+    for top in (0..50).filter(|top| ![3, 17].contains(top)) {
+        std::fs::remove_dir_all(pair.bed.src(format!("{top}"))).unwrap();
+    }
+    pair.until("all that is left is watched", |pair| pair.status(&pair.primary)["watches"]["polled"] == 0);
+    assert!(pair.primary.log().contains("there are watches for all directories again"));
+    assert!(pair.status(&pair.primary)["watches"]["limit_hint"].is_null());
+    file(&pair.bed.src("17/moved/5/last"), "told by its watch");
+    pair.converge();
+}
+
+#[test]
+fn a_queue_of_64_events_overflows_under_load_and_nothing_is_missed() {
+    let mut pair = watching("queue = \"64\"");
+    for index in 0..40 {
+        std::fs::create_dir_all(pair.bed.src(format!("{index}/a"))).unwrap();
+    }
+    start(&mut pair);
+    let begin = Instant::now();
+    for round in 0.. {
+        for index in 0..40 {
+            let at = pair.bed.src(format!("{index}"));
+            let (here, there): (PathBuf, PathBuf) = match round % 2 {
+                0 => (at.join("a"), at.join("b")),
+                _ => (at.join("b"), at.join("a")),
+            };
+            for name in 0..10 {
+                file(&here.join(format!("{name}")), format!("round {round}"));
+            }
+            std::fs::rename(&here, &there).unwrap();
+            file(&there.join("after"), format!("round {round}"));
+        }
+        if begin.elapsed() > Duration::from_secs(3) {
+            break;
+        }
+    }
+    pair.converge();
+    let status = pair.status(&pair.primary);
+    assert!(status["watches"]["overflows"].as_u64().unwrap() > 0, "{status}");
+    assert!(pair.primary.log().contains("more happened than a queue holds"), "{}", pair.primary.log());
+    assert!(pair.ask(&pair.primary, &["status"]).stdout.contains("overflows"));
+    pair.assert_verified(&pair.primary);
+}

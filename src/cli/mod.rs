@@ -137,7 +137,7 @@ fn node_failure(error: NodeError) -> anyhow::Error {
         NodeError::OtherHome { .. } => {
             (exit::Class::Guard, Some("use the state directory of this home, or an empty one to begin anew"))
         }
-        NodeError::Hopeless(_) => (exit::Class::Guard, None),
+        NodeError::Hopeless(_) | NodeError::Unmarked { .. } => (exit::Class::Guard, None),
         _ => return error.into(),
     };
     let failure = exit::Failure::new(class, crate::daemon::explain(&error));

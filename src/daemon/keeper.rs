@@ -3,6 +3,8 @@
 //! It watches and scans, makes a generation when a batch is due, and puts it into the window that all sessions read. What others want of it comes
 //! through one bounded channel; what it did stands in [`Shared`].
 
+mod guard;
+mod home;
 mod poll;
 mod publish;
 mod report;
@@ -31,6 +33,7 @@ use crate::words::entry::{Digest, Timestamp};
 use crate::words::path::RelPath;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, Reign};
 
+pub(crate) use home::marker_command;
 pub(crate) use work::wall_clock;
 pub use work::{Keeper, KeeperError};
 
@@ -80,6 +83,8 @@ pub enum Command {
     },
     /// A cut of all that was written so far; the position that has it.
     Mark(oneshot::Sender<Position>),
+    /// A person's word that what the guard holds back is meant so; what that was.
+    Release(oneshot::Sender<Vec<String>>),
 }
 
 /// The tree at one position.
@@ -132,6 +137,10 @@ pub struct Whole {
 pub struct Report {
     /// The home has been read.
     pub is_ready: bool,
+    /// What the guard holds back, all of the home first.
+    pub alarms: Vec<String>,
+    /// Nothing is replicated.
+    pub is_held: bool,
     /// Why the keeper stopped, if it did.
     pub failed: Option<String>,
     /// Entries of the tree, root included.

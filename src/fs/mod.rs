@@ -22,6 +22,7 @@
 //! | `able` | [`Able`]: what of an entry can be held here |
 //! | `attributes` | owner, mode, times |
 //! | `xattr` | extended attributes and ACLs |
+//! | `mounts` | what is mounted, and what tells a directory from another in its place |
 //! | `sync` | durability, and facts about the file system |
 //! | [`state`] | a node's own files, outside any home |
 
@@ -29,6 +30,7 @@ mod able;
 mod attributes;
 mod content;
 mod error;
+mod mounts;
 mod names;
 mod remove;
 mod root;
@@ -43,6 +45,7 @@ pub use able::Able;
 pub use attributes::{Privilege, Unheld};
 pub use content::{DataRanges, FileReader, FileWriter};
 pub use error::FsError;
+pub use mounts::{Identity, MountTable};
 pub use root::Root;
 pub use stat::{FileType, Special, Stat};
 pub use sync::{FilesystemKind, Space};

@@ -10,6 +10,8 @@ pub fn reasons(status: &Status, max_lag: Option<Duration>) -> Vec<String> {
     match status.state {
         State::Stuck if status.alarms.is_empty() => reasons.push("replication stands still".to_owned()),
         State::Stuck => reasons.extend(status.alarms.iter().cloned()),
+        // A standby that holds back is as fit as it is near: its lag says that.
+        State::Held if status.node.role == RoleStatus::Primary => reasons.extend(status.alarms.iter().cloned()),
         State::Starting | State::Recovering => reasons.push("the daemon has not finished its start".to_owned()),
         State::Stopping => reasons.push("the daemon is ending".to_owned()),
         _ => {}

@@ -143,6 +143,9 @@ pub enum State {
     /// Replication stands still and cannot go on by itself; an alarm says why.
     #[serde(rename = "stuck")]
     Stuck,
+    /// A guard holds replication back; an alarm says why, and what lets it go on.
+    #[serde(rename = "held")]
+    Held,
     /// The daemon is ending.
     #[serde(rename = "stopping")]
     Stopping,

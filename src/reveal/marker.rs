@@ -29,6 +29,11 @@ pub fn read(root: &Root) -> Result<Option<HomeId>, ReplicaError> {
     id.map(Some).ok_or_else(|| ReplicaError::Marker { path: root.path().join(".hotspare/home") })
 }
 
+/// What the marker of the home `id` says.
+pub fn line(id: HomeId) -> String {
+    format!("{PREFIX}{id}\n")
+}
+
 /// Writes the marker, durably, making `.hotspare` if need be.
 pub fn write(root: &Root, home: HomeId) -> Result<(), ReplicaError> {
     match root.make_directory(&layout::reserved(), 0o700) {
@@ -39,7 +44,7 @@ pub fn write(root: &Root, home: HomeId) -> Result<(), ReplicaError> {
     let temporary = layout::temporary();
     root.remove_tree(&temporary)?;
     let file = root.create_file(&temporary)?;
-    file.write_at(format!("{PREFIX}{home}\n").as_bytes(), 0)?;
+    file.write_at(line(home).as_bytes(), 0)?;
     file.sync_all()?;
     root.rename(&temporary, &path)?;
     root.sync_directory(&layout::reserved())?;

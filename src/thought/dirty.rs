@@ -35,6 +35,14 @@ impl Dirty {
         self.paths.remove(path)
     }
 
+    /// Takes out `path` and all that is below it.
+    pub fn forget_within(&mut self, path: &RelPath) {
+        let below = self.paths.range(path.clone()..).take_while(|(below, _)| below.is_within(path));
+        for below in below.map(|(below, _)| below.clone()).collect::<Vec<_>>() {
+            self.paths.remove(&below);
+        }
+    }
+
     /// Puts paths back with the times they had.
     pub fn put_back(&mut self, paths: impl IntoIterator<Item = (RelPath, Timestamp)>) {
         for (path, at) in paths {

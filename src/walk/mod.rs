@@ -12,6 +12,7 @@ mod findings;
 mod inodes;
 mod poll;
 mod scan;
+mod suspended;
 #[cfg(test)]
 mod tests;
 
@@ -76,6 +77,8 @@ pub struct Walker {
     poll_from: RelPath,
     limit: Option<Limit>,
     pending: BTreeMap<RelPath, Reach>,
+    /// Left as they are.
+    suspended: BTreeSet<RelPath>,
     dirty: Dirty,
     findings: Findings,
     doubts: BTreeSet<Reason>,
@@ -99,6 +102,7 @@ impl Walker {
             poll_from: RelPath::root(),
             limit: None,
             pending: BTreeMap::from([(RelPath::root(), Reach::Below)]),
+            suspended: BTreeSet::new(),
             dirty: Dirty::default(),
             findings: Findings::default(),
             doubts: BTreeSet::new(),
@@ -206,6 +210,9 @@ impl Walker {
 
     /// Marks a path dirty.
     pub fn mark(&mut self, path: &RelPath, now: Timestamp) {
+        if self.is_suspended(path) {
+            return;
+        }
         self.has_changed = true;
         self.dirty.mark(path, now);
     }
@@ -216,6 +223,9 @@ impl Walker {
     }
 
     fn await_scan(&mut self, path: &RelPath, reach: Reach) {
+        if self.is_suspended(path) {
+            return;
+        }
         let known = self.pending.entry(path.clone()).or_insert(reach);
         *known = reach.max(*known);
     }
@@ -319,17 +329,20 @@ impl Walker {
         self.mark(path, now);
         if may_be_directory {
             self.unwatch(path);
-            let pending = self.pending.range(path.clone()..).take_while(|(pending, _)| pending.is_within(path));
-            let pending: Vec<RelPath> = pending.map(|(pending, _)| pending.clone()).collect();
-            for pending in &pending {
-                self.pending.remove(pending);
-            }
+            self.forget_pending_within(path);
             self.findings.forget_within(path);
             self.forget_polled_within(path);
             // The word of its end may come late, from a directory that someone kept open, when another has its name already.
             if self.root.stat(path).ok().flatten().is_some_and(|stat| stat.is_directory()) {
                 self.await_scan(path, Reach::Below);
             }
+        }
+    }
+
+    fn forget_pending_within(&mut self, path: &RelPath) {
+        let pending = self.pending.range(path.clone()..).take_while(|(pending, _)| pending.is_within(path));
+        for pending in pending.map(|(pending, _)| pending.clone()).collect::<Vec<_>>() {
+            self.pending.remove(&pending);
         }
     }
 

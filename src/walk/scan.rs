@@ -91,6 +91,9 @@ impl Walker {
         reach: Reach,
         now: Timestamp,
     ) -> Result<(), TreeError> {
+        if self.is_suspended(path) {
+            return Ok(());
+        }
         if let FileType::Special(special) = stat.what {
             self.findings.skip(path, special);
             if old.is_some() {

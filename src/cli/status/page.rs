@@ -234,6 +234,7 @@ fn state(state: State) -> &'static str {
         State::InitialSync => "initial sync",
         State::WaitingForPeer => "waiting for a peer",
         State::Stuck => "STUCK",
+        State::Held => "HELD BACK",
         State::Stopping => "stopping",
         State::Unknown => "in a state that this command does not know",
     }

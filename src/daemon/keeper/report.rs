@@ -23,6 +23,8 @@ impl Keeper {
         let mut shared = self.shared.report();
         let report: &mut Report = &mut shared;
         let dirty = self.walker.dirty();
+        report.alarms = self.guard.alarms();
+        report.is_held = self.guard.is_holding();
         report.is_ready = self.is_ready;
         let counts = self.tree.counts();
         (report.entries, report.bytes) = (counts.entries + 1, counts.bytes);

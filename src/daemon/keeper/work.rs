@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
+use super::guard::Guard;
+use super::home::Home;
 use super::poll::{Poller, Turn};
 use super::report::Told;
 use super::{Command, Fold, KeeperOptions, Shared, Touched, View, Whole};
@@ -28,7 +30,7 @@ use crate::words::position::{ChainDigest, Position};
 /// How many touched files a view keeps track of.
 const TOUCHED_CAP: usize = 20_000;
 /// How long the keeper sleeps when nothing happens.
-const IDLE: Duration = Duration::from_millis(250);
+pub(super) const IDLE: Duration = Duration::from_millis(250);
 /// How often the index is committed while the keeper runs. A commit waits for the disk, and no cut is made meanwhile. What is lost with
 /// it after a crash is found by its change times and read again.
 const COMMIT_EVERY: Duration = Duration::from_secs(60);
@@ -79,7 +81,7 @@ pub enum KeeperError {
 
 /// Which payloads a capture makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Payloads {
+pub(super) enum Payloads {
     /// None: nobody is there to receive them.
     None,
     /// Of what changed, the cheapest.
@@ -104,6 +106,7 @@ pub struct Keeper {
     /// When the keeper began, as the monotonic clock's zero.
     pub(super) begun: Instant,
     pub(super) committed: Instant,
+    pub(super) guard: Guard,
     pub(super) poller: Poller,
     pub(super) reported: Instant,
     pub(super) told: Told,
@@ -126,9 +129,9 @@ impl Keeper {
         let mut tree = Tree::open(opened.into_index(), root_row)?;
         let secret = secret_in(&mut tree)?;
         follow_filter(&mut tree, &options.filter)?;
-        let watcher = Watcher::open(&options.home, options.watch)?;
         let shared = Arc::new(Shared::new(&options));
-        *shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(watcher.mailbox()));
+        let walker = begin_walk(&options, &shared)?;
+        let guard = Guard::new(Home::new(options.home.clone(), options.home_id, &root)?, &tree)?;
         let kind = root.filesystem()?;
         let mut standing_doubts = BTreeSet::new();
         if kind.is_network() {
@@ -144,13 +147,13 @@ impl Keeper {
             shared.report().polls_home = Some(options.poll);
         }
         shared.report().filesystem = filesystem;
-        let walker = Walker::new(root, watcher, options.filter.clone());
         let now = instant();
         let keeper = Self {
             timer: BatchTimer::new(options.windows),
             position: options.position,
             chain: options.chain,
             walker,
+            guard,
             tree,
             secret,
             commands,
@@ -182,34 +185,61 @@ impl Keeper {
     }
 
     fn work(&mut self) -> Result<(), KeeperError> {
-        self.settle()?;
-        while !self.shared.is_stopping() {
-            while let Ok(command) = self.commands.try_recv() {
-                self.answer(command)?;
-            }
-            let wait = match self.timer.due(instant()) {
-                Due::Idle => IDLE,
-                Due::In(left) => left.min(IDLE),
-                Due::Now => Duration::ZERO,
-            };
-            self.walker.listen(&self.tree, wait, wall_clock())?;
-            if !self.walker.is_settled() {
-                self.walker.scan(&self.tree, 20_000, wall_clock())?;
-            }
-            if self.walker.take_changed() {
-                self.timer.touched(instant());
-            }
-            self.poll();
-            if self.timer.due(instant()) == Due::Now {
-                self.timer.taken();
-                self.generation(&BTreeSet::new())?;
-            }
-            if self.reported.elapsed() >= REPORT_EVERY {
-                self.report();
-                self.tell_of_watches();
-            }
-            self.keep_house()?;
+        self.review_mounts(true)?;
+        if let Some(alarm) = self.guard.home.alarm(&self.tree)? {
+            self.hold(alarm);
         }
+        while !self.shared.is_stopping() {
+            let done = match (self.guard.is_holding(), self.is_ready) {
+                (true, _) => self.attend().and_then(|()| self.wait_for_home()),
+                (false, false) => self.settle(),
+                (false, true) => self.turn(),
+            };
+            // A home that is not there fails in many ways.
+            if let Err(error) = done {
+                let alarm = self.guard.home.alarm(&self.tree)?.ok_or(error)?;
+                self.hold(alarm);
+            }
+        }
+        Ok(())
+    }
+
+    fn attend(&mut self) -> Result<(), KeeperError> {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                // Nothing is known yet that could be told.
+                Command::View(_) | Command::Fold { .. } | Command::Mark(_) if !self.is_ready => {}
+                command => self.answer(command)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), KeeperError> {
+        self.attend()?;
+        let wait = match self.timer.due(instant()) {
+            Due::Idle => IDLE,
+            Due::In(left) => left.min(IDLE),
+            Due::Now => Duration::ZERO,
+        };
+        self.walker.listen(&self.tree, wait, wall_clock())?;
+        if !self.walker.is_settled() {
+            self.walker.scan(&self.tree, 20_000, wall_clock())?;
+        }
+        if self.walker.take_changed() {
+            self.timer.touched(instant());
+        }
+        self.poll();
+        self.look_at_home()?;
+        if self.timer.due(instant()) == Due::Now {
+            self.timer.taken();
+            self.generation(&BTreeSet::new())?;
+        }
+        if self.reported.elapsed() >= REPORT_EVERY {
+            self.report();
+            self.tell_of_watches();
+        }
+        self.keep_house()?;
         Ok(())
     }
 
@@ -225,7 +255,7 @@ impl Keeper {
             if self.walker.is_settled() || self.walker.dirty().len() >= 20_000 {
                 // A home in which something always changes never comes to rest: two rounds without much left are enough.
                 quiet_rounds += u32::from(self.walker.is_settled() && self.walker.dirty().len() < 1000);
-                let (cut, _) = self.capture(&BTreeSet::new(), Payloads::None)?;
+                let Some((cut, _)) = self.guarded_capture(&BTreeSet::new(), Payloads::None)? else { return Ok(()) };
                 self.apply(&cut)?;
                 if self.tree.store().wants_commit() {
                     // Which digests are stale is known in memory alone.
@@ -253,8 +283,9 @@ impl Keeper {
                 reply.send(view).ok();
             }
             Command::Fold { ticket, reply } => {
-                let fold = self.fold(ticket)?;
-                reply.send(fold).ok();
+                if let Some(fold) = self.fold(ticket)? {
+                    reply.send(fold).ok();
+                }
             }
             Command::Mark(reply) => {
                 // What is left out of one cut comes in the next; a path that changes without end does not keep us here.
@@ -264,7 +295,14 @@ impl Keeper {
                         break;
                     }
                 }
-                reply.send(self.position).ok();
+                // What the guard holds back is in no position.
+                if !self.guard.is_holding() {
+                    reply.send(self.position).ok();
+                }
+            }
+            Command::Release(reply) => {
+                let released = self.release()?;
+                reply.send(released).ok();
             }
         }
         Ok(())
@@ -284,10 +322,10 @@ impl Keeper {
         Ok(View { ticket: self.next_view, tree, digest, position: self.position, chain: self.chain })
     }
 
-    fn fold(&mut self, ticket: u64) -> Result<Fold, KeeperError> {
+    fn fold(&mut self, ticket: u64) -> Result<Option<Fold>, KeeperError> {
         let touched = self.views.remove(&ticket).unwrap_or(Touched { overflowed: true, ..Touched::default() });
         // What is dirty by now is taken whole as well: what the standby was sent of it is older.
-        let (cut, spool) = self.capture(&touched.files, Payloads::Whole)?;
+        let Some((cut, spool)) = self.guarded_capture(&touched.files, Payloads::Whole)? else { return Ok(None) };
         let mut whole = BTreeMap::new();
         for (path, found) in &cut.captures {
             let Some(present) = found else { continue };
@@ -302,20 +340,25 @@ impl Keeper {
         let view = self.view()?;
         let is_complete = !touched.overflowed;
         let quality = self.quality(&quality);
-        Ok(Fold { view, quality, deferred, cut_time, oldest_change, whole, payloads, is_complete })
+        Ok(Some(Fold { view, quality, deferred, cut_time, oldest_change, whole, payloads, is_complete }))
     }
 
     /// Makes a generation of what is dirty, if anything is.
     fn generation(&mut self, whole: &BTreeSet<RelPath>) -> Result<Option<Cut>, KeeperError> {
         let ships = self.shared.ships();
-        let (cut, spool) = self.capture(whole, if ships { Payloads::Changes } else { Payloads::None })?;
+        let payloads = if ships { Payloads::Changes } else { Payloads::None };
+        let Some((cut, spool)) = self.guarded_capture(whole, payloads)? else { return Ok(None) };
         if cut.captures.is_empty() && cut.steps.is_empty() {
             return Ok(None);
         }
         self.publish(cut, spool, ships, false).map(Some)
     }
 
-    fn capture(&mut self, whole: &BTreeSet<RelPath>, payloads: Payloads) -> Result<(Cut, Spool), KeeperError> {
+    pub(super) fn capture(
+        &mut self,
+        whole: &BTreeSet<RelPath>,
+        payloads: Payloads,
+    ) -> Result<(Cut, Spool), KeeperError> {
         let spool = Spool::create(&self.options.state)?;
         let ships = payloads != Payloads::None;
         let mut capturer = Capturer::new(spool, self.secret, self.options.xattrs.clone(), ships);
@@ -381,6 +424,14 @@ fn follow_filter<S: Store>(tree: &mut Tree<S>, filter: &Filter) -> Result<(), Ke
         );
     }
     Ok(tree.store_mut().put(Table::Facts, FILTER_FACT.to_vec(), digest).map_err(TreeError::from)?)
+}
+
+/// A walk that has all of the home before it, with watches of its own.
+pub(super) fn begin_walk(options: &KeeperOptions, shared: &Shared) -> Result<Walker, KeeperError> {
+    let root = Root::open(&options.home)?;
+    let watcher = Watcher::open(&options.home, options.watch)?;
+    *shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(watcher.mailbox()));
+    Ok(Walker::new(root, watcher, options.filter.clone()))
 }
 
 fn secret_in<S: Store>(tree: &mut Tree<S>) -> Result<[u8; 32], KeeperError> {

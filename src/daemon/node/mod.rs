@@ -98,6 +98,17 @@ pub enum NodeError {
         /// What the state says.
         known: HomeId,
     },
+    /// The home is not there: what is at its path is not what this state belongs to.
+    #[error(
+        "the home {} has not the file .hotspare/home that says that it is home {known}, as this state directory has it: is the file system \
+         mounted? If this is the home, restored from a backup say: {}", home.display(), super::keeper::marker_command(home, *known)
+    )]
+    Unmarked {
+        /// The directory.
+        home: PathBuf,
+        /// What the state says.
+        known: HomeId,
+    },
     /// The file system refused.
     #[error(transparent)]
     Fs(#[from] FsError),
@@ -291,7 +302,10 @@ impl Inner {
                 return Err(not_primary());
             }
             let ending = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
-            let position = self.mark().await.ok_or_else(ending)?;
+            let position = match self.mark().await {
+                Some(position) => position,
+                None => return Err(self.held().unwrap_or_else(ending)),
+            };
             let mut changed = self.peers.subscribe();
             loop {
                 let outcome = self.reached(position, standbys);
@@ -310,6 +324,14 @@ impl Inner {
             },
             None => waiting.await,
         }
+    }
+
+    /// What the guard of the home has to say, if it holds everything back.
+    fn held(&self) -> Option<Refusal> {
+        let Part::Primary { shared, .. } = &self.part else { return None };
+        let report = shared.report();
+        let alarm = report.alarms.first().filter(|_| report.is_held)?;
+        Some(Refusal::new(RefusalClass::Guard, alarm.clone()))
     }
 
     fn position(&self) -> Option<Position> {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -126,8 +125,9 @@ fn start_primary(
             return Err(NodeError::OtherHome { home: options.home.clone(), found, known });
         }
         (Some(found), _) => found,
-        (None, known) => {
-            let home = known.unwrap_or(HomeId(random()?));
+        (None, Some(known)) => return Err(NodeError::Unmarked { home: options.home.clone(), known }),
+        (None, None) => {
+            let home = HomeId(random()?);
             marker::write(&root, home)?;
             home
         }

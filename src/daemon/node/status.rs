@@ -18,6 +18,9 @@ use crate::thought::wire::message::{CatchingUp, Role};
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
+/// So many alarms of one kind are told at most.
+const ALARMS_MAX: usize = 20;
+
 impl Inner {
     pub(super) fn status(&self) -> Status {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -131,6 +134,8 @@ fn primary(status: &mut Status, report: &Report) {
     let any = |state| status.peers.iter().any(|peer| peer.state == state);
     status.state = if report.failed.is_some() {
         State::Stuck
+    } else if report.is_held {
+        State::Held
     } else if !report.is_ready {
         State::Scanning
     } else if any(State::InitialSync) {
@@ -182,6 +187,7 @@ fn primary(status: &mut Status, report: &Report) {
         home_scanned_every_seconds: report.polls_home.map(|every| every.as_secs()),
     };
     status.alarms.extend(report.failed.clone());
+    status.alarms.extend(report.alarms.iter().take(ALARMS_MAX).cloned());
     status.progress = (!report.is_ready).then(|| ProgressStatus {
         phase: "reading the home".into(),
         entries_done: report.entries,

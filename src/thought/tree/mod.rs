@@ -10,6 +10,7 @@
 //! `u8` version, then the postcard encoding of [`Row`].
 
 mod apply;
+mod count;
 mod digests;
 mod left_out;
 #[cfg(test)]

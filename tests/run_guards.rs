@@ -19,8 +19,7 @@ fn streaming() -> Pair {
         file(&pair.bed.src(format!("jobs/{index}/config.xml")), format!("<job>{index}</job>"));
     }
     file(&pair.bed.src("config.xml"), "<hudson/>");
-    pair.primary.edit("# quiet = \"50ms\"", "quiet = \"500ms\"");
-    pair.primary.edit("# longest = \"1s\"", "longest = \"10s\"");
+    pair.primary.edit("[batch]\n", "[batch]\nquiet = \"500ms\"\nlongest = \"10s\"\n");
     pair.start_primary();
     pair.start_standby();
     pair.until_streaming();

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::net::identity::NodeId;
 use crate::net::trust::TrustedPeers;
-use crate::thought::wire::message::{Audited, CatchingUp, Heartbeat};
+use crate::thought::wire::message::{Audited, CatchingUp, Heartbeat, Refused, RefusedWhy};
 use crate::words::path::RelPath;
-use crate::words::position::{NodeName, Position};
+use crate::words::position::{InstanceNonce, NodeName, Position};
 
 /// What a session can be asked.
 pub enum Ask {
+    /// To end: the node greets anew.
+    GiveWay,
     /// To have the standby compare its disk with its tree.
     Audit(Vec<RelPath>, oneshot::Sender<Audited>),
 }
@@ -55,7 +58,16 @@ pub struct Peer {
     pub trouble: Option<String>,
     /// Where its session can be asked.
     pub asks: Option<mpsc::Sender<Ask>>,
+    /// The process that greeted last, and those whose place it and its predecessors took, the newest last.
+    instances: Vec<InstanceNonce>,
+    /// Why a process was not let in beside another of the same node, and when.
+    cloned: Option<(Instant, String)>,
 }
+
+/// How many processes of one peer are remembered.
+const INSTANCES_CAP: usize = 16;
+/// For so long two processes of one node are an alarm.
+const CLONED_FOR: Duration = Duration::from_secs(600);
 
 /// At most this many ids that are not trusted are remembered, the newest.
 const STRANGERS_CAP: usize = 8;
@@ -102,8 +114,80 @@ impl Peers {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// Decides whether the process `instance` of the peer `name` is let in, and has an older link of that peer give way to it.
+    ///
+    /// A node that was restarted greets with a new instance, and the one before is never heard of again. One that greets after another took its
+    /// place, while that one is linked, is a second process with the same identity.
+    pub fn admit(&self, name: &NodeName, instance: InstanceNonce, now: Instant) -> Result<(), Refused> {
+        let mut all = self.all();
+        let peer = all.entry(name.clone()).or_default();
+        let is_linked = peer.asks.as_ref().is_some_and(|asks| !asks.is_closed());
+        let known = peer.instances.iter().position(|known| *known == instance);
+        if let (Some(at), true) = (known, is_linked)
+            && at + 1 < peer.instances.len()
+        {
+            let text = format!(
+                "two processes greet as node {name}, {} and {instance}, one with a copy of the other's state directory: give one of them \
+                 a state directory of its own, or end it",
+                peer.instances.last().unwrap_or(&instance)
+            );
+            peer.cloned = Some((now, text.clone()));
+            return Err(Refused { why: RefusedWhy::Cloned, text });
+        }
+        if let Some(asks) = peer.asks.take() {
+            // One that is full is as good as dead, and ends by its silence.
+            asks.try_send(Ask::GiveWay).ok();
+        }
+        peer.instances.retain(|known| *known != instance);
+        peer.instances.push(instance);
+        let surplus = peer.instances.len().saturating_sub(INSTANCES_CAP);
+        peer.instances.drain(..surplus);
+        Ok(())
+    }
+
+    /// What is to be said of peers that greeted from two processes lately.
+    pub fn clones(&self, now: Instant) -> Vec<String> {
+        let lately = |peer: &Peer| {
+            let (at, text) = peer.cloned.as_ref()?;
+            (now.saturating_duration_since(*at) < CLONED_FOR).then(|| text.clone())
+        };
+        self.all().values().filter_map(lately).collect()
+    }
+
     /// Tells of every change.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
+    fn a_restarted_node_takes_its_place_again_and_a_copy_of_it_is_refused_while_it_is_there() {
+        let (peers, now) = (Peers::default(), Instant::now());
+        let name = NodeName::try_from("b".to_owned()).unwrap();
+        let instance = |byte| InstanceNonce([byte; 16]);
+        let link = || {
+            let (asks, asked) = mpsc::channel(4);
+            peers.change(&name, |peer| peer.asks = Some(asks));
+            asked
+        };
+        peers.admit(&name, instance(1), now).unwrap();
+        let mut first = link();
+        peers.admit(&name, instance(1), now).unwrap();
+        assert!(matches!(first.try_recv(), Ok(Ask::GiveWay)), "the same process, over a new link");
+        let mut first = link();
+        peers.admit(&name, instance(2), now).unwrap();
+        assert!(matches!(first.try_recv(), Ok(Ask::GiveWay)), "a restart, or the copy: nobody can tell yet");
+        let second = link();
+        let refused = peers.admit(&name, instance(1), now).unwrap_err();
+        assert_eq!(refused.why, RefusedWhy::Cloned);
+        assert_eq!(peers.clones(now), [refused.text]);
+        drop(second);
+        peers.admit(&name, instance(1), now).unwrap();
+        assert_eq!(peers.clones(now + CLONED_FOR), Vec::<String>::new());
     }
 }

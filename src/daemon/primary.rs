@@ -46,6 +46,9 @@ pub enum SessionError {
     /// The peer closed the link.
     #[error("the peer closed the link")]
     Closed,
+    /// The peer greets over a new link.
+    #[error("the peer has made a new link")]
+    Superseded,
     /// The peer gave no sign of life.
     #[error("the peer has been silent for {} s", .0.as_secs())]
     Silent(Duration),
@@ -90,7 +93,7 @@ impl SessionError {
     /// True for what happens in every network: the link is made again.
     pub fn is_ordinary(&self) -> bool {
         match self {
-            Self::Closed | Self::Silent(_) | Self::CatchUp(CatchUpError::Gone) => true,
+            Self::Closed | Self::Superseded | Self::Silent(_) | Self::CatchUp(CatchUpError::Gone) => true,
             Self::Net(error) => matches!(error.class(), crate::net::Class::Retry),
             _ => false,
         }
@@ -189,6 +192,7 @@ async fn greet(
         let text = format!("the node trusted as {name} calls itself {}; trust it under its own name", theirs.node);
         Err(Refused { why: RefusedWhy::Name, text })
     });
+    let judged = judged.and_then(|()| context.peers.admit(name, theirs.instance, now()));
     if let Err(refused) = judged {
         send(&mut link, &refused.clone().into()).await?;
         // Give the peer time to read it: what is not acknowledged when a connection is closed is lost.
@@ -274,6 +278,7 @@ impl Session {
                 }
                 Some(question) = questioned.recv() => self.questioned(question).await?,
                 Some(ask) = asked.recv() => match ask {
+                    Ask::GiveWay => return Err(SessionError::Superseded),
                     Ask::Audit(paths, reply) => {
                         self.audits.push_back(reply);
                         self.tell(&Audit { paths }.into()).await?;

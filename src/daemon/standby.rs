@@ -466,7 +466,9 @@ pub fn is_hopeless(error: &SessionError) -> bool {
                 ReplicaError::NoReplica { .. } | ReplicaError::OtherHome { .. } | ReplicaError::Marker { .. }
             )
         }
-        SessionError::Refused(refused) | SessionError::Refusing(refused) => refused.why == RefusedWhy::Home,
+        SessionError::Refused(refused) | SessionError::Refusing(refused) => {
+            matches!(refused.why, RefusedWhy::Home | RefusedWhy::Cloned)
+        }
         _ => false,
     }
 }

@@ -81,6 +81,7 @@ impl Inner {
         let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.alarms.extend(hopeless.filter(|text| !is_linked && !status.alarms.contains(text)));
         status.alarms.extend(self.peers.strangers(&self.trusted));
+        status.alarms.extend(self.peers.clones(crate::daemon::primary::now()));
         status
     }
 

@@ -185,6 +185,8 @@ pub enum RefusedWhy {
     Reign,
     /// Anything else.
     Other,
+    /// The same node greets from two processes at once: one has a copy of the other's state.
+    Cloned,
 }
 
 /// A sign of life.

@@ -9,7 +9,7 @@ use super::output;
 use super::target::{ConfigArgs, DaemonArgs};
 use crate::config::PeerId;
 use crate::control::ClientError;
-use crate::daemon::memory::{Trusted, load_trust, save_trust};
+use crate::daemon::memory::{trust_in, untrust_in};
 use crate::fs::state::create_directory;
 use crate::net::identity::Identity;
 use crate::words::position::NodeName;
@@ -45,6 +45,9 @@ Examples:
 ///
 /// From now on the node with this id is let in, under this name, and a [[peer]] section of that name needs no id. It is kept in
 /// the state directory. The daemon need not run; one that does acts upon it at once.
+///
+/// A node has one id. If another was trusted under this name it is trusted no longer, and its links end: that is what to do when a
+/// node has got a new key. Give --also to keep both.
 #[derive(Debug, Args)]
 #[command(after_long_help = TRUST_EXAMPLES)]
 pub(super) struct TrustArgs {
@@ -56,18 +59,27 @@ pub(super) struct TrustArgs {
     #[arg(long, value_parser = parse_name)]
     name: NodeName,
 
+    /// Go on trusting other ids of that name
+    #[arg(long)]
+    also: bool,
+
     #[command(flatten)]
     daemon: DaemonArgs,
 }
 
 pub(super) async fn trust(args: &TrustArgs) -> anyhow::Result<Answer> {
     let daemon = args.daemon.find()?;
-    match (daemon.connect().await, &daemon.settings) {
-        (Ok(client), _) => client.trust(args.id.to_string(), args.name.clone()).await?,
+    let replaced = match (daemon.connect().await, &daemon.settings) {
+        (Ok(client), _) => client.trust(args.id.to_string(), args.name.clone(), args.also).await?.replaced,
         (Err(ClientError::NoDaemon(_)), Some(settings)) => {
-            trust_in_state(&settings.node.state, &args.id, &args.name)?;
+            let state = &settings.node.state;
+            create_directory(state, 0o700)?;
+            trust_in(state, args.id.as_str(), &args.name, args.also)?
         }
         (Err(error), _) => return Err(error.into()),
+    };
+    for id in replaced {
+        output::complain(&format!("{id}, until now {}, is trusted no longer (--also would have kept it)", args.name));
     }
     Ok(Answer::Yes)
 }
@@ -108,25 +120,13 @@ fn own_id(state: &Path) -> anyhow::Result<PeerId> {
     Ok(PeerId::try_from(id.to_string())?)
 }
 
-/// Writes into `state` that a node is believed, while no daemon runs.
-fn trust_in_state(state: &Path, id: &PeerId, name: &NodeName) -> anyhow::Result<()> {
-    create_directory(state, 0o700)?;
-    let mut trusted = load_trust(state)?;
-    trusted.retain(|known| known.id != id.as_str());
-    trusted.push(Trusted { id: id.as_str().to_owned(), name: name.clone() });
-    Ok(save_trust(state, &trusted)?)
-}
-
 /// Takes it back, while no daemon runs.
 fn untrust_in_state(state: &Path, id: &PeerId) -> anyhow::Result<()> {
-    let mut trusted = load_trust(state)?;
-    let before = trusted.len();
-    trusted.retain(|known| known.id != id.as_str());
-    if trusted.len() == before {
+    if !untrust_in(state, id.as_str())? {
         let failure = Failure::new(Class::Usage, format!("{id} is not trusted by command", id = id.as_str()));
         return Err(failure.hint("a peer named in the configuration is untrusted by taking it out there").into());
     }
-    Ok(save_trust(state, &trusted)?)
+    Ok(())
 }
 
 fn parse_id(text: &str) -> Result<PeerId, String> {

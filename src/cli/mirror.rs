@@ -143,6 +143,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         watch: Options::default(),
         poll: POLL,
         adopt: false,
+        moved: true,
     };
     let primary = Node::start(primary.clone()).await.map_err(super::node_failure)?;
     let address = primary.address().map(|address| address.to_string());
@@ -158,6 +159,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         watch: Options::default(),
         poll: POLL,
         adopt: args.adopt,
+        moved: true,
     };
     let standby = Node::start(standby).await.map_err(super::node_failure)?;
     let ended = tokio::select! {

@@ -137,6 +137,12 @@ fn node_failure(error: NodeError) -> anyhow::Error {
         NodeError::OtherHome { .. } => {
             (exit::Class::Guard, Some("use the state directory of this home, or an empty one to begin anew"))
         }
+        NodeError::Moved { .. } => (
+            exit::Class::Guard,
+            Some(
+                "give this node an empty state directory; or, if it was moved and the old place is gone, run once with --moved",
+            ),
+        ),
         NodeError::Hopeless(_) | NodeError::Unmarked { .. } => (exit::Class::Guard, None),
         _ => return error.into(),
     };

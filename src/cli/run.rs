@@ -34,6 +34,13 @@ runs.";
 pub(super) struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
+
+    /// The state directory, or a primary's home, was moved here on purpose, and is used nowhere else
+    ///
+    /// Both are bound to the machine, and the state of a primary to its home, so that a copy does not come up as the same node a
+    /// second time. Needed once.
+    #[arg(long)]
+    moved: bool,
 }
 
 pub(super) fn main(args: &RunArgs) -> anyhow::Result<Answer> {
@@ -42,14 +49,14 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<Answer> {
     for key in &settings.dormant {
         tracing::warn!(key, "this key is accepted, but this version does not act upon it yet");
     }
-    daemon(settings)
+    daemon(settings, args.moved)
 }
 
 /// Runs the daemon until it is told to end.
-fn daemon(settings: Settings) -> anyhow::Result<Answer> {
+fn daemon(settings: Settings, moved: bool) -> anyhow::Result<Answer> {
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        let options = options(&settings)?;
+        let options = NodeOptions { moved, ..options(&settings)? };
         create_directory(&options.state, 0o700)?;
         let server = Server::bind(&settings.control_socket()).await?;
         let mut node = Node::start(options).await.map_err(super::node_failure)?;
@@ -107,5 +114,6 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
         },
         poll: settings.watch.poll,
         adopt: false,
+        moved: false,
     })
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::net::UnixStream;
 
-use super::{Refusal, TrustAsk, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome};
+use super::{Refusal, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome};
 use crate::observe::PathText;
 use crate::observe::status::Status;
 use crate::words::path::RelPath;
@@ -107,9 +107,9 @@ impl Client {
         self.post("/v1/verify", &VerifyAsk { paths }, None).await
     }
 
-    /// Has the daemon believe a node.
-    pub async fn trust(&self, id: String, name: NodeName) -> Result<(), ClientError> {
-        self.post("/v1/trust", &TrustAsk { id, name }, Some(PROMPT)).await.map(|IgnoredAny| ())
+    /// Has the daemon believe a node, instead of the ids it knew under that name, or `also`, beside them.
+    pub async fn trust(&self, id: String, name: NodeName, also: bool) -> Result<Trusting, ClientError> {
+        self.post("/v1/trust", &TrustAsk { id, name, also }, Some(PROMPT)).await
     }
 
     /// Has the daemon believe a node no longer.

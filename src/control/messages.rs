@@ -131,6 +131,15 @@ pub struct TrustAsk {
     pub id: String,
     /// The node's name.
     pub name: NodeName,
+    /// Beside the ids that are trusted under that name, not instead of them.
+    pub also: bool,
+}
+
+/// What came of trusting a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trusting {
+    /// The ids that were trusted by command under the same name, and are no longer.
+    pub replaced: Vec<String>,
 }
 
 /// The body of `POST /v1/untrust`.

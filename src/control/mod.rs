@@ -8,7 +8,7 @@
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/wait` | [`WaitAsk`] | [`WaitOutcome`] |
 //! | `POST /v1/verify` | [`VerifyAsk`] | [`VerifyReport`] |
-//! | `POST /v1/trust` | [`TrustAsk`] | `{}` |
+//! | `POST /v1/trust` | [`TrustAsk`] | [`Trusting`] |
 //! | `POST /v1/untrust` | [`UntrustAsk`] | `{}` |
 //!
 //! Anything else than 200 carries a [`Refusal`]: 400 for `usage`, 503 for `unreachable`, 409 for `guard`, 500 for `other`. Paths
@@ -26,8 +26,8 @@ use tokio::sync::oneshot;
 
 pub use client::{Client, ClientError};
 pub use messages::{
-    Difference, PeerReport, PeerWait, Refusal, RefusalClass, TrustAsk, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk,
-    WaitOutcome, What,
+    Difference, PeerReport, PeerWait, Refusal, RefusalClass, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport,
+    WaitAsk, WaitOutcome, What,
 };
 pub use server::{ServeError, Server, serve};
 
@@ -68,8 +68,10 @@ pub enum Request {
         id: String,
         /// Its name.
         name: NodeName,
+        /// Beside the ids that are trusted under that name, not instead of them.
+        also: bool,
         /// Where the answer goes.
-        reply: Reply<()>,
+        reply: Reply<Trusting>,
     },
     /// Believe a node no longer, and end its links.
     Untrust {

@@ -19,8 +19,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::{
-    BODY_MAX, Refusal, RefusalClass, Reply, Request, Status, TrustAsk, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk,
-    WaitOutcome,
+    BODY_MAX, Refusal, RefusalClass, Reply, Request, Status, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport,
+    WaitAsk, WaitOutcome,
 };
 
 /// Connections that may wait to be accepted; commands come one at a time.
@@ -198,9 +198,9 @@ async fn verify(State(asker): State<Asker>, asked: Asked<VerifyAsk>) -> Result<J
     asker.ask(|reply| Request::Verify { paths, reply }).await
 }
 
-async fn trust(State(asker): State<Asker>, asked: Asked<TrustAsk>) -> Result<Json<Done>, Refusal> {
-    let TrustAsk { id, name } = body(asked)?;
-    asker.ask(|reply| Request::Trust { id, name, reply }).await.map(|_| Json(Done {}))
+async fn trust(State(asker): State<Asker>, asked: Asked<TrustAsk>) -> Result<Json<Trusting>, Refusal> {
+    let TrustAsk { id, name, also } = body(asked)?;
+    asker.ask(|reply| Request::Trust { id, name, also, reply }).await
 }
 
 async fn untrust(State(asker): State<Asker>, asked: Asked<UntrustAsk>) -> Result<Json<Done>, Refusal> {

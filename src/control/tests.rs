@@ -84,9 +84,9 @@ async fn questions_and_answers_go_over_the_socket_whole() {
             assert_eq!(paths, [odd_path(), RelPath::root()]);
             reply.send(Ok(report()));
         }
-        Request::Trust { id, name, reply } => {
-            assert_eq!((id.as_str(), name.as_str()), ("hs1-abc", "b"));
-            reply.send(Ok(()));
+        Request::Trust { id, name, also, reply } => {
+            assert_eq!((id.as_str(), name.as_str(), also), ("hs1-abc", "b", true));
+            reply.send(Ok(Trusting { replaced: vec!["hs1-old".to_owned()] }));
         }
         Request::Untrust { id, reply } => {
             let refusal =
@@ -100,7 +100,8 @@ async fn questions_and_answers_go_over_the_socket_whole() {
     let outcome = client.wait(Some(2), Some(Duration::from_millis(1500))).await.unwrap();
     assert!(outcome.reached && outcome.peers[0].reached);
     assert_eq!(client.verify(vec![odd_path(), RelPath::root()]).await.unwrap(), report());
-    client.trust("hs1-abc".to_owned(), NodeName::try_from("b".to_owned()).unwrap()).await.unwrap();
+    let name = NodeName::try_from("b".to_owned()).unwrap();
+    assert_eq!(client.trust("hs1-abc".to_owned(), name, true).await.unwrap().replaced, ["hs1-old"]);
 
     let ClientError::Refused(refusal) = client.untrust("hs1-x".to_owned()).await.unwrap_err() else { panic!() };
     assert_eq!(refusal.message, "nobody trusts hs1-x");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::bound::Bound;
 use crate::fs::FsError;
 use crate::fs::state::{read_capped, write_atomically};
 use crate::thought::filter::{Filter, Rules};
@@ -29,6 +30,9 @@ pub struct Memory {
     pub reigns: Vec<Reign>,
     /// A primary: that it ended in order, and stood here. Taken away while it runs.
     pub ended_at: Option<Position>,
+    /// Where the state directory belongs; `None` before the first start.
+    #[serde(default)]
+    pub bound: Option<Bound>,
     /// A standby: what its primary replicates, as that one last said.
     #[serde(default)]
     pub filter: Option<Rules>,
@@ -80,6 +84,7 @@ impl Memory {
             home: None,
             reigns: Vec::new(),
             ended_at: None,
+            bound: None,
             filter: None,
         }))
     }
@@ -140,8 +145,28 @@ pub fn load_trust(state: &Path) -> Result<Vec<Trusted>, MemoryError> {
     Ok(load(&state.join("trust.json"))?.unwrap_or_default())
 }
 
+/// Has the node of `state` trust `id` as `name`, from its next start on: instead of the ids it knew under that name, or `also`, beside
+/// them. Tells which it trusts no longer.
+pub fn trust_in(state: &Path, id: &str, name: &NodeName, also: bool) -> Result<Vec<String>, MemoryError> {
+    let mut trusted = load_trust(state)?;
+    trusted.retain(|known| known.id != id);
+    let (replaced, mut kept): (Vec<_>, Vec<_>) = trusted.into_iter().partition(|known| !also && known.name == *name);
+    kept.push(Trusted { id: id.to_owned(), name: name.clone() });
+    save_trust(state, &kept)?;
+    Ok(replaced.into_iter().map(|known| known.id).collect())
+}
+
+/// Takes the trust in `id` back; false if there was none.
+pub fn untrust_in(state: &Path, id: &str) -> Result<bool, MemoryError> {
+    let mut trusted = load_trust(state)?;
+    let before = trusted.len();
+    trusted.retain(|known| known.id != id);
+    save_trust(state, &trusted)?;
+    Ok(trusted.len() < before)
+}
+
 /// Writes them, durably.
-pub fn save_trust(state: &Path, trusted: &[Trusted]) -> Result<(), MemoryError> {
+fn save_trust(state: &Path, trusted: &[Trusted]) -> Result<(), MemoryError> {
     save(&state.join("trust.json"), &trusted)
 }
 

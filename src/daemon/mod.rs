@@ -1,5 +1,6 @@
 //! Life: the tasks of a node, each owning its state.
 
+pub mod bound;
 pub mod catch_up;
 pub mod holder;
 pub mod keeper;

@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::keeper::{Command, Shared};
-use super::memory::{Memory, MemoryError, Trusted, load_trust, save_trust};
+use super::memory::{Memory, MemoryError, trust_in, untrust_in};
 use super::peers::{Busy, Peers};
 use super::standby::{StandbyContext, StandbyReport};
-use crate::control::{PeerWait, Refusal, RefusalClass, Request, WaitOutcome};
+use crate::control::{PeerWait, Refusal, RefusalClass, Request, Trusting, WaitOutcome};
 use crate::fs::FsError;
 use crate::net::NetError;
 use crate::net::endpoint::Endpoint;
@@ -55,6 +55,8 @@ pub struct NodeOptions {
     pub poll: Duration,
     /// A standby takes over a directory that has content of its own.
     pub adopt: bool,
+    /// The state directory, or the home, was moved here on purpose.
+    pub moved: bool,
 }
 
 /// A peer from the configuration.
@@ -108,6 +110,17 @@ pub enum NodeError {
         home: PathBuf,
         /// What the state says.
         known: HomeId,
+    },
+    /// The state belongs elsewhere.
+    #[error(
+        "the state directory {} was last used with another {what}: if it is a copy, this would be the same node a second time",
+        state.display()
+    )]
+    Moved {
+        /// The state directory.
+        state: PathBuf,
+        /// What is another.
+        what: &'static str,
     },
     /// The file system refused.
     #[error(transparent)]
@@ -279,7 +292,7 @@ impl Inner {
                 let report = self.verify(paths).await;
                 reply.send(report);
             }
-            Request::Trust { id, name, reply } => reply.send(self.trust(&id, name)),
+            Request::Trust { id, name, also, reply } => reply.send(self.trust(&id, name, also)),
             Request::Untrust { id, reply } => reply.send(self.untrust(&id)),
         }
     }
@@ -366,29 +379,31 @@ impl Inner {
         WaitOutcome { reached, position: Some(position.to_string()), peers }
     }
 
-    fn trust(&self, id: &str, name: NodeName) -> Result<(), Refusal> {
+    fn trust(&self, id: &str, name: NodeName, also: bool) -> Result<Trusting, Refusal> {
         let parsed = parse_id(id)?;
         let other = |error: MemoryError| Refusal::new(RefusalClass::Other, super::explain(&error));
-        let mut trusted = load_trust(&self.options.state).map_err(other)?;
-        trusted.retain(|known| known.id != id);
-        trusted.push(Trusted { id: id.to_owned(), name: name.clone() });
-        save_trust(&self.options.state, &trusted).map_err(other)?;
+        let replaced = trust_in(&self.options.state, id, &name, also).map_err(other)?;
+        for known in replaced.iter().filter_map(|id| id.parse().ok()).filter(|id| !self.is_configured(id)) {
+            self.trusted.untrust(&known);
+        }
         self.trusted.trust(parsed, name);
-        Ok(())
+        self.endpoint.cut_untrusted();
+        Ok(Trusting { replaced })
+    }
+
+    fn is_configured(&self, id: &NodeId) -> bool {
+        self.options.peers.iter().any(|peer| peer.id == Some(*id))
     }
 
     fn untrust(&self, id: &str) -> Result<(), Refusal> {
         let parsed = parse_id(id)?;
         let other = |error: MemoryError| Refusal::new(RefusalClass::Other, super::explain(&error));
-        let mut trusted = load_trust(&self.options.state).map_err(other)?;
-        let before = trusted.len();
-        trusted.retain(|known| known.id != id);
-        save_trust(&self.options.state, &trusted).map_err(other)?;
-        if self.trusted.untrust(&parsed).is_none() && before == trusted.len() {
+        let was_trusted = untrust_in(&self.options.state, id).map_err(other)?;
+        if self.trusted.untrust(&parsed).is_none() && !was_trusted {
             return Err(Refusal::new(RefusalClass::Usage, format!("{id} was not trusted")));
         }
         self.endpoint.cut_untrusted();
-        if self.options.peers.iter().any(|peer| peer.id == Some(parsed)) {
+        if self.is_configured(&parsed) {
             let text = format!("{id} is no longer trusted by this run, but the configuration still names it");
             return Err(Refusal::new(RefusalClass::Other, text).hint("take it out of the configuration as well"));
         }

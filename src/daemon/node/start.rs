@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::search::search;
 use super::{Inner, Node, NodeError, NodeOptions, Part};
+use crate::daemon::bound::{Bound, bind};
 use crate::daemon::holder::Holder;
 use crate::daemon::keeper::{Keeper, KeeperOptions};
 use crate::daemon::memory::{Memory, load_trust};
@@ -63,6 +64,7 @@ impl Node {
                 (part, Some(started.thread))
             }
             Role::Standby => {
+                bind_here(&options, &mut memory)?;
                 let memory = Arc::new(Mutex::new(memory.clone()));
                 (Part::Standby { context: Box::new(start_standby(&options, &memory, &peers, instance)?) }, None)
             }
@@ -114,6 +116,14 @@ struct StartedPrimary {
     thread: std::thread::JoinHandle<Result<Position, crate::daemon::keeper::KeeperError>>,
 }
 
+/// Sees to it that the state is where it belongs. After the home is known to be the right one: a file system that is not mounted has another
+/// inode too.
+fn bind_here(options: &NodeOptions, memory: &mut Memory) -> Result<(), NodeError> {
+    let moved = |what| NodeError::Moved { state: options.state.clone(), what };
+    bind(memory, Bound::here(&options.home, options.role)?, options.moved).map_err(moved)?;
+    Ok(memory.save(&options.state)?)
+}
+
 fn start_primary(
     options: &NodeOptions,
     memory: &mut Memory,
@@ -133,6 +143,7 @@ fn start_primary(
         }
     };
     memory.home = Some(home);
+    bind_here(options, memory)?;
     let cluster = *memory.cluster.get_or_insert(ClusterId(random()?));
     // Only a primary that ended in order knows where it stood; any other begins a new reign.
     let (reign, position) = match (memory.reign(), memory.ended_at.take()) {

@@ -21,10 +21,10 @@ use hotspare::thought::store::{MemoryStore, ReadStore, Table};
 use hotspare::thought::tree::{FileMemory, Row, Tree};
 use hotspare::thought::wire::frame::{Frame, body, encode_body};
 use hotspare::thought::wire::message::{
-    Abilities, Acked, Audit, Audited, CatchingUp, Child, Deposed, Have, Heartbeat, HeldAll, HeldContent, Hello, Lack,
-    List, Listing, Message, Refused, RefusedWhy, Rejected, Revealed, Role, StreamStart, UnheldCounts,
+    Abilities, Acked, Audit, Audited, CatchingUp, Child, Deposed, Differing, Have, Heartbeat, HeldAll, HeldContent,
+    Hello, Lack, List, Listing, Message, Refused, RefusedWhy, Rejected, Revealed, Role, StreamStart, UnheldCounts,
 };
-use hotspare::words::entry::{Body, Digest, Entry, Inode, InodeId, LinkId, Proof, Timestamp, Xattr, Xattrs};
+use hotspare::words::entry::{Body, Digest, Entry, Inode, InodeId, Kind, LinkId, Proof, Timestamp, Xattr, Xattrs};
 use hotspare::words::path::{Name, RelPath};
 use hotspare::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, NodeName, Position, Reign, ReignId};
 
@@ -246,14 +246,21 @@ fn messages() -> Vec<Message> {
         Have { contents: vec![Digest([1; 32])] }.into(),
         Lack { bits: vec![1] }.into(),
         HeldAll { count: 7 }.into(),
-        Audit { paths: vec![path("jobs")] }.into(),
+        Audit { paths: vec![path("jobs")], content: true, mend: false }.into(),
         Audited {
             position,
             tree: Digest([6; 32]),
             entries: 5,
             differing: 1,
             unheld: UnheldCounts { owner: 4, ..UnheldCounts::default() },
-            differences: vec![(path("a"), "mode".into(), "0644".into(), "0600".into())],
+            differences: vec![Differing {
+                path: path("a"),
+                kind: Some(Kind::File),
+                what: "mode".into(),
+                tree: "0644".into(),
+                disk: "0600".into(),
+            }],
+            strayed: 2,
             failed: None,
         }
         .into(),

@@ -13,19 +13,14 @@ const READ_BYTES: usize = 1024 * 1024;
 impl<S: ReadStore> Auditor<'_, S> {
     /// Tells of every difference between what is on disk and `entry`; true if both are of one kind.
     pub(super) fn compare(&mut self, spot: &Spot<'_>, stat: &Stat, entry: &Entry) -> Result<bool, AuditError> {
-        let kind = match stat.what {
-            FileType::File => Some(Kind::File),
-            FileType::Directory => Some(Kind::Directory),
-            FileType::Symlink => Some(Kind::Symlink),
-            FileType::Special(_) => None,
-        };
-        if kind != Some(entry.kind()) {
+        if kind_of(stat) != Some(entry.kind()) {
             self.differ(&spot.path, What::Kind, stat_text(stat), entry_text(entry));
             return Ok(false);
         }
         let lacks = self.options.able.lacks(entry);
         self.owner_and_mode(spot, stat, entry, &lacks);
-        if stat.mtime != entry.mtime {
+        let is_coarse = self.options.coarse_times && stat.mtime.nanoseconds == 0;
+        if stat.mtime != entry.mtime && !(is_coarse && stat.mtime.seconds == entry.mtime.seconds) {
             self.differ(&spot.path, What::Mtime, time_text(stat.mtime), time_text(entry.mtime));
         }
         if !stat.is_directory() {
@@ -152,6 +147,16 @@ impl<S: ReadStore> Auditor<'_, S> {
             self.report()?;
         }
         Ok(Ok(Some(hasher.finalize().into())))
+    }
+}
+
+/// What is there, as far as it is replicated.
+pub(super) fn kind_of(stat: &Stat) -> Option<Kind> {
+    match stat.what {
+        FileType::File => Some(Kind::File),
+        FileType::Directory => Some(Kind::Directory),
+        FileType::Symlink => Some(Kind::Symlink),
+        FileType::Special(_) => None,
     }
 }
 

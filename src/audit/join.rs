@@ -2,12 +2,14 @@
 
 use std::vec;
 
+use super::compare::kind_of;
 use super::links::Links;
 use super::{AuditError, AuditOptions, Audited, Difference, Progress, What};
 use crate::fs::{FileType, FsError, Root, XattrPolicy};
 use crate::thought::filter::Filter;
 use crate::thought::store::ReadStore;
 use crate::thought::tree::{DirectoryId, Row, Tree};
+use crate::words::entry::Kind;
 use crate::words::path::{Name, RelPath};
 
 /// What is said where there is nothing.
@@ -23,6 +25,8 @@ pub(super) struct Auditor<'a, S> {
     visit: &'a mut dyn FnMut(Difference),
     pub(super) audited: Audited,
     pub(super) links: Links,
+    /// Of the path being compared.
+    kind: Option<Kind>,
     /// For content.
     pub(super) buffer: Vec<u8>,
 }
@@ -55,7 +59,7 @@ impl<'a, S: ReadStore> Auditor<'a, S> {
         visit: &'a mut dyn FnMut(Difference),
     ) -> Self {
         let (audited, links) = (Audited::default(), Links::default());
-        Self { root, tree, filter, xattrs, options, visit, audited, links, buffer: Vec::new() }
+        Self { root, tree, filter, xattrs, options, visit, audited, links, kind: None, buffer: Vec::new() }
     }
 
     pub(super) fn run(mut self, paths: &[RelPath]) -> Result<Audited, AuditError> {
@@ -149,6 +153,8 @@ impl<'a, S: ReadStore> Auditor<'a, S> {
                 return Ok(None);
             }
         };
+        let found = stat.as_ref().and_then(kind_of);
+        self.kind = row.as_ref().map(|row| row.entry.kind()).or(found);
         let is_special = stat.is_some_and(|stat| matches!(stat.what, FileType::Special(_)));
         self.audited.special += u64::from(is_special);
         if row.is_some() {
@@ -175,7 +181,7 @@ impl<'a, S: ReadStore> Auditor<'a, S> {
 
     pub(super) fn differ(&mut self, path: &RelPath, what: What, here: impl Into<String>, there: impl Into<String>) {
         self.audited.differing += 1;
-        (self.visit)(Difference { path: path.clone(), what, here: here.into(), there: there.into() });
+        (self.visit)(Difference { path: path.clone(), kind: self.kind, what, here: here.into(), there: there.into() });
     }
 
     pub(super) fn unreadable(&mut self, path: &RelPath, error: &FsError) {

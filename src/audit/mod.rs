@@ -27,6 +27,7 @@ use crate::thought::filter::Filter;
 use crate::thought::store::ReadStore;
 use crate::thought::tree::{Tree, TreeError};
 use crate::thought::wire::message::UnheldCounts;
+use crate::words::entry::Kind;
 use crate::words::path::RelPath;
 
 /// What can end an audit; trouble with a single path is a [`Difference`].
@@ -49,6 +50,8 @@ pub struct AuditOptions<'a> {
     pub able: Able,
     /// Contents are read and hashed; otherwise only sizes are compared.
     pub content: bool,
+    /// A time in whole seconds on disk is that of an entry of the same second: not every file system keeps more.
+    pub coarse_times: bool,
     /// Told after every entry and every MiB read.
     pub progress: Option<Watching<'a>>,
 }
@@ -56,13 +59,17 @@ pub struct AuditOptions<'a> {
 impl Default for AuditOptions<'_> {
     /// Everything is compared; nobody watches.
     fn default() -> Self {
-        Self { able: Able::everything(), content: true, progress: None }
+        Self { able: Able::everything(), content: true, coarse_times: false, progress: None }
     }
 }
 
 impl fmt::Debug for AuditOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuditOptions").field("able", &self.able).field("content", &self.content).finish_non_exhaustive()
+        f.debug_struct("AuditOptions")
+            .field("able", &self.able)
+            .field("content", &self.content)
+            .field("coarse_times", &self.coarse_times)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,6 +102,8 @@ pub struct Audited {
 pub struct Difference {
     /// Where.
     pub path: RelPath,
+    /// What the tree has there, or else the disk; `None` for what is never replicated.
+    pub kind: Option<Kind>,
     /// What.
     pub what: What,
     /// What is on disk, for people.
@@ -132,6 +141,26 @@ pub enum What {
     Unreadable,
 }
 
+impl What {
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Kind => "kind",
+            Self::Content => "content",
+            Self::Size => "size",
+            Self::Mode => "mode",
+            Self::Owner => "owner",
+            Self::Mtime => "mtime",
+            Self::Target => "target",
+            Self::Xattrs => "xattrs",
+            Self::Links => "links",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
 /// Compares the directory `root` with `tree` and tells `visit` of every difference, in the order of paths. With `paths`, only those and
 /// what is below them is looked at; without, everything.
 pub fn audit<S: ReadStore>(
@@ -143,9 +172,9 @@ pub fn audit<S: ReadStore>(
     options: AuditOptions<'_>,
     visit: &mut dyn FnMut(Difference),
 ) -> Result<Audited, AuditError> {
-    let AuditOptions { able, content, progress } = options;
+    let AuditOptions { able, content, coarse_times, progress } = options;
     // Taken apart so that the watcher's lifetime may be longer than the audit's.
     let progress = progress.map(|watching| -> Watching<'_> { watching });
-    let options = AuditOptions { able, content, progress };
+    let options = AuditOptions { able, content, coarse_times, progress };
     join::Auditor::new(root, tree, filter, xattrs, options, visit).run(paths)
 }

@@ -20,7 +20,7 @@ use crate::thought::filter::{Filter, Preset};
 use crate::thought::store::MemoryStore;
 use crate::thought::tree::{Row, Tree};
 use crate::thought::wire::message::UnheldCounts;
-use crate::words::entry::{Body, Digest, LinkId, Proof, Timestamp};
+use crate::words::entry::{Body, Digest, Kind, LinkId, Proof, Timestamp};
 use crate::words::path::{Name, RelPath};
 
 const HOLE: u64 = 3 * 1024 * 1024;
@@ -249,6 +249,7 @@ fn extended_attributes_are_compared_as_far_as_the_policy_covers_them() {
     let (_, found) = bed.audit_with(&none(), &[], AuditOptions::default());
     let expected = Difference {
         path: rel("config"),
+        kind: Some(Kind::File),
         what: What::Xattrs,
         here: "user.note=\"1\"".to_owned(),
         there: String::new(),

@@ -10,6 +10,7 @@ mod mirror;
 mod output;
 pub mod progress;
 mod prove;
+mod resync;
 mod run;
 mod status;
 mod target;
@@ -66,6 +67,7 @@ enum Command {
     Health(health::HealthArgs),
     Wait(prove::WaitArgs),
     Verify(prove::VerifyArgs),
+    Resync(resync::ResyncArgs),
     Id(identity::IdArgs),
     Trust(identity::TrustArgs),
     Untrust(identity::UntrustArgs),
@@ -94,6 +96,7 @@ fn dispatch(command: Command) -> anyhow::Result<Answer> {
         Command::Health(args) => brief(health::main(&args)),
         Command::Wait(args) => brief(prove::wait(&args)),
         Command::Verify(args) => brief(prove::verify(&args)),
+        Command::Resync(args) => brief(resync::main(&args)),
         Command::Id(args) => identity::id(&args),
         Command::Trust(args) => brief(identity::trust(&args)),
         Command::Untrust(args) => brief(identity::untrust(&args)),

@@ -74,7 +74,7 @@ Exit status: 0 equal; 1 different, or not every replica could be compared; 3 no 
 /// be listed although it is on its way. What a replica cannot hold (the owner, without privilege) is counted apart.
 ///
 /// With --json the report is one document: {equal, compared_entries, peers: [{name, equal, trouble, position, differences:
-/// [{path, what, here, there}], differences_total, unheld}]}. In paths a backslash is written \\ and a byte that is no text \xNN.
+/// [{path, kind, what, here, there}], differences_total, unheld}]}. In paths a backslash is written \\ and a byte that is no text \xNN.
 #[derive(Debug, Args)]
 #[command(after_long_help = VERIFY_EXAMPLES)]
 pub(super) struct VerifyArgs {
@@ -103,7 +103,7 @@ pub(super) async fn verify(args: &VerifyArgs) -> anyhow::Result<Answer> {
 }
 
 /// A path of the command line as one inside the home.
-fn within(home: Option<&Path>, path: &Path) -> Result<RelPath, Failure> {
+pub(super) fn within(home: Option<&Path>, path: &Path) -> Result<RelPath, Failure> {
     let refuse = |why: &str| Failure::new(Class::Usage, format!("{} {why}", path.display()));
     let relative = match (path.is_absolute(), home) {
         (false, _) => path,
@@ -146,7 +146,7 @@ fn peer_text(text: &mut String, peer: &PeerReport) -> std::fmt::Result {
             writeln!(text, "{}: {} differences{position}", peer.name, HumanCount(peer.differences_total))?;
         }
     }
-    for Difference { path, what, here, there } in &peer.differences {
+    for Difference { path, what, here, there, .. } in &peer.differences {
         let sides = match (here, there) {
             (Some(here), Some(there)) => format!(" (home {here}, replica {there})"),
             (Some(side), None) | (None, Some(side)) => format!(" ({side})"),
@@ -171,7 +171,7 @@ fn what_text(what: What) -> &'static str {
         What::Missing => "missing",
         What::Extra => "extra",
         What::Kind => "kind",
-        What::Content => "content",
+        What::Content | What::Size => "content",
         What::Target => "target",
         What::Mode => "mode",
         What::Owner => "owner",
@@ -208,6 +208,7 @@ mod tests {
     fn a_report_lists_differences_the_rest_and_what_is_not_held() {
         let difference = |path: &[u8], what, here: Option<&str>, there: Option<&str>| Difference {
             path: RelPath::parse(path).unwrap().into(),
+            kind: None,
             what,
             here: here.map(str::to_owned),
             there: there.map(str::to_owned),

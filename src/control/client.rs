@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::net::UnixStream;
 
-use super::{Refusal, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome};
+use super::{
+    Refusal, ResyncAsk, ResyncReport, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome,
+};
 use crate::observe::PathText;
 use crate::observe::status::Status;
 use crate::words::path::RelPath;
@@ -105,6 +107,17 @@ impl Client {
     pub async fn verify(&self, paths: Vec<RelPath>) -> Result<VerifyReport, ClientError> {
         let paths = paths.into_iter().map(PathText).collect();
         self.post("/v1/verify", &VerifyAsk { paths }, None).await
+    }
+
+    /// Compares both sides at and below `paths` (none: everywhere) and mends what differs, unless it is a `dry_run`.
+    pub async fn resync(
+        &self,
+        paths: Vec<RelPath>,
+        checksum: bool,
+        dry_run: bool,
+    ) -> Result<ResyncReport, ClientError> {
+        let paths = paths.into_iter().map(PathText).collect();
+        self.post("/v1/resync", &ResyncAsk { paths, checksum, dry_run }, None).await
     }
 
     /// Has the daemon believe a node, instead of the ids it knew under that name, or `also`, beside them.

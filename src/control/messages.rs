@@ -89,12 +89,26 @@ pub struct PeerReport {
 pub struct Difference {
     /// Where.
     pub path: PathText,
+    /// What the home has there, or else the replica; `None` for what is never replicated.
+    pub kind: Option<PathKind>,
     /// What.
     pub what: What,
     /// What the home has, for people; `None` when there is nothing.
     pub here: Option<String>,
     /// What the replica has, for people; `None` when there is nothing.
     pub there: Option<String>,
+}
+
+/// What a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathKind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
 }
 
 /// What differs.
@@ -107,7 +121,9 @@ pub enum What {
     Extra,
     /// File, directory or symbolic link.
     Kind,
-    /// The bytes of a file.
+    /// The length of a file.
+    Size,
+    /// The bytes of a file of the right length; or it cannot be read.
     Content,
     /// Where a symbolic link points.
     Target,
@@ -121,6 +137,49 @@ pub enum What {
     Xattrs,
     /// Which names are hard links of one file.
     Links,
+}
+
+/// The body of `POST /v1/resync`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResyncAsk {
+    /// Only these and what is below them; empty: everything.
+    #[serde(default)]
+    pub paths: Vec<PathText>,
+    /// Content is read and compared; otherwise size and time must do.
+    #[serde(default)]
+    pub checksum: bool,
+    /// Nothing is changed.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a resync found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ResyncReport {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// Where the home differed from the primary's index, the first [`VerifyReport::DIFFERENCES_MAX`]: missed changes, captured by now.
+    pub home: Vec<Difference>,
+    /// How many there are in all.
+    pub home_total: u64,
+    /// What each standby answered.
+    pub peers: Vec<ResyncedPeer>,
+}
+
+/// What a resync found and did on one standby.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ResyncedPeer {
+    /// The standby's name.
+    pub name: String,
+    /// Why it could not be compared or mended; `None` if it was.
+    pub trouble: Option<String>,
+    /// Where its disk differed from what it should hold, in the order of paths, the first [`VerifyReport::DIFFERENCES_MAX`].
+    pub differences: Vec<Difference>,
+    /// How many there are in all; one path may have several.
+    pub differences_total: u64,
+    /// How many paths were mended.
+    pub mended: u64,
 }
 
 /// The body of `POST /v1/trust`.

@@ -8,6 +8,7 @@
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/wait` | [`WaitAsk`] | [`WaitOutcome`] |
 //! | `POST /v1/verify` | [`VerifyAsk`] | [`VerifyReport`] |
+//! | `POST /v1/resync` | [`ResyncAsk`] | [`ResyncReport`] |
 //! | `POST /v1/trust` | [`TrustAsk`] | [`Trusting`] |
 //! | `POST /v1/untrust` | [`UntrustAsk`] | `{}` |
 //!
@@ -26,8 +27,8 @@ use tokio::sync::oneshot;
 
 pub use client::{Client, ClientError};
 pub use messages::{
-    Difference, PeerReport, PeerWait, Refusal, RefusalClass, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport,
-    WaitAsk, WaitOutcome, What,
+    Difference, PathKind, PeerReport, PeerWait, Refusal, RefusalClass, ResyncAsk, ResyncReport, ResyncedPeer, TrustAsk,
+    Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome, What,
 };
 pub use server::{ServeError, Server, serve};
 
@@ -61,6 +62,13 @@ pub enum Request {
         paths: Vec<RelPath>,
         /// Where the answer goes.
         reply: Reply<VerifyReport>,
+    },
+    /// A comparison of both sides, and what mends them.
+    Resync {
+        /// What is asked for.
+        asked: ResyncAsk,
+        /// Where the answer goes.
+        reply: Reply<ResyncReport>,
     },
     /// Believe a node, from now on and after a restart.
     Trust {

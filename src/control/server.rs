@@ -19,8 +19,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::{
-    BODY_MAX, Refusal, RefusalClass, Reply, Request, Status, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport,
-    WaitAsk, WaitOutcome,
+    BODY_MAX, Refusal, RefusalClass, Reply, Request, ResyncAsk, ResyncReport, Status, TrustAsk, Trusting, UntrustAsk,
+    VerifyAsk, VerifyReport, WaitAsk, WaitOutcome,
 };
 
 /// Connections that may wait to be accepted; commands come one at a time.
@@ -157,6 +157,7 @@ fn router(sender: mpsc::Sender<Request>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/wait", post(wait))
         .route("/v1/verify", post(verify))
+        .route("/v1/resync", post(resync))
         .route("/v1/trust", post(trust))
         .route("/v1/untrust", post(untrust))
         .fallback(async || Refusal::new(RefusalClass::Usage, "the daemon knows no such question"))
@@ -196,6 +197,11 @@ async fn wait(State(asker): State<Asker>, asked: Asked<WaitAsk>) -> Result<Json<
 async fn verify(State(asker): State<Asker>, asked: Asked<VerifyAsk>) -> Result<Json<VerifyReport>, Refusal> {
     let paths = body(asked)?.paths.into_iter().map(|path| path.0).collect();
     asker.ask(|reply| Request::Verify { paths, reply }).await
+}
+
+async fn resync(State(asker): State<Asker>, asked: Asked<ResyncAsk>) -> Result<Json<ResyncReport>, Refusal> {
+    let asked = body(asked)?;
+    asker.ask(|reply| Request::Resync { asked, reply }).await
 }
 
 async fn trust(State(asker): State<Asker>, asked: Asked<TrustAsk>) -> Result<Json<Trusting>, Refusal> {

@@ -58,8 +58,13 @@ fn odd_path() -> RelPath {
 }
 
 fn report() -> VerifyReport {
-    let difference =
-        Difference { path: odd_path().into(), what: What::Content, here: Some("5 bytes".into()), there: None };
+    let difference = Difference {
+        path: odd_path().into(),
+        kind: None,
+        what: What::Content,
+        here: Some("5 bytes".into()),
+        there: None,
+    };
     let peer = PeerReport {
         name: "b".to_owned(),
         equal: false,
@@ -84,6 +89,10 @@ async fn questions_and_answers_go_over_the_socket_whole() {
             assert_eq!(paths, [odd_path(), RelPath::root()]);
             reply.send(Ok(report()));
         }
+        Request::Resync { asked, reply } => {
+            assert_eq!((asked.paths, asked.checksum), (vec![odd_path().into()], true));
+            reply.send(Ok(ResyncReport { dry_run: asked.dry_run, ..ResyncReport::default() }));
+        }
         Request::Trust { id, name, also, reply } => {
             assert_eq!((id.as_str(), name.as_str(), also), ("hs1-abc", "b", true));
             reply.send(Ok(Trusting { replaced: vec!["hs1-old".to_owned()] }));
@@ -100,6 +109,7 @@ async fn questions_and_answers_go_over_the_socket_whole() {
     let outcome = client.wait(Some(2), Some(Duration::from_millis(1500))).await.unwrap();
     assert!(outcome.reached && outcome.peers[0].reached);
     assert_eq!(client.verify(vec![odd_path(), RelPath::root()]).await.unwrap(), report());
+    assert!(client.resync(vec![odd_path()], true, true).await.unwrap().dry_run);
     let name = NodeName::try_from("b".to_owned()).unwrap();
     assert_eq!(client.trust("hs1-abc".to_owned(), name, true).await.unwrap().replaced, ["hs1-old"]);
 

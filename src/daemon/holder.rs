@@ -3,6 +3,8 @@
 //! It takes jobs in order through one bounded channel: what arrives on data streams, questions of the primary, the wish to stop. What it has to say
 //! goes out as events.
 
+mod inspect;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +15,13 @@ use tokio::sync::{mpsc, oneshot};
 use crate::fs::Root;
 use crate::reveal::{Holding, Opening, Records, Replica, ReplicaError, ReplicaOptions, Stager, Standing, marker};
 use crate::spool::Spool;
+use crate::thought::filter::Filter;
 use crate::thought::generation::{FormatError, Header, Joint, Operation, OperationsDigest};
 use crate::thought::session::receiver::Receiver;
 use crate::thought::tree::{Counts, Tree};
 use crate::thought::wire::message::{
-    Acked, Child, HeldAll, HeldContent, LISTING_CAP, Lack, List, Listing, Rejected, Revealed, UnheldCounts,
+    Acked, Audit, Audited, Child, HeldAll, HeldContent, LISTING_CAP, Lack, List, Listing, Rejected, Revealed,
+    UnheldCounts,
 };
 use crate::words::entry::Digest;
 use crate::words::position::{HomeId, Position};
@@ -56,8 +60,8 @@ pub enum Job {
     Have(Vec<Digest>, oneshot::Sender<Lack>),
     /// Tidies up, closes the replica and says so; nothing is taken after it.
     Stop(oneshot::Sender<()>),
-    /// Something that needs the replica for itself.
-    With(Box<dyn FnOnce(&Replica) + Send>),
+    /// A comparison of the disk with the tree. No answer if there is no replica.
+    Inspect(Audit, oneshot::Sender<Audited>),
 }
 
 /// Where a replica stands.
@@ -67,19 +71,22 @@ pub struct Stand {
     pub standing: Standing,
     /// Acked and not revealed.
     pub unrevealed: usize,
-    /// How often something could not be set since it was opened.
+    /// What its disk cannot hold.
     pub unheld: UnheldCounts,
     /// How much it holds.
     pub counts: Counts,
+    /// Paths that were found changed by hand or damaged, and are not mended yet.
+    pub strayed: u64,
 }
 
 impl Stand {
     fn of(replica: &Replica) -> Self {
         Self {
-            standing: *replica.standing(),
+            standing: replica.standing(),
             unrevealed: replica.unrevealed(),
             unheld: replica.unheld(),
             counts: replica.tree().counts(),
+            strayed: replica.strayed().unwrap_or(0),
         }
     }
 }
@@ -105,11 +112,16 @@ pub struct Holder {
 
 impl Holder {
     /// Starts the thread; it ends when the last handle goes. `failed` is told why it ended early.
-    pub fn start(options: ReplicaOptions, failed: Arc<dyn Fn(String) + Send + Sync>) -> std::io::Result<Self> {
+    pub fn start(
+        options: ReplicaOptions,
+        filter: Arc<dyn Fn() -> Filter + Send + Sync>,
+        failed: Arc<dyn Fn(String) + Send + Sync>,
+    ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(JOBS);
         let runtime = Handle::current();
         std::thread::Builder::new().name("holder".into()).spawn(move || {
-            let mut work = Work { options, replica: None, incoming: Incoming::Nothing, events: None, receiver: None };
+            let mut work =
+                Work { options, filter, replica: None, incoming: Incoming::Nothing, events: None, receiver: None };
             work.run(&runtime, queue, &failed);
         })?;
         Ok(Self { jobs })
@@ -153,6 +165,8 @@ struct Arriving {
 
 struct Work {
     options: ReplicaOptions,
+    /// What the primary replicates, as far as this node knows.
+    filter: Arc<dyn Fn() -> Filter + Send + Sync>,
     replica: Option<Replica>,
     incoming: Incoming,
     events: Option<mpsc::Sender<Event>>,
@@ -257,9 +271,9 @@ impl Work {
                 reply.send(()).ok();
                 Ok(())
             }
-            Job::With(work) => {
-                if let Some(replica) = &self.replica {
-                    work(replica);
+            Job::Inspect(asked, reply) => {
+                if let Some(audited) = self.inspect(&asked)? {
+                    reply.send(audited).ok();
                 }
                 Ok(())
             }
@@ -286,6 +300,12 @@ impl Work {
                 Opening::Reread => tracing::info!("the replica was read again"),
             }
             self.replica = Some(replica);
+            if matches!(opening, Opening::Recovered(_))
+                && let Err(error) = self.look_over()
+            {
+                self.replica = None;
+                return Err(error);
+            }
         }
         Ok(self.replica.as_ref().map(Stand::of))
     }

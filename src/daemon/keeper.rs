@@ -8,6 +8,7 @@ mod home;
 mod poll;
 mod publish;
 mod report;
+mod rescan;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,15 @@ pub enum Command {
     Mark(oneshot::Sender<Position>),
     /// A person's word that what the guard holds back is meant so; what that was.
     Release(oneshot::Sender<Vec<String>>),
+    /// Another look at everything at and below `paths` (none: everywhere), and a cut that has what was missed; the position that has it.
+    Rescan {
+        /// Where.
+        paths: Vec<RelPath>,
+        /// What is read whole, whatever the kernel says of it.
+        whole: BTreeSet<RelPath>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Position>,
+    },
 }
 
 /// The tree at one position.

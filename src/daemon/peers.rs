@@ -9,8 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::net::identity::NodeId;
 use crate::net::trust::TrustedPeers;
-use crate::thought::wire::message::{Audited, CatchingUp, Heartbeat, Refused, RefusedWhy};
-use crate::words::path::RelPath;
+use crate::thought::wire::message::{Audit, Audited, CatchingUp, Heartbeat, Refused, RefusedWhy};
 use crate::words::position::{InstanceNonce, NodeName, Position};
 
 /// What a session can be asked.
@@ -18,7 +17,7 @@ pub enum Ask {
     /// To end: the node greets anew.
     GiveWay,
     /// To have the standby compare its disk with its tree.
-    Audit(Vec<RelPath>, oneshot::Sender<Audited>),
+    Audit(Audit, oneshot::Sender<Audited>),
 }
 
 /// What a link is busy with.

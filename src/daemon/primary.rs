@@ -23,9 +23,7 @@ use crate::thought::filter::Filter;
 use crate::thought::session::sender::{Sender, SenderError};
 use crate::thought::session::{Pulse, judge};
 use crate::thought::wire::frame::BodyError;
-use crate::thought::wire::message::{
-    Audit, Audited, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy,
-};
+use crate::thought::wire::message::{Audited, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy};
 use crate::words::position::{ClusterId, HomeId, NodeName, Position, ReignId};
 
 /// How often a session looks at its clock.
@@ -49,6 +47,9 @@ pub enum SessionError {
     /// The peer greets over a new link.
     #[error("the peer has made a new link")]
     Superseded,
+    /// The standby was found changed by hand or damaged: the link is made again, and the trees are compared.
+    #[error("the replica was found changed; it is greeted anew, to be mended")]
+    Strayed,
     /// The peer gave no sign of life.
     #[error("the peer has been silent for {} s", .0.as_secs())]
     Silent(Duration),
@@ -93,7 +94,9 @@ impl SessionError {
     /// True for what happens in every network: the link is made again.
     pub fn is_ordinary(&self) -> bool {
         match self {
-            Self::Closed | Self::Superseded | Self::Silent(_) | Self::CatchUp(CatchUpError::Gone) => true,
+            Self::Closed | Self::Superseded | Self::Strayed | Self::Silent(_) | Self::CatchUp(CatchUpError::Gone) => {
+                true
+            }
             Self::Net(error) => matches!(error.class(), crate::net::Class::Retry),
             _ => false,
         }
@@ -279,9 +282,9 @@ impl Session {
                 Some(question) = questioned.recv() => self.questioned(question).await?,
                 Some(ask) = asked.recv() => match ask {
                     Ask::GiveWay => return Err(SessionError::Superseded),
-                    Ask::Audit(paths, reply) => {
+                    Ask::Audit(audit, reply) => {
                         self.audits.push_back(reply);
-                        self.tell(&Audit { paths }.into()).await?;
+                        self.tell(&audit.into()).await?;
                     }
                 },
                 ended = wait_for(&mut self.catching_up) => {
@@ -396,7 +399,11 @@ impl Session {
                 self.held.pop_front().ok_or_else(|| unasked("held"))?.send(all).ok();
             }
             Some(Message::Audited(audited)) => {
+                let has_strayed = audited.strayed > 0;
                 self.audits.pop_front().ok_or_else(|| unasked("audited"))?.send(audited).ok();
+                if has_strayed {
+                    return Err(SessionError::Strayed);
+                }
             }
             Some(Message::Refused(refused)) => return Err(SessionError::Refused(refused)),
             Some(other) => return Err(SessionError::Protocol(format!("not for a primary: {other:?}"))),

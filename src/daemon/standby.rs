@@ -19,9 +19,8 @@ use crate::thought::session::receiver::Receiver;
 use crate::thought::session::{HEARTBEAT, Pulse, judge};
 use crate::thought::wire::frame::body;
 use crate::thought::wire::message::{
-    Audited, CatchingUp, Heartbeat, HeldContent, Hello, Message, Refused, RefusedWhy, StreamStart, UnheldCounts, data,
+    CatchingUp, Heartbeat, HeldContent, Hello, Message, Refused, RefusedWhy, StreamStart, UnheldCounts, data,
 };
-use crate::words::path::RelPath;
 use crate::words::position::Position;
 
 /// How often the session looks at its clock.
@@ -30,9 +29,6 @@ const TICK: Duration = Duration::from_millis(250);
 /// What is said where a primary replicates by other filters than this standby would.
 pub const FILTERS_DIFFER: &str = "the primary has another [replicate] than this node: the replica follows the primary's, but once promoted this node would \
      replicate by its own; make both alike";
-
-/// Compares a replica's disk with its tree.
-pub type Auditor = dyn Fn(&crate::reveal::Replica, &[RelPath]) -> Audited + Send + Sync;
 
 /// What a standby's links share.
 #[derive(Clone)]
@@ -49,8 +45,6 @@ pub struct StandbyContext {
     pub hello: Hello,
     /// What the standby says of itself.
     pub report: Arc<Mutex<StandbyReport>>,
-    /// Compares disk and tree.
-    pub audit: Arc<Auditor>,
 }
 
 /// What a standby says of itself.
@@ -309,16 +303,8 @@ impl Session {
                 });
             }
             Some(Message::Audit(audit)) => {
-                let work = Arc::clone(&self.context.audit);
                 tasks.spawn(async move {
-                    let audited = holder
-                        .ask(|reply| {
-                            Job::With(Box::new(move |replica| {
-                                reply.send(work(replica, &audit.paths)).ok();
-                            }))
-                        })
-                        .await
-                        .ok_or(SessionError::Ending)?;
+                    let audited = holder.ask(|reply| Job::Inspect(audit, reply)).await.ok_or(SessionError::Ending)?;
                     answers.send(audited.into()).await.map_err(|_| SessionError::Ending)
                 });
             }

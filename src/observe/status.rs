@@ -256,8 +256,7 @@ pub struct UnreadablePath {
     pub reason: String,
 }
 
-/// Entries with something that a replica cannot hold, by what it is. `verify` counts entries; elsewhere it is how often something was to be
-/// set and was refused since the daemon opened the replica: an entry that changed twice counts twice.
+/// Entries with something that a replica cannot hold, by what it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UnheldCounts {
     /// Owner or group, without the privilege to set them.

@@ -39,11 +39,16 @@ pub(super) fn root_row(root: &Root, xattrs: &XattrPolicy) -> Result<Row, Replica
     Ok(Row::new(stat.entry(Body::Directory, xattrs, None), stat.inode))
 }
 
-/// Reads everything on disk, content and all, into `tree`, which has nothing but a root.
-pub(super) fn read_tree(root: &Root, tree: &mut Tree<Index>, options: &ReplicaOptions) -> Result<(), ReplicaError> {
+/// Reads everything below `top` on disk, content and all, into `tree`, where it is a directory without children.
+pub(super) fn read_tree(
+    root: &Root,
+    tree: &mut Tree<Index>,
+    options: &ReplicaOptions,
+    top: &RelPath,
+) -> Result<(), ReplicaError> {
     let spool = Spool::create(&options.state)?;
     let mut capturer = Capturer::new(spool, [0; 32], options.xattrs.clone(), false);
-    let mut below = vec![RelPath::root()];
+    let mut below = vec![top.clone()];
     // A replica is read whole: what the primary leaves out is for the primary to say.
     let everything = Filter::everything();
     while let Some(directory) = below.pop() {

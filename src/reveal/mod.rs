@@ -34,6 +34,7 @@
 //! | `commit` | tree, journal, sync, ack |
 //! | `steps`, `disk` | the reveal, and the calls it makes |
 //! | `unheld` | what the disk cannot hold of it |
+//! | [`Strays`] | what is found not to be as it should: taken into the tree, to be mended by the next generation |
 //! | `bundle` | what was replaced and belonged to nobody |
 //! | `operations`, `layout` | operations on disk; where everything lies |
 
@@ -52,6 +53,7 @@ mod recovery;
 mod replica;
 mod stage;
 mod steps;
+mod stray;
 #[cfg(test)]
 mod tests;
 mod unheld;
@@ -69,6 +71,7 @@ pub use ahead::Holding;
 pub use operations::Records;
 pub use replica::{Opening, Replica, ReplicaOptions, Standing};
 pub use stage::Stager;
+pub use stray::{Depth, Strays};
 
 /// What can go wrong with a replica.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +163,9 @@ pub enum ReplicaError {
         #[source]
         source: crate::capture::CaptureError,
     },
+    /// Whoever watched said to stop.
+    #[error("the look at the replica was stopped")]
+    Stopped,
     /// An earlier call failed half way: the replica must be opened again.
     #[error("an earlier step failed: the replica must be opened again")]
     Unusable,

@@ -12,6 +12,7 @@ use crate::journal::{Kept, Log, Record, RecordKind, State};
 use crate::thought::generation::{Action, Header, Operation};
 use crate::thought::tree::{ApplyError, Arrived, Row, Witness};
 use crate::words::entry::{Inode, InodeId};
+use crate::words::path::RelPath;
 
 /// Opens the index at `path`; true if it knows nothing of the disk, and why if it once did.
 pub(super) fn open_index(path: &Path) -> Result<(Index, bool, Option<String>), ReplicaError> {
@@ -42,7 +43,7 @@ impl Replica {
         for kept in acked {
             let header = self.header(kept)?;
             last = Some(header.chain());
-            if header.parent_chain == self.standing.chain {
+            if header.parent_chain == self.standing().chain {
                 behind.clear();
                 behind.push((kept, header));
             } else if header.chain() == self.standing.chain {
@@ -138,7 +139,7 @@ impl Replica {
         self.root.sync_directory(&layout::reserved())?;
         self.log = Log::open(&self.options.home.join(".hotspare").join("journal"), self.standing.home)?.0;
         self.root.remove_tree(&layout::old_journal())?;
-        adopt::read_tree(&self.root, &mut self.tree, &self.options)?;
+        adopt::read_tree(&self.root, &mut self.tree, &self.options, &RelPath::root())?;
         self.standing = Standing { home: self.standing.home, tree: self.tree.digest()?, ..Standing::default() };
         self.set_keeps_replaced(true)?;
         self.write_standing()?;

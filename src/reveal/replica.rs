@@ -26,6 +26,8 @@ const STANDING_FACT: &[u8] = b"standing";
 const UNHELD_FACT: &[u8] = b"unheld";
 /// Fact: there if what the next generation replaces belongs to no generation.
 const KEEPS_REPLACED_FACT: &[u8] = b"keeps-replaced";
+/// Fact: how many paths differ from the generation it stood at, if any do. The tree says what is on the disk.
+const STRAYED_FACT: &[u8] = b"strayed";
 /// So many revealed generations may wait for being tidied up.
 const UNTIDY_CAP: usize = 64;
 
@@ -79,7 +81,9 @@ pub struct Replica {
     privilege: Privilege,
     pub(super) tree: Tree<Index>,
     pub(super) log: Log,
+    /// The generation it stood at last; its tree is what is there.
     pub(super) standing: Standing,
+    pub(super) strayed: Option<u64>,
     /// Acked, not yet revealed, oldest first.
     pub(super) unrevealed: Vec<Kept>,
     /// Revealed, not yet tidied up, oldest first.
@@ -129,6 +133,7 @@ impl Replica {
             tree,
             log,
             standing,
+            strayed: None,
             unrevealed: Vec::new(),
             untidy: Vec::new(),
             has_edited: false,
@@ -167,9 +172,16 @@ impl Replica {
         Ok((replica, opening))
     }
 
-    /// Where it stands.
-    pub fn standing(&self) -> &Standing {
-        &self.standing
+    /// Where it stands. One in which strays were found is at no point of any history, and says so by a chain digest of its own.
+    pub fn standing(&self) -> Standing {
+        let Standing { chain, tree, .. } = self.standing;
+        let own = || ChainDigest(Digest::of(&[b"strayed", &chain.0.0[..], &tree.0].concat()));
+        Standing { chain: self.strayed.map_or(chain, |_| own()), ..self.standing }
+    }
+
+    /// What the process may do to it.
+    pub fn privilege(&self) -> &Privilege {
+        &self.privilege
     }
 
     /// Its tree.
@@ -204,7 +216,10 @@ impl Replica {
 
     /// True if it holds a whole generation.
     pub fn is_promotable(&self) -> bool {
-        self.standing.position != Position::default() && self.unrevealed.is_empty() && !self.is_broken
+        self.standing.position != Position::default()
+            && self.unrevealed.is_empty()
+            && !self.is_broken
+            && self.strayed.is_none()
     }
 
     pub(super) fn usable(&self) -> Result<(), ReplicaError> {
@@ -212,7 +227,10 @@ impl Replica {
     }
 
     /// Does what leaves the replica unusable if it fails.
-    fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T, ReplicaError>) -> Result<T, ReplicaError> {
+    pub(super) fn guarded<T>(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
         self.usable()?;
         self.is_broken = true;
         let done = act(self)?;
@@ -231,6 +249,7 @@ impl Replica {
         if let Some((unheld, _)) = counted.filter(|(_, by)| *by == self.able.digest()) {
             (self.unheld, self.is_counted) = (unheld, true);
         }
+        self.strayed = fact(STRAYED_FACT)?.and_then(|count| count.try_into().ok()).map(u64::from_be_bytes);
         self.standing = standing;
         Ok(true)
     }
@@ -246,7 +265,21 @@ impl Replica {
         };
         // From here on the mark in its stage says so.
         self.set_keeps_replaced(false)?;
+        self.set_strayed(None)?;
         self.write_standing()
+    }
+
+    pub(super) fn set_strayed(&mut self, count: Option<u64>) -> Result<(), ReplicaError> {
+        if self.strayed != count {
+            let store = self.tree.store_mut();
+            let done = match count {
+                Some(count) => store.put(Table::Facts, STRAYED_FACT.to_vec(), count.to_be_bytes().to_vec()),
+                None => store.delete(Table::Facts, STRAYED_FACT),
+            };
+            done.map_err(TreeError::from)?;
+            self.strayed = count;
+        }
+        Ok(())
     }
 
     pub(super) fn write_standing(&mut self) -> Result<(), ReplicaError> {
@@ -282,7 +315,7 @@ impl Replica {
         if header.home != self.standing.home {
             return Err(ReplicaError::Header { position, what: "it is of another home" });
         }
-        if header.parent_chain != self.standing.chain {
+        if header.parent_chain != self.standing().chain {
             let (parent, here) = (header.parent, self.standing.position);
             return Err(ReplicaError::NotNext { position, parent, here });
         }

@@ -73,7 +73,7 @@ pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
         }
     }
     if !status.unheld.is_zero() {
-        line("not held", format!("{} refused since the daemon opened it", unheld(&status.unheld)))?;
+        line("not held", unheld(&status.unheld))?;
     }
     line("daemon", format!("hotspare {}, pid {}", node.program, node.pid))?;
     // As long as it is, it fits a line of its own.

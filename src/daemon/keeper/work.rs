@@ -208,7 +208,8 @@ impl Keeper {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 // Nothing is known yet that could be told.
-                Command::View(_) | Command::Fold { .. } | Command::Mark(_) if !self.is_ready => {}
+                Command::View(_) | Command::Fold { .. } | Command::Mark(_) | Command::Rescan { .. }
+                    if !self.is_ready => {}
                 command => self.answer(command)?,
             }
         }
@@ -288,24 +289,37 @@ impl Keeper {
                 }
             }
             Command::Mark(reply) => {
-                // What is left out of one cut comes in the next; a path that changes without end does not keep us here.
-                for _ in 0..10 {
-                    let made = self.generation(&BTreeSet::new())?;
-                    if made.is_none_or(|cut| cut.deferred.is_empty()) {
-                        break;
-                    }
-                }
+                let position = self.catch_all(&BTreeSet::new())?;
                 // What the guard holds back is in no position.
                 if !self.guard.is_holding() {
-                    reply.send(self.position).ok();
+                    reply.send(position).ok();
                 }
             }
             Command::Release(reply) => {
                 let released = self.release()?;
                 reply.send(released).ok();
             }
+            Command::Rescan { paths, whole, reply } => {
+                let position = self.rescan(&paths, &whole)?;
+                if !self.guard.is_holding() {
+                    reply.send(position).ok();
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Makes generations until all that is dirty by now is in one, `whole` in the first; the position that has it.
+    pub(super) fn catch_all(&mut self, whole: &BTreeSet<RelPath>) -> Result<Position, KeeperError> {
+        let mut made = self.generation(whole)?;
+        // What is left out of one cut comes in the next; a path that changes without end does not keep us here.
+        for _ in 1..10 {
+            if made.is_none_or(|cut| cut.deferred.is_empty()) {
+                break;
+            }
+            made = self.generation(&BTreeSet::new())?;
+        }
+        Ok(self.position)
     }
 
     fn view(&mut self) -> Result<View, KeeperError> {

@@ -1,5 +1,6 @@
 //! A node: everything one daemon runs, in one role, and what it answers.
 
+mod resync;
 mod search;
 mod start;
 mod status;
@@ -23,7 +24,7 @@ use crate::net::NetError;
 use crate::net::endpoint::Endpoint;
 use crate::net::identity::{IdentityError, NodeId};
 use crate::net::trust::TrustedPeers;
-use crate::observe::status::Status;
+use crate::observe::status::{ProgressStatus, Status};
 use crate::reveal::ReplicaError;
 use crate::thought::filter::Filter;
 use crate::thought::timing::Windows;
@@ -175,6 +176,8 @@ struct Inner {
     part: Part,
     /// What a person must do before a link can come about.
     hopeless: Mutex<Option<String>>,
+    /// How far a resync is.
+    resync: Mutex<Option<ProgressStatus>>,
 }
 
 /// A running node.
@@ -290,6 +293,10 @@ impl Inner {
             }
             Request::Verify { paths, reply } => {
                 let report = self.verify(paths).await;
+                reply.send(report);
+            }
+            Request::Resync { asked, reply } => {
+                let report = self.resync(asked).await;
                 reply.send(report);
             }
             Request::Trust { id, name, also, reply } => reply.send(self.trust(&id, name, also)),

@@ -83,6 +83,7 @@ impl Node {
             endpoint,
             part,
             hopeless: Mutex::new(None),
+            resync: Mutex::new(None),
         });
         if let Part::Standby { .. } = &inner.part {
             let dialing = Arc::clone(&inner);
@@ -214,8 +215,9 @@ fn start_standby(
     let failed = Arc::new(move |text: String| {
         told.lock().unwrap_or_else(PoisonError::into_inner).stuck = Some(text);
     });
-    let holder = Holder::start(replica, failed).map_err(NodeError::Thread)?;
     let (own, known) = (options.filter.clone(), Arc::clone(memory));
+    let filter = Arc::new(move || known.lock().unwrap_or_else(PoisonError::into_inner).filter_of_primary(&own));
+    let holder = Holder::start(replica, filter, failed).map_err(NodeError::Thread)?;
     Ok(StandbyContext {
         holder,
         peers: Arc::clone(peers),
@@ -223,10 +225,6 @@ fn start_standby(
         state: options.state.clone(),
         hello: hello(options, instance),
         report,
-        audit: Arc::new(move |replica, paths| {
-            let filter = known.lock().unwrap_or_else(PoisonError::into_inner).filter_of_primary(&own);
-            super::verify::audit_replica(replica, &filter, paths)
-        }),
     })
 }
 

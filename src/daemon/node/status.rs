@@ -77,6 +77,8 @@ impl Inner {
                 status.warnings.extend(memory.filter.as_ref().is_some_and(is_other).then(|| FILTERS_DIFFER.to_owned()));
             }
         }
+        let resync = self.resync.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        status.progress = resync.or(status.progress);
         let is_linked = status.peers.iter().any(|peer| peer.connected);
         let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.alarms.extend(hopeless.filter(|text| !is_linked && !status.alarms.contains(text)));
@@ -217,6 +219,13 @@ fn standby(status: &mut Status, report: &StandbyReport, position: Option<Positio
     if let Some(stuck) = &report.stuck {
         status.promotable.why_not.push(stuck.clone());
         status.alarms.push(stuck.clone());
+    }
+    if let Some(stand) = report.stand.filter(|stand| stand.strayed > 0) {
+        let count = stand.strayed;
+        status
+            .promotable
+            .why_not
+            .push(format!("{count} paths of it were changed by hand or damaged, and are not mended yet"));
     }
     status.promotable.yes = status.promotable.why_not.is_empty();
     if let Some(stand) = &report.stand {

@@ -1,73 +1,32 @@
 //! Verifying: the home is what the primary's tree says, each replica is what its own tree says, and the trees are equal.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::{Inner, Part};
 use crate::audit::{AuditOptions, audit};
-use crate::control::{Difference, PeerReport, Refusal, RefusalClass, VerifyReport, What};
+use crate::control::{Difference, PathKind, PeerReport, Refusal, RefusalClass, VerifyReport, What};
 use crate::daemon::keeper::{Command, View};
 use crate::daemon::peers::Ask;
 use crate::fs::{Root, XattrPolicy};
 use crate::observe::PathText;
 use crate::observe::status::UnheldCounts;
-use crate::reveal::Replica;
-use crate::thought::filter::Filter;
 use crate::thought::tree::Tree;
-use crate::thought::wire::message::{AUDIT_CAP, Audited};
+use crate::thought::wire::message::{Audit, Audited};
+use crate::words::entry::Kind;
 use crate::words::path::RelPath;
 
 /// How often a comparison is repeated because the home went on changing.
 const TRIES: u32 = 4;
-
-/// A standby's comparison of its disk with its tree.
-pub(super) fn audit_replica(replica: &Replica, filter: &Filter, paths: &[RelPath]) -> Audited {
-    let options = AuditOptions { able: replica.able().clone(), content: true, progress: None };
-    let mut differences = Vec::new();
-    let found =
-        audit(replica.root(), replica.tree(), filter, &XattrPolicy::default(), paths, options, &mut |difference| {
-            if differences.len() < AUDIT_CAP {
-                let what = format!("{:?}", difference.what).to_lowercase();
-                differences.push((difference.path, what, difference.there, difference.here));
-            }
-        });
-    let standing = replica.standing();
-    let mut audited = Audited {
-        position: standing.position,
-        tree: standing.tree,
-        entries: 0,
-        differing: 0,
-        differences,
-        unheld: Default::default(),
-        failed: None,
-    };
-    match found {
-        Ok(found) => {
-            audited.entries = found.entries;
-            audited.differing = found.differing;
-            audited.unheld = found.unheld;
-        }
-        Err(error) => audited.failed = Some(crate::daemon::explain(&error)),
-    }
-    audited
-}
 
 impl Inner {
     pub(super) async fn verify(&self, paths: Vec<RelPath>) -> Result<VerifyReport, Refusal> {
         match &self.part {
             Part::Primary { .. } => self.verify_all(paths).await,
             Part::Standby { context } => {
-                let work = Arc::clone(&context.audit);
-                let asked = context
-                    .holder
-                    .ask(|reply: oneshot::Sender<Audited>| {
-                        crate::daemon::holder::Job::With(Box::new(move |replica| {
-                            reply.send(work(replica, &paths)).ok();
-                        }))
-                    })
-                    .await;
+                let audit = Audit { paths, content: true, mend: false };
+                let asked = context.holder.ask(|reply| crate::daemon::holder::Job::Inspect(audit, reply)).await;
                 let audited = asked.ok_or_else(|| {
                     Refusal::new(RefusalClass::Guard, "this standby holds no replica yet")
                         .hint("wait for its initial sync")
@@ -81,17 +40,7 @@ impl Inner {
 
     async fn verify_all(&self, paths: Vec<RelPath>) -> Result<VerifyReport, Refusal> {
         let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
-        let mut home = self.audit_home(paths.clone()).await?;
-        for _ in 1..TRIES {
-            if home.differences.is_empty() {
-                break;
-            }
-            // What was written meanwhile differs from the view that was taken before: only what goes on differing is a difference.
-            let again = home.differences.keys().cloned().collect();
-            let entries = home.entries;
-            home = self.audit_home(again).await?;
-            home.entries = entries;
-        }
+        let home = self.steady_audit(paths.clone(), true).await?;
         let mut peers = Vec::new();
         let names: Vec<_> = self.trusted.list().into_iter().map(|(_, name)| name).collect();
         for name in names {
@@ -106,7 +55,11 @@ impl Inner {
                 self.acked_by(&name, position).await;
                 let view = self.view().await.ok_or_else(ended)?;
                 let (reply, answer) = oneshot::channel();
-                if asks.send(Ask::Audit(paths.clone(), reply)).await.is_err() {
+                if asks
+                    .send(Ask::Audit(Audit { paths: paths.clone(), content: true, mend: false }, reply))
+                    .await
+                    .is_err()
+                {
                     break;
                 }
                 let Ok(audited) = answer.await else { break };
@@ -145,6 +98,19 @@ impl Inner {
         Ok(VerifyReport { equal, compared_entries: home.entries, peers })
     }
 
+    /// Compares the home with the primary's index until what differs goes on differing: what was written meanwhile does not.
+    pub(super) async fn steady_audit(&self, paths: Vec<RelPath>, content: bool) -> Result<HomeAudit, Refusal> {
+        let mut home = self.audit_home(paths, content).await?;
+        for _ in 1..TRIES {
+            if home.differences.is_empty() {
+                break;
+            }
+            let again = home.differences.keys().cloned().collect();
+            home = HomeAudit { entries: home.entries, ..self.audit_home(again, content).await? };
+        }
+        Ok(home)
+    }
+
     async fn acked_by(&self, name: &crate::words::position::NodeName, position: crate::words::position::Position) {
         let mut changed = self.peers.subscribe();
         let reached = async {
@@ -166,7 +132,7 @@ impl Inner {
         answer.await.ok()
     }
 
-    async fn audit_home(&self, paths: Vec<RelPath>) -> Result<HomeAudit, Refusal> {
+    async fn audit_home(&self, paths: Vec<RelPath>, content: bool) -> Result<HomeAudit, Refusal> {
         let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
         let failed = |text: String| Refusal::new(RefusalClass::Other, text);
         self.mark().await.ok_or_else(ended)?;
@@ -177,11 +143,12 @@ impl Inner {
             let tree = Tree::view(view.tree).map_err(|error| crate::daemon::explain(&error))?;
             let tree = tree.ok_or_else(|| "the primary has no tree yet".to_owned())?;
             let mut differences = BTreeMap::new();
-            let options = AuditOptions::default();
+            let options = AuditOptions { content, ..AuditOptions::default() };
             let audited = audit(&root, &tree, &filter, &XattrPolicy::default(), &paths, options, &mut |difference| {
                 let told = Difference {
                     path: PathText(difference.path.clone()),
-                    what: what(&format!("{:?}", difference.what).to_lowercase()),
+                    kind: difference.kind.map(kind),
+                    what: what(difference.what.word()),
                     here: Some(difference.here),
                     there: Some(difference.there),
                 };
@@ -196,12 +163,20 @@ impl Inner {
     }
 }
 
-struct HomeAudit {
+pub(super) struct HomeAudit {
     entries: u64,
-    differences: BTreeMap<RelPath, Difference>,
+    pub(super) differences: BTreeMap<RelPath, Difference>,
 }
 
-fn absent(name: String) -> PeerReport {
+pub(super) fn kind(kind: Kind) -> PathKind {
+    match kind {
+        Kind::File => PathKind::File,
+        Kind::Directory => PathKind::Directory,
+        Kind::Symlink => PathKind::Symlink,
+    }
+}
+
+pub(super) fn absent(name: String) -> PeerReport {
     PeerReport {
         name,
         equal: false,
@@ -213,7 +188,7 @@ fn absent(name: String) -> PeerReport {
     }
 }
 
-fn report(name: String, audited: Audited, tree: Option<String>) -> PeerReport {
+pub(super) fn report(name: String, audited: Audited, tree: Option<String>) -> PeerReport {
     let trouble = audited.failed.or(tree);
     PeerReport {
         name,
@@ -224,11 +199,12 @@ fn report(name: String, audited: Audited, tree: Option<String>) -> PeerReport {
         differences: audited
             .differences
             .into_iter()
-            .map(|(path, word, tree, disk)| Difference {
-                path: PathText(path),
-                what: what(&word),
-                here: Some(tree),
-                there: Some(disk),
+            .map(|found| Difference {
+                path: PathText(found.path),
+                kind: found.kind.map(kind),
+                what: what(&found.what),
+                here: Some(found.tree),
+                there: Some(found.disk),
             })
             .collect(),
         unheld: audited.unheld.into(),
@@ -237,6 +213,7 @@ fn report(name: String, audited: Audited, tree: Option<String>) -> PeerReport {
 
 fn what(word: &str) -> What {
     match word {
+        "size" => What::Size,
         "missing" => What::Missing,
         "extra" => What::Extra,
         "kind" => What::Kind,

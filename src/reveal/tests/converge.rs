@@ -55,10 +55,10 @@ fn converge(seed: u64, generations: usize, steps: usize) -> [usize; 6] {
         assert_eq!(replica.standing().tree, generation.header.tree_after);
         assert_eq!(ground.litter(), Vec::<String>::new());
         assert_equal(&ground, seed);
-        let standing = *replica.standing();
+        let standing = replica.standing();
         drop(replica);
         let (opened, opening) = ground.try_open().unwrap();
-        assert_eq!((*opened.standing(), opening), (standing, Opening::Recovered(0)), "seed {seed}");
+        assert_eq!((opened.standing(), opening), (standing, Opening::Recovered(0)), "seed {seed}");
         replica = opened;
         assert_eq!(ground.bundles(), Vec::<PathBuf>::new(), "seed {seed}");
     }

@@ -46,13 +46,13 @@ impl Victim {
     /// Sends it; the error that came of it. After that, and after opening again, the replica is as it was.
     fn refuses(self, generation: &Generation) -> String {
         let Self { ground, mut replica, look, .. } = self;
-        let standing = *replica.standing();
+        let standing = replica.standing();
         let error = ack(&mut replica, generation, &mut Random(3)).expect_err("this must not be taken");
         assert!(replica.reveal().is_err() || replica.unrevealed() == 0);
         assert_eq!(differences(&look, &ground.look()), Vec::<String>::new(), "{error:?}");
         drop(replica);
         let (replica, opening) = ground.try_open().unwrap();
-        assert_eq!((*replica.standing(), opening), (standing, Opening::Recovered(0)), "{error:?}");
+        assert_eq!((replica.standing(), opening), (standing, Opening::Recovered(0)), "{error:?}");
         assert_eq!(differences(&look, &ground.look()), Vec::<String>::new(), "{error:?}");
         assert_eq!(ground.litter(), Vec::<String>::new());
         format!("{error:?}")
@@ -317,7 +317,7 @@ fn a_generation_that_leads_elsewhere_than_it_says_is_refused_and_the_old_one_sta
     let mut victim = Victim::new();
     let mut generation = victim.forged(vec![(empty("new"), None)]);
     generation.header.tree_after = Digest::of(b"elsewhere");
-    let standing = *victim.replica.standing();
+    let standing = victim.replica.standing();
     ack(&mut victim.replica, &generation, &mut Random(1)).unwrap_err();
     // What is half changed in memory is used for nothing more.
     assert!(matches!(victim.replica.begin(&generation.header), Err(ReplicaError::Unusable)));
@@ -325,7 +325,7 @@ fn a_generation_that_leads_elsewhere_than_it_says_is_refused_and_the_old_one_sta
     assert!(!victim.replica.is_promotable());
     drop(victim.replica);
     let replica = victim.ground.open();
-    assert_eq!(*replica.standing(), standing);
+    assert_eq!(replica.standing(), standing);
     assert_eq!(differences(&victim.look, &victim.ground.look()), Vec::<String>::new());
 }
 

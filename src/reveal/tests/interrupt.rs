@@ -138,7 +138,7 @@ fn what_was_staged_and_not_acked_is_gone() {
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
     take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
     let before = ground.look_at_source();
-    let standing = *replica.standing();
+    let standing = replica.standing();
     rearrange(&ground.source());
     let generation = primary.generation();
     drop(stage(&mut replica, &generation, &mut Random(1)).unwrap());
@@ -147,7 +147,7 @@ fn what_was_staged_and_not_acked_is_gone() {
     assert_recovered(&ground, &before, standing.position, "staged");
     // And the same generation can come again.
     let mut replica = ground.open();
-    assert_eq!(*replica.standing(), standing);
+    assert_eq!(replica.standing(), standing);
     take(&mut replica, &generation, &mut Random(5)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
 }
@@ -195,12 +195,12 @@ fn several_generations_in_every_state_come_out_whole() {
                 replica.tidy().unwrap();
             }
             replica.steps(&Faulty::after(replica.root(), random.below(30))).ok();
-            let standing = *replica.standing();
+            let standing = replica.standing();
             drop(replica);
             replica = ground.open();
             let label = format!("seed {seed}, round {round}");
             assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new(), "{label}");
-            assert_eq!(*replica.standing(), standing, "{label}");
+            assert_eq!(replica.standing(), standing, "{label}");
             assert_eq!(ground.litter(), Vec::<String>::new(), "{label}");
         }
     }
@@ -226,11 +226,11 @@ fn an_index_of_any_age_is_brought_to_where_the_journal_is() {
         }
         take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
     }
-    let (standing, rows) = (*replica.standing(), inodes(&replica));
+    let (standing, rows) = (replica.standing(), inodes(&replica));
     drop(replica);
     fs::copy(&saved, &index).unwrap();
     let (mut replica, opening) = ground.try_open().unwrap();
-    assert_eq!((*replica.standing(), opening), (standing, Opening::Recovered(0)));
+    assert_eq!((replica.standing(), opening), (standing, Opening::Recovered(0)));
     assert_eq!(inodes(&replica), rows, "the inodes are known from the journal");
     // And it can be worked on: edits find their files.
     let log = fs::OpenOptions::new().append(true).open(ground.source().join("log.1")).unwrap();

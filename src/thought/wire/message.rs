@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::thought::filter::Rules;
 use crate::thought::generation::{Extension, Payload};
-use crate::words::entry::{Digest, Entry, Timestamp};
+use crate::words::entry::{Digest, Entry, Kind, Timestamp};
 use crate::words::path::{Name, RelPath};
 use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, NodeName, Position, Reign};
 
@@ -292,11 +292,16 @@ pub struct HeldAll {
     pub count: u64,
 }
 
-/// Asks the standby to compare its disk with its tree.
+/// Asks the standby to compare its disk with its tree, and perhaps to take into the tree what differs. A standby that did is at no point of
+/// the primary's history any more: the primary ends the link, and it greets anew.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Audit {
     /// Only these, and what is below them; empty: everything.
     pub paths: Vec<RelPath>,
+    /// Content is read and hashed; otherwise size and time must do.
+    pub content: bool,
+    /// What differs is taken into the tree.
+    pub mend: bool,
 }
 
 /// What the standby's disk has that its tree has not, and the reverse.
@@ -310,12 +315,29 @@ pub struct Audited {
     pub entries: u64,
     /// How many differ.
     pub differing: u64,
-    /// Some of those: the path, what differs, what the tree says, what the disk says.
-    pub differences: Vec<(RelPath, String, String, String)>,
+    /// Some of those.
+    pub differences: Vec<Differing>,
+    /// How many paths were taken into the tree.
+    pub strayed: u64,
     /// What this standby cannot hold of them.
     pub unheld: UnheldCounts,
     /// Why it could not be done, if so.
     pub failed: Option<String>,
+}
+
+/// One difference between a standby's disk and its tree.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Differing {
+    /// Where.
+    pub path: RelPath,
+    /// What the tree has there, or else the disk; `None` for what is never replicated.
+    pub kind: Option<Kind>,
+    /// What differs, in one word.
+    pub what: String,
+    /// What the tree says, for people.
+    pub tree: String,
+    /// What the disk says, for people.
+    pub disk: String,
 }
 
 /// How far the primary is with bringing this standby up to date.

@@ -131,3 +131,59 @@ fn watched_elsewhere_than_on_a_terminal_status_writes_a_line_for_each_change_and
     watching.signal(Signal::INT);
     assert_eq!(watching.wait(), Some(0), "{}", watching.stderr());
 }
+
+#[test]
+fn a_paused_primary_makes_nothing_says_so_everywhere_and_goes_on_after_a_restart_when_resumed() {
+    let mut pair = streaming(3);
+    let code = |pair: &Pair, args: &[&str]| pair.ask(&pair.primary, args).code;
+    assert_eq!(code(&pair, &["pause"]), Some(0));
+    let before = pair.status(&pair.primary)["position"].clone();
+    build::file(&pair.bed.src("jobs/while-paused"), "written while it is paused");
+    pair.until("the lag counts on", |pair| pair.status(&pair.primary)["peers"][0]["lag_seconds"].as_f64() > Some(2.0));
+    let status = pair.status(&pair.primary);
+    assert_eq!((&status["position"], &status["state"]), (&before, &"paused".into()));
+    assert!(pair.ask(&pair.primary, &["status"]).stdout.starts_with("PAUSED  for "));
+    for args in [&["wait"][..], &["verify"], &["resync"]] {
+        let refused = pair.ask(&pair.primary, args);
+        assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("is paused") && refused.stderr.contains("hotspare resume"),
+            "{}",
+            refused.stderr
+        );
+    }
+    let fit = health(&pair, &pair.primary, &[]);
+    assert_eq!(fit.code, Some(0));
+    assert!(fit.stdout.starts_with("fit, but paused"), "{}", fit.stdout);
+    pair.primary.stop();
+    pair.start_primary();
+    pair.until("the home is read again", |pair| pair.status(&pair.primary)["home"]["entries"].as_u64() > Some(10));
+    build::file(&pair.bed.src("jobs/after-the-restart"), "and this too");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(pair.status(&pair.primary)["state"], "paused");
+    assert!(!pair.bed.dst("jobs/while-paused").exists() && !pair.bed.dst("jobs/after-the-restart").exists());
+    assert_eq!(code(&pair, &["resume"]), Some(0));
+    pair.converge();
+    assert!(pair.bed.dst("jobs/while-paused").exists());
+    pair.assert_verified(&pair.primary);
+}
+
+#[test]
+fn a_paused_standby_takes_nothing_until_it_is_resumed() {
+    let mut pair = streaming(4);
+    assert_eq!(pair.ask(&pair.standby, &["pause"]).code, Some(0));
+    pair.until("it left its primary", |pair| pair.status(&pair.primary)["peers"][0]["connected"] == false);
+    build::file(&pair.bed.src("jobs/while-paused"), "written while it is paused");
+    pair.standby.stop();
+    pair.start_standby();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(!pair.bed.dst("jobs/while-paused").exists());
+    let status = pair.status(&pair.standby);
+    assert_eq!((&status["state"], &status["promotable"]["yes"]), (&"paused".into(), &true.into()), "{status:#}");
+    let unfit = health(&pair, &pair.standby, &[]);
+    assert_eq!(unfit.code, Some(1));
+    assert!(unfit.stderr.contains("it is paused"), "{}", unfit.stderr);
+    assert_eq!(pair.ask(&pair.standby, &["resume"]).code, Some(0));
+    pair.converge();
+    pair.assert_verified(&pair.primary);
+}

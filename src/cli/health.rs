@@ -26,7 +26,7 @@ Exit status: 0 fit; 1 not fit, with the reasons on stderr; 3 the daemon does not
 
 /// Say whether this node is fit for its role
 ///
-/// Prints nothing when it is. A primary is fit while it keeps a history of its home: the home can be read and no alarm stops
+/// Prints nothing when it is (but one line on a primary that is paused). A primary is fit while it keeps a history of its home: the home can be read and no alarm stops
 /// replication. That no standby is connected does not make it unfit. A standby is fit when it holds a whole generation, its replica
 /// is neither stuck nor changed by hand, and its lag is within --max-lag. A standby that is cut off counts its silence as lag: with
 /// --max-lag it ceases to be fit so long after its primary was last heard of.
@@ -51,15 +51,18 @@ pub(super) async fn main(args: &HealthArgs) -> anyhow::Result<Answer> {
         let status = daemon.connect().await?.status().await?;
         let mut reasons = health::reasons(&status, args.max_lag);
         reasons.extend(unreadable(&status).await);
-        anyhow::Ok(reasons)
+        anyhow::Ok((reasons, status.paused_seconds.is_some()))
     };
     let late = || {
         let text = format!("the daemon did not answer within {}", humantime::format_duration(args.timeout));
         Failure::new(Class::Unreachable, text).hint("see the daemon's log: it may hang, or its home")
     };
-    let reasons = tokio::time::timeout(args.timeout, asking).await.map_err(|_| late())??;
+    let (reasons, is_paused) = tokio::time::timeout(args.timeout, asking).await.map_err(|_| late())??;
     for reason in &reasons {
         output::complain(&format!("not fit: {reason}"));
+    }
+    if reasons.is_empty() && is_paused {
+        output::say("fit, but paused: `hotspare resume` lets replication go on")?;
     }
     Ok(if reasons.is_empty() { Answer::Yes } else { Answer::No })
 }

@@ -8,6 +8,7 @@ mod identity;
 mod log;
 mod mirror;
 mod output;
+mod pause;
 pub mod progress;
 mod prove;
 mod resync;
@@ -68,6 +69,8 @@ enum Command {
     Wait(prove::WaitArgs),
     Verify(prove::VerifyArgs),
     Resync(resync::ResyncArgs),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
     Id(identity::IdArgs),
     Trust(identity::TrustArgs),
     Untrust(identity::UntrustArgs),
@@ -97,6 +100,8 @@ fn dispatch(command: Command) -> anyhow::Result<Answer> {
         Command::Wait(args) => brief(prove::wait(&args)),
         Command::Verify(args) => brief(prove::verify(&args)),
         Command::Resync(args) => brief(resync::main(&args)),
+        Command::Pause(args) => brief(pause::pause(&args)),
+        Command::Resume(args) => brief(pause::resume(&args)),
         Command::Id(args) => identity::id(&args),
         Command::Trust(args) => brief(identity::trust(&args)),
         Command::Untrust(args) => brief(identity::untrust(&args)),

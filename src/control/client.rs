@@ -120,6 +120,16 @@ impl Client {
         self.post("/v1/resync", &ResyncAsk { paths, checksum, dry_run }, None).await
     }
 
+    /// Pauses replication of the daemon's node.
+    pub async fn pause(&self) -> Result<(), ClientError> {
+        self.ask(Method::POST, "/v1/pause", Bytes::new(), Some(PROMPT)).await.map(|IgnoredAny| ())
+    }
+
+    /// Lets it go on.
+    pub async fn resume(&self) -> Result<(), ClientError> {
+        self.ask(Method::POST, "/v1/resume", Bytes::new(), Some(PROMPT)).await.map(|IgnoredAny| ())
+    }
+
     /// Has the daemon believe a node, instead of the ids it knew under that name, or `also`, beside them.
     pub async fn trust(&self, id: String, name: NodeName, also: bool) -> Result<Trusting, ClientError> {
         self.post("/v1/trust", &TrustAsk { id, name, also }, Some(PROMPT)).await

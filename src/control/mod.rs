@@ -9,6 +9,7 @@
 //! | `POST /v1/wait` | [`WaitAsk`] | [`WaitOutcome`] |
 //! | `POST /v1/verify` | [`VerifyAsk`] | [`VerifyReport`] |
 //! | `POST /v1/resync` | [`ResyncAsk`] | [`ResyncReport`] |
+//! | `POST /v1/pause`, `POST /v1/resume` | | `{}` |
 //! | `POST /v1/trust` | [`TrustAsk`] | [`Trusting`] |
 //! | `POST /v1/untrust` | [`UntrustAsk`] | `{}` |
 //!
@@ -70,6 +71,10 @@ pub enum Request {
         /// Where the answer goes.
         reply: Reply<ResyncReport>,
     },
+    /// Replicate nothing until it is resumed, over restarts too.
+    Pause(Reply<()>),
+    /// Go on after a pause.
+    Resume(Reply<()>),
     /// Believe a node, from now on and after a restart.
     Trust {
         /// Its id, `hs1-...`; not checked yet.

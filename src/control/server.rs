@@ -158,6 +158,8 @@ fn router(sender: mpsc::Sender<Request>) -> Router {
         .route("/v1/wait", post(wait))
         .route("/v1/verify", post(verify))
         .route("/v1/resync", post(resync))
+        .route("/v1/pause", post(pause))
+        .route("/v1/resume", post(resume))
         .route("/v1/trust", post(trust))
         .route("/v1/untrust", post(untrust))
         .fallback(async || Refusal::new(RefusalClass::Usage, "the daemon knows no such question"))
@@ -202,6 +204,14 @@ async fn verify(State(asker): State<Asker>, asked: Asked<VerifyAsk>) -> Result<J
 async fn resync(State(asker): State<Asker>, asked: Asked<ResyncAsk>) -> Result<Json<ResyncReport>, Refusal> {
     let asked = body(asked)?;
     asker.ask(|reply| Request::Resync { asked, reply }).await
+}
+
+async fn pause(State(asker): State<Asker>) -> Result<Json<Done>, Refusal> {
+    asker.ask(Request::Pause).await.map(|_| Json(Done {}))
+}
+
+async fn resume(State(asker): State<Asker>) -> Result<Json<Done>, Refusal> {
+    asker.ask(Request::Resume).await.map(|_| Json(Done {}))
 }
 
 async fn trust(State(asker): State<Asker>, asked: Asked<TrustAsk>) -> Result<Json<Trusting>, Refusal> {

@@ -103,6 +103,7 @@ async fn questions_and_answers_go_over_the_socket_whole() {
             reply.send(Err(refusal));
         }
         Request::Status(reply) => drop(reply),
+        Request::Pause(reply) | Request::Resume(reply) => reply.send(Ok(())),
     })
     .await;
     let client = fake.client().await;
@@ -110,6 +111,8 @@ async fn questions_and_answers_go_over_the_socket_whole() {
     assert!(outcome.reached && outcome.peers[0].reached);
     assert_eq!(client.verify(vec![odd_path(), RelPath::root()]).await.unwrap(), report());
     assert!(client.resync(vec![odd_path()], true, true).await.unwrap().dry_run);
+    client.pause().await.unwrap();
+    client.resume().await.unwrap();
     let name = NodeName::try_from("b".to_owned()).unwrap();
     assert_eq!(client.trust("hs1-abc".to_owned(), name, true).await.unwrap().replaced, ["hs1-old"]);
 

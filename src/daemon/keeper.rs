@@ -5,6 +5,7 @@
 
 mod guard;
 mod home;
+mod pause;
 mod poll;
 mod publish;
 mod report;
@@ -65,6 +66,8 @@ pub struct KeeperOptions {
     pub home_id: HomeId,
     /// The reign.
     pub reign: Reign,
+    /// No generation is made until that is changed.
+    pub paused: bool,
     /// Where history goes on.
     pub position: Position,
     /// The chain digest there.
@@ -192,6 +195,7 @@ pub struct Shared {
     /// How many sessions want payloads.
     interest: AtomicUsize,
     stop: AtomicBool,
+    paused: AtomicBool,
     mailbox: Mutex<Option<Arc<crate::watch::Mailbox>>>,
 }
 
@@ -203,6 +207,7 @@ impl Shared {
             head: watch::Sender::new(options.position),
             interest: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            paused: AtomicBool::new(options.paused),
             mailbox: Mutex::new(None),
         }
     }
@@ -237,6 +242,19 @@ impl Shared {
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.wake();
+    }
+
+    /// Has the keeper make no more generations, or go on.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+        self.wake();
+        // Sessions look at what they may do.
+        self.head.send_modify(|_| {});
+    }
+
+    /// True while no generation is to be made.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
     }
 
     fn is_stopping(&self) -> bool {

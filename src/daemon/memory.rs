@@ -10,6 +10,7 @@ use super::bound::Bound;
 use crate::fs::FsError;
 use crate::fs::state::{read_capped, write_atomically};
 use crate::thought::filter::{Filter, Rules};
+use crate::words::entry::Timestamp;
 use crate::words::position::{ClusterId, HomeId, NodeName, Position, Reign, ReignId};
 
 /// The longest file read.
@@ -36,6 +37,9 @@ pub struct Memory {
     /// A standby: what its primary replicates, as that one last said.
     #[serde(default)]
     pub filter: Option<Rules>,
+    /// Since when replication of this node is paused, if it is.
+    #[serde(default)]
+    pub paused_since: Option<Timestamp>,
 }
 
 /// What can go wrong with it.
@@ -86,6 +90,7 @@ impl Memory {
             ended_at: None,
             bound: None,
             filter: None,
+            paused_since: None,
         }))
     }
 

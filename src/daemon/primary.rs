@@ -50,6 +50,9 @@ pub enum SessionError {
     /// The standby was found changed by hand or damaged: the link is made again, and the trees are compared.
     #[error("the replica was found changed; it is greeted anew, to be mended")]
     Strayed,
+    /// A person paused this standby.
+    #[error("replication of this node is paused")]
+    Paused,
     /// The peer gave no sign of life.
     #[error("the peer has been silent for {} s", .0.as_secs())]
     Silent(Duration),
@@ -94,7 +97,7 @@ impl SessionError {
     /// True for what happens in every network: the link is made again.
     pub fn is_ordinary(&self) -> bool {
         match self {
-            Self::Closed | Self::Superseded | Self::Strayed | Self::Silent(_) | Self::CatchUp(CatchUpError::Gone) => {
+            Self::Closed | Self::Superseded | Self::Paused | Self::Strayed | Self::Silent(_) | Self::CatchUp(CatchUpError::Gone) => {
                 true
             }
             Self::Net(error) => matches!(error.class(), crate::net::Class::Retry),
@@ -307,7 +310,8 @@ impl Session {
 
     /// Starts what can be started.
     fn go_on(&mut self) {
-        if self.catching_up.is_some() || self.shipping.is_some() || !self.sender.may_send() {
+        let is_busy = self.catching_up.is_some() || self.shipping.is_some();
+        if is_busy || !self.sender.may_send() || self.context.shared.is_paused() {
             return;
         }
         let next =

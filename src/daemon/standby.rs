@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::holder::{Event, Holder, Job, Stand};
@@ -45,6 +45,8 @@ pub struct StandbyContext {
     pub hello: Hello,
     /// What the standby says of itself.
     pub report: Arc<Mutex<StandbyReport>>,
+    /// No primary is followed while it says so.
+    pub paused: watch::Sender<bool>,
 }
 
 /// What a standby says of itself.
@@ -239,6 +241,7 @@ impl Session {
         let mut tasks = JoinSet::new();
         let holder = self.context.holder.clone();
         let connection = streams.connection().clone();
+        let mut paused = self.context.paused.subscribe();
         tasks.spawn(async move { Err(read_streams(&streams, &holder).await) });
         // Answers of the holder, which may be busy with what came before the question.
         let (answers, mut answered) = mpsc::channel::<Message>(16);
@@ -257,6 +260,7 @@ impl Session {
                 Some(message) = answered.recv() => self.tell(&message).await,
                 Some(task) = tasks.join_next() => task.unwrap_or(Err(SessionError::Ending)),
                 _ = tick.tick() => self.tick().await,
+                true = async { paused.wait_for(|paused| *paused).await.is_ok() } => Err(SessionError::Paused),
             };
             if let Err(error) = step {
                 break error;

@@ -23,6 +23,9 @@ pub fn reasons(status: &Status, max_lag: Option<Duration>) -> Vec<String> {
         reasons.push("this node has no role yet".to_owned());
         return reasons;
     }
+    if status.state == State::Paused {
+        reasons.push("it is paused; `hotspare resume` lets it go on".to_owned());
+    }
     reasons.extend(status.promotable.why_not.iter().filter(|why| !status.alarms.contains(why)).cloned());
     if let (Some(max), Some(lag)) = (max_lag, status.lag_seconds)
         && lag > max.as_secs_f64()

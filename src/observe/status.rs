@@ -39,6 +39,8 @@ pub struct Status {
     /// A standby: how far it is behind the home, as the primary last told it; cut off, at least its silence. A primary: `None`, its
     /// standbys' lags stand with the peers.
     pub lag_seconds: Option<f64>,
+    /// For how long replication of this node is paused, by `hotspare pause`; `None` if it is not.
+    pub paused_seconds: Option<f64>,
     /// The quality of the last generation; `None` before the first.
     pub quality: Option<QualityStatus>,
     /// Counts since the daemon started.
@@ -140,6 +142,9 @@ pub enum State {
     /// No peer is connected.
     #[serde(rename = "waiting for a peer")]
     WaitingForPeer,
+    /// Replication stands still because a person wants it to.
+    #[serde(rename = "paused")]
+    Paused,
     /// Replication stands still and cannot go on by itself; an alarm says why.
     #[serde(rename = "stuck")]
     Stuck,

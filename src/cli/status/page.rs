@@ -21,6 +21,9 @@ pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
     for warning in &status.warnings {
         writeln!(page, "warning  {warning}")?;
     }
+    if let Some(since) = status.paused_seconds {
+        writeln!(page, "PAUSED  for {}; `hotspare resume` lets it go on", seconds(since))?;
+    }
     let node = &status.node;
     writeln!(page, "{}: {}, {}", node.name, role(node.role), state(status.state))?;
     let mut line = |label: &str, text: String| wrapped(&mut page, &format!("  {label:<12}"), &text);
@@ -233,6 +236,7 @@ fn state(state: State) -> &'static str {
         State::CatchingUp => "catching up",
         State::InitialSync => "initial sync",
         State::WaitingForPeer => "waiting for a peer",
+        State::Paused => "PAUSED",
         State::Stuck => "STUCK",
         State::Held => "HELD BACK",
         State::Stopping => "stopping",

@@ -111,6 +111,8 @@ pub struct Keeper {
     pub(super) reported: Instant,
     pub(super) told: Told,
     pub(super) is_ready: bool,
+    /// While it was paused more changed than was kept track of.
+    pub(super) is_blind: bool,
     /// What keeps every generation from being proven: the kind of file system.
     pub(super) standing_doubts: BTreeSet<Reason>,
 }
@@ -166,6 +168,7 @@ impl Keeper {
             reported: now,
             told: Told::default(),
             is_ready: false,
+            is_blind: false,
             standing_doubts,
             options,
         };
@@ -218,7 +221,9 @@ impl Keeper {
 
     fn turn(&mut self) -> Result<(), KeeperError> {
         self.attend()?;
+        let is_paused = self.is_paused();
         let wait = match self.timer.due(instant()) {
+            _ if is_paused => IDLE,
             Due::Idle => IDLE,
             Due::In(left) => left.min(IDLE),
             Due::Now => Duration::ZERO,
@@ -232,7 +237,7 @@ impl Keeper {
         }
         self.poll();
         self.look_at_home()?;
-        if self.timer.due(instant()) == Due::Now {
+        if self.timer.due(instant()) == Due::Now && !is_paused {
             self.timer.taken();
             self.generation(&BTreeSet::new())?;
         }

@@ -1,5 +1,6 @@
 //! A node: everything one daemon runs, in one role, and what it answers.
 
+mod pause;
 mod resync;
 mod search;
 mod start;
@@ -299,6 +300,8 @@ impl Inner {
                 let report = self.resync(asked).await;
                 reply.send(report);
             }
+            Request::Pause(reply) => reply.send(self.pause(true)),
+            Request::Resume(reply) => reply.send(self.pause(false)),
             Request::Trust { id, name, also, reply } => reply.send(self.trust(&id, name, also)),
             Request::Untrust { id, reply } => reply.send(self.untrust(&id)),
         }
@@ -321,6 +324,7 @@ impl Inner {
             if let Part::Standby { .. } = &self.part {
                 return Err(not_primary());
             }
+            self.refuse_if_paused()?;
             let ending = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
             let position = match self.mark().await {
                 Some(position) => position,

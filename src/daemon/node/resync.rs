@@ -31,6 +31,7 @@ impl Inner {
                 .hint("run `hotspare resync` on the primary"));
         };
         self.held().map_or(Ok(()), Err)?;
+        self.refuse_if_paused()?;
         let _under_way = self.begin_resync()?;
         let paths: Vec<RelPath> = asked.paths.into_iter().map(|path| path.0).collect();
         let home = self.resync_home(&paths, asked.checksum, asked.dry_run).await?;

@@ -42,12 +42,21 @@ pub(super) async fn search(inner: &Arc<Inner>) {
     // An attempt says of which place it is, and what came of it.
     let mut dials = JoinSet::<(usize, Result<Connection, NetError>)>::new();
     spread(&mut places);
+    // Whether or not a primary is ever met, it is known where the replica stands; what is wrong with it stands in the report.
+    context.stand(None).await.ok();
+    let mut paused = context.paused.subscribe();
     loop {
+        if *paused.borrow_and_update() {
+            dials.shutdown().await;
+            places.iter_mut().for_each(|place| place.is_dialed = false);
+            paused.wait_for(|paused| !paused).await.ok();
+        }
         dial_due(inner, &mut places, &mut dials);
         let due = places.iter().filter(|place| !place.is_dialed).map(|place| place.patience.due()).min();
         let ended = tokio::select! {
             Some(ended) = dials.join_next() => ended,
             () = wait_until(due) => continue,
+            _ = paused.changed() => continue,
         };
         let Ok((number, dialed)) = ended else { continue };
         let greeted = match dialed {

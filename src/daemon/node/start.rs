@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::search::search;
@@ -172,6 +172,7 @@ fn start_primary(
         rounds: crate::capture::RoundOptions::default(),
         poll: options.poll,
         window_bytes: WINDOW_BYTES,
+        paused: memory.paused_since.is_some(),
         cluster,
         home_id: home,
         reign,
@@ -218,6 +219,7 @@ fn start_standby(
     let (own, known) = (options.filter.clone(), Arc::clone(memory));
     let filter = Arc::new(move || known.lock().unwrap_or_else(PoisonError::into_inner).filter_of_primary(&own));
     let holder = Holder::start(replica, filter, failed).map_err(NodeError::Thread)?;
+    let is_paused = memory.lock().unwrap_or_else(PoisonError::into_inner).paused_since.is_some();
     Ok(StandbyContext {
         holder,
         peers: Arc::clone(peers),
@@ -225,6 +227,7 @@ fn start_standby(
         state: options.state.clone(),
         hello: hello(options, instance),
         report,
+        paused: watch::Sender::new(is_paused),
     })
 }
 

@@ -51,6 +51,7 @@ impl Inner {
             state: State::Starting,
             promotable: Promotable { yes: false, why_not: Vec::new() },
             lag_seconds: None,
+            paused_seconds: None,
             quality: None,
             generations: GenerationCounts::default(),
             peers: Vec::new(),
@@ -75,6 +76,12 @@ impl Inner {
                 standby(&mut status, &report, position);
                 let is_other = |rules| rules != self.options.filter.rules();
                 status.warnings.extend(memory.filter.as_ref().is_some_and(is_other).then(|| FILTERS_DIFFER.to_owned()));
+            }
+        }
+        if let Some(since) = self.paused_since() {
+            status.paused_seconds = Some(wall_clock().since(since).as_secs_f64());
+            if status.state != State::Stuck {
+                status.state = State::Paused;
             }
         }
         let resync = self.resync.lock().unwrap_or_else(PoisonError::into_inner).clone();

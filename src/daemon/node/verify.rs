@@ -23,7 +23,10 @@ const TRIES: u32 = 4;
 impl Inner {
     pub(super) async fn verify(&self, paths: Vec<RelPath>) -> Result<VerifyReport, Refusal> {
         match &self.part {
-            Part::Primary { .. } => self.verify_all(paths).await,
+            Part::Primary { .. } => {
+                self.refuse_if_paused()?;
+                self.verify_all(paths).await
+            }
             Part::Standby { context } => {
                 let audit = Audit { paths, content: true, mend: false };
                 let asked = context.holder.ask(|reply| crate::daemon::holder::Job::Inspect(audit, reply)).await;

@@ -26,6 +26,7 @@ pub(crate) fn sample() -> Status {
         state: State::CatchingUp,
         promotable: Promotable { yes: false, why_not: vec!["it is the primary".to_owned()] },
         lag_seconds: None,
+        paused_seconds: None,
         quality: Some(QualityStatus {
             quality: "partial".to_owned(),
             reasons: vec!["deferred".to_owned()],

@@ -13,6 +13,8 @@ pub enum Answer {
     Yes,
     /// The answer is no, and it was printed. Exit code 1.
     No,
+    /// What a command that was run on the user's behalf ended with.
+    Code(u8),
 }
 
 /// Why a command did not do its work; the number is the exit code.
@@ -55,6 +57,7 @@ pub(super) fn code(outcome: anyhow::Result<Answer>) -> ExitCode {
     match outcome {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
+        Ok(Answer::Code(code)) => ExitCode::from(code),
         Err(error) => {
             let (class, hint) = judge(&error);
             output::complain(&format!("error: {error:#}"));

@@ -4,6 +4,7 @@
 mod completions;
 pub mod exit;
 mod health;
+mod hold;
 mod identity;
 mod log;
 mod mirror;
@@ -69,6 +70,7 @@ enum Command {
     Wait(prove::WaitArgs),
     Verify(prove::VerifyArgs),
     Resync(resync::ResyncArgs),
+    Hold(hold::HoldArgs),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Id(identity::IdArgs),
@@ -100,6 +102,7 @@ fn dispatch(command: Command) -> anyhow::Result<Answer> {
         Command::Wait(args) => brief(prove::wait(&args)),
         Command::Verify(args) => brief(prove::verify(&args)),
         Command::Resync(args) => brief(resync::main(&args)),
+        Command::Hold(args) => brief(hold::main(&args)),
         Command::Pause(args) => brief(pause::pause(&args)),
         Command::Resume(args) => brief(pause::resume(&args)),
         Command::Id(args) => identity::id(&args),
@@ -123,14 +126,20 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Done when SIGTERM or SIGINT comes.
 async fn ended_by_signal() {
+    signalled().await;
+}
+
+/// The next SIGTERM or SIGINT.
+async fn signalled() -> rustix::process::Signal {
+    use rustix::process::Signal;
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;
     };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => Signal::TERM,
+        _ = interrupt.recv() => Signal::INT,
     }
 }
 

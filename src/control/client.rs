@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::http::{Method, Request as HttpRequest, StatusCode, header};
@@ -14,7 +15,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::net::UnixStream;
 
 use super::{
-    Refusal, ResyncAsk, ResyncReport, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome,
+    Held, HoldAsk, Refusal, ResyncAsk, ResyncReport, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk,
+    WaitOutcome,
 };
 use crate::observe::PathText;
 use crate::observe::status::Status;
@@ -120,6 +122,31 @@ impl Client {
         self.post("/v1/resync", &ResyncAsk { paths, checksum, dry_run }, None).await
     }
 
+    /// Has the replica stand still for as long as the answer is kept, `longest` at most.
+    pub async fn hold(&self, longest: Duration) -> Result<Held, ClientError> {
+        let question = "/v1/hold";
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Exchange { question, source };
+        let longest_milliseconds = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let body = serde_json::to_vec(&HoldAsk { longest_milliseconds }).map_err(|source| failed(source.into()))?;
+        let stream = self.open().await?;
+        let request = request(Method::POST, question, body.into()).map_err(|source| failed(source.into()))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|source| failed(source.into()))?;
+        let mut connection: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(connection);
+        let response = tokio::select! {
+            response = sender.send_request(request) => response.map_err(|source| failed(source.into()))?,
+            _ = &mut connection => return Err(failed("it closed the connection".into())),
+        };
+        let status = response.status();
+        let mut held = Held { connection, body: response.into_body() };
+        let first = held.next().await.unwrap_or_default();
+        if status == StatusCode::OK {
+            return Ok(held);
+        }
+        let senseless = |source| ClientError::Answer { question, status: status.as_u16(), source };
+        Err(ClientError::Refused(serde_json::from_slice(&first).map_err(senseless)?))
+    }
+
     /// Pauses replication of the daemon's node.
     pub async fn pause(&self) -> Result<(), ClientError> {
         self.ask(Method::POST, "/v1/pause", Bytes::new(), Some(PROMPT)).await.map(|IgnoredAny| ())
@@ -183,6 +210,15 @@ impl Client {
     }
 }
 
+fn request(method: Method, question: &str, body: Bytes) -> Result<HttpRequest<Full<Bytes>>, axum::http::Error> {
+    HttpRequest::builder()
+        .method(method)
+        .uri(question)
+        .header(header::HOST, "hotspare")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+}
+
 /// One question, one answer, one connection, driven here: no task outlives the call.
 async fn exchange(
     stream: UnixStream,
@@ -190,12 +226,7 @@ async fn exchange(
     question: &str,
     body: Bytes,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-    let request = HttpRequest::builder()
-        .method(method)
-        .uri(question)
-        .header(header::HOST, "hotspare")
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(body))?;
+    let request = request(method, question, body)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = async move {
         let response = sender.send_request(request).await?;

@@ -182,6 +182,14 @@ pub struct ResyncedPeer {
     pub mended: u64,
 }
 
+/// The body of `POST /v1/hold`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldAsk {
+    /// The replica is let go after so many milliseconds.
+    pub longest_milliseconds: u64,
+}
+
 /// The body of `POST /v1/trust`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,6 +9,7 @@
 //! | `POST /v1/wait` | [`WaitAsk`] | [`WaitOutcome`] |
 //! | `POST /v1/verify` | [`VerifyAsk`] | [`VerifyReport`] |
 //! | `POST /v1/resync` | [`ResyncAsk`] | [`ResyncReport`] |
+//! | `POST /v1/hold` | [`HoldAsk`] | the position, and then nothing as long as the replica is held: see [`Hold`] |
 //! | `POST /v1/pause`, `POST /v1/resume` | | `{}` |
 //! | `POST /v1/trust` | [`TrustAsk`] | [`Trusting`] |
 //! | `POST /v1/untrust` | [`UntrustAsk`] | `{}` |
@@ -17,6 +18,7 @@
 //! are written as [`PathText`] says. Bodies are at most [`BODY_MAX`] bytes.
 
 mod client;
+mod hold;
 mod messages;
 mod server;
 #[cfg(test)]
@@ -27,9 +29,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub use client::{Client, ClientError};
+pub use hold::{Held, Hold};
 pub use messages::{
-    Difference, PathKind, PeerReport, PeerWait, Refusal, RefusalClass, ResyncAsk, ResyncReport, ResyncedPeer, TrustAsk,
-    Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome, What,
+    Difference, HoldAsk, PathKind, PeerReport, PeerWait, Refusal, RefusalClass, ResyncAsk, ResyncReport, ResyncedPeer,
+    TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome, What,
 };
 pub use server::{ServeError, Server, serve};
 
@@ -70,6 +73,13 @@ pub enum Request {
         asked: ResyncAsk,
         /// Where the answer goes.
         reply: Reply<ResyncReport>,
+    },
+    /// Keep the replica still.
+    Hold {
+        /// At most so long.
+        longest: Duration,
+        /// Where the hold goes.
+        reply: Reply<Hold>,
     },
     /// Replicate nothing until it is resumed, over restarts too.
     Pause(Reply<()>),

@@ -18,9 +18,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use super::hold::HoldBody;
 use super::{
-    BODY_MAX, Refusal, RefusalClass, Reply, Request, ResyncAsk, ResyncReport, Status, TrustAsk, Trusting, UntrustAsk,
-    VerifyAsk, VerifyReport, WaitAsk, WaitOutcome,
+    BODY_MAX, HoldAsk, Refusal, RefusalClass, Reply, Request, ResyncAsk, ResyncReport, Status, TrustAsk, Trusting,
+    UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome,
 };
 
 /// Connections that may wait to be accepted; commands come one at a time.
@@ -158,6 +159,7 @@ fn router(sender: mpsc::Sender<Request>) -> Router {
         .route("/v1/wait", post(wait))
         .route("/v1/verify", post(verify))
         .route("/v1/resync", post(resync))
+        .route("/v1/hold", post(hold))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .route("/v1/trust", post(trust))
@@ -173,10 +175,14 @@ struct Asker(mpsc::Sender<Request>);
 
 impl Asker {
     async fn ask<T: Serialize>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<Json<T>, Refusal> {
+        self.word(request).await.map(Json)
+    }
+
+    async fn word<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Refusal> {
         let ending = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
         let (reply, answer) = Reply::pair();
         self.0.send(request(reply)).await.map_err(|_| ending())?;
-        answer.await.map_err(|_| ending())?.map(Json)
+        answer.await.map_err(|_| ending())?
     }
 }
 
@@ -204,6 +210,12 @@ async fn verify(State(asker): State<Asker>, asked: Asked<VerifyAsk>) -> Result<J
 async fn resync(State(asker): State<Asker>, asked: Asked<ResyncAsk>) -> Result<Json<ResyncReport>, Refusal> {
     let asked = body(asked)?;
     asker.ask(|reply| Request::Resync { asked, reply }).await
+}
+
+async fn hold(State(asker): State<Asker>, asked: Asked<HoldAsk>) -> Result<Response, Refusal> {
+    let longest = Duration::from_millis(body(asked)?.longest_milliseconds);
+    let hold = asker.word(|reply| Request::Hold { longest, reply }).await?;
+    Ok(Response::new(axum::body::Body::new(HoldBody::from(hold))))
 }
 
 async fn pause(State(asker): State<Asker>) -> Result<Json<Done>, Refusal> {

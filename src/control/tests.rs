@@ -103,6 +103,10 @@ async fn questions_and_answers_go_over_the_socket_whole() {
             reply.send(Err(refusal));
         }
         Request::Status(reply) => drop(reply),
+        Request::Hold { longest, reply } => {
+            assert_eq!(longest, Duration::from_secs(1));
+            reply.send(Err(Refusal::new(RefusalClass::Guard, "not a replica")));
+        }
         Request::Pause(reply) | Request::Resume(reply) => reply.send(Ok(())),
     })
     .await;
@@ -111,6 +115,8 @@ async fn questions_and_answers_go_over_the_socket_whole() {
     assert!(outcome.reached && outcome.peers[0].reached);
     assert_eq!(client.verify(vec![odd_path(), RelPath::root()]).await.unwrap(), report());
     assert!(client.resync(vec![odd_path()], true, true).await.unwrap().dry_run);
+    let Err(ClientError::Refused(refusal)) = client.hold(Duration::from_secs(1)).await else { panic!() };
+    assert_eq!((refusal.class, refusal.message.as_str()), (RefusalClass::Guard, "not a replica"));
     client.pause().await.unwrap();
     client.resume().await.unwrap();
     let name = NodeName::try_from("b".to_owned()).unwrap();

@@ -3,6 +3,7 @@
 //! It takes jobs in order through one bounded channel: what arrives on data streams, questions of the primary, the wish to stop. What it has to say
 //! goes out as events.
 
+mod hold;
 mod inspect;
 
 use std::path::Path;
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+
+use hold::{Hold, HoldAsk, Holds};
 
 use crate::fs::Root;
 use crate::reveal::{Holding, Opening, Records, Replica, ReplicaError, ReplicaOptions, Stager, Standing, marker};
@@ -58,6 +61,10 @@ pub enum Job {
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not here.
     Have(Vec<Digest>, oneshot::Sender<Lack>),
+    /// The replica is to stand still.
+    HoldStill(HoldAsk),
+    /// A generation is about to begin: answered when it may.
+    MayBegin(oneshot::Sender<()>),
     /// Tidies up, closes the replica and says so; nothing is taken after it.
     Stop(oneshot::Sender<()>),
     /// A comparison of the disk with the tree. No answer if there is no replica.
@@ -108,6 +115,7 @@ pub enum Event {
 #[derive(Clone)]
 pub struct Holder {
     jobs: mpsc::Sender<Job>,
+    holds: Arc<Holds>,
 }
 
 impl Holder {
@@ -119,12 +127,23 @@ impl Holder {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(JOBS);
         let runtime = Handle::current();
+        let holds: Arc<Holds> = Arc::default();
+        let shared = Arc::clone(&holds);
         std::thread::Builder::new().name("holder".into()).spawn(move || {
-            let mut work =
-                Work { options, filter, replica: None, incoming: Incoming::Nothing, events: None, receiver: None };
+            let mut work = Work {
+                options,
+                filter,
+                replica: None,
+                incoming: Incoming::Nothing,
+                events: None,
+                receiver: None,
+                held: Vec::new(),
+                waiting: Vec::new(),
+                holds: shared,
+            };
             work.run(&runtime, queue, &failed);
         })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, holds })
     }
 
     /// Gives the holder a job; false if it has ended.
@@ -171,6 +190,11 @@ struct Work {
     incoming: Incoming,
     events: Option<mpsc::Sender<Event>>,
     receiver: Option<Receiver>,
+    /// Who wants the replica to stand still.
+    held: Vec<Hold>,
+    /// Streams that may not begin meanwhile.
+    waiting: Vec<oneshot::Sender<()>>,
+    holds: Arc<Holds>,
 }
 
 impl Work {
@@ -179,6 +203,7 @@ impl Work {
             let next = runtime.block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await });
             let done = match next {
                 Ok(Some(Job::Stop(reply))) => {
+                    self.break_holds("the daemon is ending");
                     self.close();
                     reply.send(()).ok();
                     break;
@@ -187,11 +212,13 @@ impl Work {
                 Ok(None) => break,
                 Err(_) => self.tidy(),
             };
+            let done = done.and_then(|()| self.look_at_holds());
             if let Err(error) = done {
                 let text = super::explain(&error);
                 tracing::error!(%text, "the replica cannot go on");
                 failed(text);
                 // The index may be ahead of the journal: only opening it again tells.
+                self.break_holds("the replica failed, and must be opened again");
                 self.incoming = Incoming::Nothing;
                 self.events = None;
                 self.replica = None;
@@ -265,6 +292,14 @@ impl Work {
                     }
                     reply.send(Lack { bits }).ok();
                 }
+                Ok(())
+            }
+            Job::HoldStill(asked) => {
+                self.hold_still(asked);
+                Ok(())
+            }
+            Job::MayBegin(reply) => {
+                self.may_begin(reply);
                 Ok(())
             }
             Job::Stop(reply) => {
@@ -402,11 +437,10 @@ impl Work {
                     receiver.accepted(&header);
                 }
                 self.tell(Event::Acked(Acked { position, chain: header.chain() }, header));
-                let Some(replica) = &mut self.replica else { return Ok(()) };
-                while let Some(position) = replica.reveal()? {
-                    let stand = Box::new(Stand::of(replica));
-                    tell(self.events.as_ref(), Event::Revealed(Revealed { position }, stand));
+                if self.held.is_empty() {
+                    self.reveal_all()?;
                 }
+                let Some(replica) = &mut self.replica else { return Ok(()) };
                 if is_catch_up {
                     replica.tidy()?;
                     replica.drop_held()?;
@@ -415,6 +449,16 @@ impl Work {
             }
             Incoming::Nothing | Incoming::Refused => Ok(()),
         }
+    }
+
+    /// Shows everything that is acked.
+    fn reveal_all(&mut self) -> Result<(), ReplicaError> {
+        let Some(replica) = &mut self.replica else { return Ok(()) };
+        while let Some(position) = replica.reveal()? {
+            let stand = Box::new(Stand::of(replica));
+            tell(self.events.as_ref(), Event::Revealed(Revealed { position }, stand));
+        }
+        Ok(())
     }
 
     /// Trouble with what a peer sent ends that generation, not the replica.

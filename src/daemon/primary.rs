@@ -97,9 +97,12 @@ impl SessionError {
     /// True for what happens in every network: the link is made again.
     pub fn is_ordinary(&self) -> bool {
         match self {
-            Self::Closed | Self::Superseded | Self::Paused | Self::Strayed | Self::Silent(_) | Self::CatchUp(CatchUpError::Gone) => {
-                true
-            }
+            Self::Closed
+            | Self::Superseded
+            | Self::Paused
+            | Self::Strayed
+            | Self::Silent(_)
+            | Self::CatchUp(CatchUpError::Gone) => true,
             Self::Net(error) => matches!(error.class(), crate::net::Class::Retry),
             _ => false,
         }

@@ -425,6 +425,9 @@ async fn read_stream(mut stream: crate::net::link::DataReceiver, holder: &Holder
     let first = match body::<StreamStart>(&start)? {
         StreamStart::Generation { header } => {
             let header = Header::decode(&header).map_err(|error| broken(&format!("has a bad header: {error}")))?;
+            if !holder.may_begin().await {
+                return Err(SessionError::Ending);
+            }
             Job::Begin(Box::new(header))
         }
         StreamStart::Contents => Job::Contents,

@@ -41,6 +41,8 @@ pub struct Status {
     pub lag_seconds: Option<f64>,
     /// For how long replication of this node is paused, by `hotspare pause`; `None` if it is not.
     pub paused_seconds: Option<f64>,
+    /// A standby: for how long its replica is held still, by `hotspare hold`; `None` if it is not.
+    pub still_seconds: Option<f64>,
     /// The quality of the last generation; `None` before the first.
     pub quality: Option<QualityStatus>,
     /// Counts since the daemon started.

@@ -24,6 +24,9 @@ pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
     if let Some(since) = status.paused_seconds {
         writeln!(page, "PAUSED  for {}; `hotspare resume` lets it go on", seconds(since))?;
     }
+    if let Some(since) = status.still_seconds {
+        writeln!(page, "STILL  for {}, by `hotspare hold`; what is acked meanwhile is shown after it", seconds(since))?;
+    }
     let node = &status.node;
     writeln!(page, "{}: {}, {}", node.name, role(node.role), state(status.state))?;
     let mut line = |label: &str, text: String| wrapped(&mut page, &format!("  {label:<12}"), &text);

@@ -300,6 +300,10 @@ impl Inner {
                 let report = self.resync(asked).await;
                 reply.send(report);
             }
+            Request::Hold { longest, reply } => {
+                let hold = self.hold(longest).await;
+                reply.send(hold);
+            }
             Request::Pause(reply) => reply.send(self.pause(true)),
             Request::Resume(reply) => reply.send(self.pause(false)),
             Request::Trust { id, name, also, reply } => reply.send(self.trust(&id, name, also)),

@@ -1,12 +1,17 @@
-//! `pause` and `resume`: a person's word that this node is to stand still, which holds until it is taken back, over restarts too.
+//! `pause`, `resume` and `hold`.
+//!
+//! A pause is a person's word that this node is to stand still, which holds until it is taken back, over restarts too.
 //!
 //! A paused primary makes no generation and ships none; what changes is kept track of, and its age counts as lag. A paused standby has no link:
 //! it goes on from where it stands when it is resumed.
 
 use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::{Inner, Part};
-use crate::control::{Refusal, RefusalClass};
+use crate::control::{Hold, Refusal, RefusalClass};
 use crate::daemon::keeper::wall_clock;
 use crate::words::entry::Timestamp;
 
@@ -34,6 +39,19 @@ impl Inner {
         Ok(())
     }
 
+    /// Has the replica stand still.
+    pub(super) async fn hold(&self, longest: Duration) -> Result<Hold, Refusal> {
+        let Part::Standby { context } = &self.part else {
+            return Err(Refusal::new(RefusalClass::Guard, "this node is the primary: its home is written by others")
+                .hint("run `hotspare hold` on a standby"));
+        };
+        let (keeper, kept) = oneshot::channel();
+        match context.holder.hold(longest, kept).await {
+            Ok(held) => Ok(Hold { position: held.position.to_string(), ended: held.why, keeper }),
+            Err(why) => Err(Refusal::new(RefusalClass::Guard, why)),
+        }
+    }
+
     pub(super) fn paused_since(&self) -> Option<Timestamp> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).paused_since
     }
@@ -43,8 +61,7 @@ impl Inner {
         match self.paused_since() {
             None => Ok(()),
             Some(since) => {
-                let long =
-                    humantime::format_duration(std::time::Duration::from_secs(wall_clock().since(since).as_secs()));
+                let long = humantime::format_duration(Duration::from_secs(wall_clock().since(since).as_secs()));
                 Err(Refusal::new(RefusalClass::Guard, format!("replication of this node is paused, for {long} now"))
                     .hint("run `hotspare resume` first"))
             }

@@ -52,6 +52,7 @@ impl Inner {
             promotable: Promotable { yes: false, why_not: Vec::new() },
             lag_seconds: None,
             paused_seconds: None,
+            still_seconds: None,
             quality: None,
             generations: GenerationCounts::default(),
             peers: Vec::new(),
@@ -76,6 +77,10 @@ impl Inner {
                 standby(&mut status, &report, position);
                 let is_other = |rules| rules != self.options.filter.rules();
                 status.warnings.extend(memory.filter.as_ref().is_some_and(is_other).then(|| FILTERS_DIFFER.to_owned()));
+                if let Some((position, since)) = context.holder.held() {
+                    status.position = Some(position.to_string());
+                    status.still_seconds = Some(since.elapsed().as_secs_f64());
+                }
             }
         }
         if let Some(since) = self.paused_since() {

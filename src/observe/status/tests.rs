@@ -27,6 +27,7 @@ pub(crate) fn sample() -> Status {
         promotable: Promotable { yes: false, why_not: vec!["it is the primary".to_owned()] },
         lag_seconds: None,
         paused_seconds: None,
+        still_seconds: None,
         quality: Some(QualityStatus {
             quality: "partial".to_owned(),
             reasons: vec!["deferred".to_owned()],

@@ -153,3 +153,34 @@ fn a_kill_while_a_replica_is_mended_leaves_a_whole_one() {
     assert_kept(&pair);
     pair.assert_verified(&pair.primary);
 }
+
+#[test]
+fn the_scrub_finds_rot_on_a_replica_and_changes_that_left_no_trace_on_the_primary() {
+    let mut pair = Pair::trusting();
+    for node in [&mut pair.primary, &mut pair.standby] {
+        node.edit("# rate = \"8MiB\"", "rate = \"1GiB\"");
+        node.edit("# every = \"1day\"", "every = \"1s\"");
+    }
+    build::home(&pair.bed.source(), 5);
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    pair.converge();
+    rot(&pair.bed.dst("plugins/git.jpi"));
+    fs::write(pair.bed.dst("jobs/job-1/config.xml"), "by hand, rewritten").unwrap();
+    pair.until("the replica is mended", |pair| pair.status(&pair.standby)["scrub"]["found"].as_u64() >= Some(2));
+    pair.converge();
+    let log = pair.standby.log();
+    assert!(log.contains("the scrub found the replica changed or damaged"), "{log}");
+    assert!(log.contains("path=plugins/git.jpi") && log.contains("path=jobs/job-1/config.xml"), "{log}");
+    let page = pair.ask(&pair.standby, &["status"]).stdout;
+    assert!(page.contains("paths found different"), "{page}");
+    // Passes go on, and are remembered.
+    let passes = |pair: &Pair| pair.status(&pair.primary)["scrub"]["passes"].as_u64();
+    pair.until("two passes", |pair| passes(pair) >= Some(2));
+    pair.primary.stop();
+    pair.start_primary();
+    pair.until("they are remembered", |pair| passes(pair) >= Some(2));
+    pair.converge();
+    pair.assert_verified(&pair.primary);
+}

@@ -26,6 +26,7 @@ pub(super) struct Auditor<'a, S> {
     pub(super) audited: Audited,
     pub(super) links: Links,
     /// Of the path being compared.
+    at: RelPath,
     kind: Option<Kind>,
     /// For content.
     pub(super) buffer: Vec<u8>,
@@ -59,7 +60,19 @@ impl<'a, S: ReadStore> Auditor<'a, S> {
         visit: &'a mut dyn FnMut(Difference),
     ) -> Self {
         let (audited, links) = (Audited::default(), Links::default());
-        Self { root, tree, filter, xattrs, options, visit, audited, links, kind: None, buffer: Vec::new() }
+        Self {
+            root,
+            tree,
+            filter,
+            xattrs,
+            options,
+            visit,
+            audited,
+            links,
+            at: RelPath::root(),
+            kind: None,
+            buffer: Vec::new(),
+        }
     }
 
     pub(super) fn run(mut self, paths: &[RelPath]) -> Result<Audited, AuditError> {
@@ -139,6 +152,9 @@ impl<'a, S: ReadStore> Auditor<'a, S> {
         })?;
         names.sort_unstable();
         names.dedup();
+        if let Some(first) = self.options.from.as_ref().and_then(|from| first_within(&path, from)) {
+            names.retain(|name| *name >= first);
+        }
         Ok(Some(Frame { path, id, directory: Some(directory), names: names.into_iter() }))
     }
 
@@ -153,6 +169,7 @@ impl<'a, S: ReadStore> Auditor<'a, S> {
                 return Ok(None);
             }
         };
+        self.at.clone_from(path);
         let found = stat.as_ref().and_then(kind_of);
         self.kind = row.as_ref().map(|row| row.entry.kind()).or(found);
         let is_special = stat.is_some_and(|stat| matches!(stat.what, FileType::Special(_)));
@@ -196,6 +213,16 @@ impl<'a, S: ReadStore> Auditor<'a, S> {
     pub(super) fn report(&mut self) -> Result<(), AuditError> {
         let Some(progress) = &mut self.options.progress else { return Ok(()) };
         let Audited { entries, bytes, .. } = self.audited;
-        if progress(Progress { entries, bytes }).is_break() { Err(AuditError::Stopped) } else { Ok(()) }
+        if progress(Progress { entries, bytes }).is_break() {
+            Err(AuditError::Stopped { at: self.at.clone() })
+        } else {
+            Ok(())
+        }
     }
+}
+
+/// The name in `directory` that is on the way to `path`; `None` if none is.
+fn first_within(directory: &RelPath, path: &RelPath) -> Option<Name> {
+    let depth = directory.components().count();
+    if path.is_within(directory) { path.components().nth(depth) } else { None }
 }

@@ -37,8 +37,11 @@ pub enum AuditError {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// [`AuditOptions::progress`] said to stop.
-    #[error("the audit was stopped")]
-    Stopped,
+    #[error("the audit was stopped at {at}")]
+    Stopped {
+        /// What was being looked at, and would be looked at first by an audit that goes on [from](AuditOptions::from) there.
+        at: RelPath,
+    },
 }
 
 /// Told how far an audit is; says whether it goes on.
@@ -52,14 +55,16 @@ pub struct AuditOptions<'a> {
     pub content: bool,
     /// A time in whole seconds on disk is that of an entry of the same second: not every file system keeps more.
     pub coarse_times: bool,
-    /// Told after every entry and every MiB read.
+    /// What comes before this path, in the order of paths, is passed over.
+    pub from: Option<RelPath>,
+    /// Told before every entry is compared, and after every MiB read.
     pub progress: Option<Watching<'a>>,
 }
 
 impl Default for AuditOptions<'_> {
     /// Everything is compared; nobody watches.
     fn default() -> Self {
-        Self { able: Able::everything(), content: true, coarse_times: false, progress: None }
+        Self { able: Able::everything(), content: true, coarse_times: false, from: None, progress: None }
     }
 }
 
@@ -172,9 +177,9 @@ pub fn audit<S: ReadStore>(
     options: AuditOptions<'_>,
     visit: &mut dyn FnMut(Difference),
 ) -> Result<Audited, AuditError> {
-    let AuditOptions { able, content, coarse_times, progress } = options;
+    let AuditOptions { able, content, coarse_times, from, progress } = options;
     // Taken apart so that the watcher's lifetime may be longer than the audit's.
     let progress = progress.map(|watching| -> Watching<'_> { watching });
-    let options = AuditOptions { able, content, coarse_times, progress };
+    let options = AuditOptions { able, content, coarse_times, from, progress };
     join::Auditor::new(root, tree, filter, xattrs, options, visit).run(paths)
 }

@@ -344,7 +344,7 @@ fn progress_is_told_and_can_stop_the_audit() {
     };
     let options = AuditOptions { progress: Some(&mut stop), ..AuditOptions::default() };
     let stopped = audit(&bed.root, &bed.tree, &none(), &XattrPolicy::default(), &[], options, &mut |_| {});
-    assert!(matches!(stopped, Err(AuditError::Stopped)));
+    assert!(matches!(stopped, Err(AuditError::Stopped { .. })));
 }
 
 #[test]
@@ -404,4 +404,41 @@ fn paths_beyond_path_max_are_compared() {
     let above = path.parent().unwrap();
     bed.root.set_mtime(&above, bed.tree.row(&above).unwrap().unwrap().entry.mtime).unwrap();
     assert_eq!(bed.audit(&[]).1, [(path.to_string(), What::Missing)]);
+}
+
+#[test]
+fn an_audit_that_was_stopped_anywhere_goes_on_from_there_and_leaves_nothing_out() {
+    let bed = Bed::new();
+    fs::write(bed.at("config"), "54321").unwrap();
+    fs::write(bed.at("jobs/a/builds/log"), "another").unwrap();
+    fs::remove_file(bed.at("jobs/dangling")).unwrap();
+    bed.restore_times();
+    let (whole, all) = bed.audit_with(&none(), &[], AuditOptions::default());
+    assert!(all.len() >= 3, "{all:?}");
+    // More than what leads to the deepest entry, which is looked at again each time.
+    for stop in 6..=whole.entries {
+        let mut found = Vec::new();
+        let mut from = None;
+        let mut slices = 0;
+        loop {
+            let mut progress =
+                |at: Progress| if at.entries > stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            let options = AuditOptions { from: from.take(), progress: Some(&mut progress), ..AuditOptions::default() };
+            let audited =
+                audit(&bed.root, &bed.tree, &none(), &XattrPolicy::default(), &[], options, &mut |difference| {
+                    found.push(difference);
+                });
+            slices += 1;
+            match audited {
+                Ok(_) => break,
+                Err(AuditError::Stopped { at }) => from = Some(at),
+                Err(error) => panic!("{error}"),
+            }
+            assert!(slices < 100, "it does not come forward from {from:?}");
+        }
+        // What leads to where it went on is looked at again.
+        found.sort_by(|a, b| a.path.cmp(&b.path).then(a.what.cmp(&b.what)));
+        found.dedup();
+        assert_eq!(found.len(), all.len(), "stopped after {stop}: {found:?}");
+    }
 }

@@ -142,6 +142,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         windows: Windows::default(),
         watch: Options::default(),
         poll: POLL,
+        scrub: None,
         adopt: false,
         moved: true,
     };
@@ -158,6 +159,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         windows: Windows::default(),
         watch: Options::default(),
         poll: POLL,
+        scrub: None,
         adopt: args.adopt,
         moved: true,
     };

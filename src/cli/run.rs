@@ -8,7 +8,7 @@ use super::log;
 use super::target::ConfigArgs;
 use crate::config::{self, Settings};
 use crate::control::Server;
-use crate::daemon::node::{Node, NodeOptions, PeerOptions};
+use crate::daemon::node::{Node, NodeOptions, PeerOptions, ScrubOptions};
 use crate::fs::state::create_directory;
 use crate::thought::filter::{Filter, Preset};
 use crate::thought::timing::Windows;
@@ -113,6 +113,10 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
             max_watches: settings.watch.max_watches,
         },
         poll: settings.watch.poll,
+        scrub: settings
+            .scrub
+            .bytes_per_second
+            .map(|bytes_per_second| ScrubOptions { bytes_per_second, every: settings.scrub.every }),
         adopt: false,
         moved: false,
     })

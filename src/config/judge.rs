@@ -11,7 +11,7 @@ use super::error::{ConfigError, Origin, Problem};
 use super::raw::{Given, Place, Raw, RawPeer, allowed};
 use super::settings::{
     Address, Backend, Batch, Engine, Failover, Hooks, LogFormat, Node, Observe, Peer, PeerId, Preset, Replicate, Role,
-    Settings, Standby, Watch,
+    Scrub, Settings, Standby, Watch,
 };
 use super::units::{parse_percent, parse_size};
 use crate::thought::timing::Windows;
@@ -82,7 +82,7 @@ impl Judge<'_> {
     }
 
     fn settings(&mut self, raw: Raw, dormant: Vec<&'static str>) -> Option<Settings> {
-        let Raw { node, replicate, batch, watch, standby, failover, hooks, observe, peer } = raw;
+        let Raw { node, replicate, batch, watch, scrub, standby, failover, hooks, observe, peer } = raw;
         let name = self.required("node.name", node.name.as_ref(), parse_name);
         let home = self.required("node.home", node.home.as_ref(), parse_place);
         let state = self
@@ -101,6 +101,7 @@ impl Judge<'_> {
         let replicate = self.replicate(&replicate);
         let batch = self.batch(&batch);
         let watch = self.watch(&watch);
+        let scrub = self.scrub(&scrub);
         let standby = Standby {
             history_age: self.value("standby.history_age", standby.history_age.as_ref(), parse_duration),
             history_bytes: self.value("standby.history_size", standby.history_size.as_ref(), parse_size),
@@ -128,7 +129,7 @@ impl Judge<'_> {
         };
         let listen = listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7420)));
         let node = Node { name: name?, home: home?, state: state?, initial_role, listen };
-        Some(Settings { node, peers, replicate, batch, watch, standby, failover, hooks, observe, dormant })
+        Some(Settings { node, peers, replicate, batch, watch, scrub, standby, failover, hooks, observe, dormant })
     }
 
     fn watch(&mut self, raw: &super::raw::RawWatch) -> Watch {
@@ -152,6 +153,20 @@ impl Judge<'_> {
         let include = self.patterns("replicate.include", &raw.include);
         let exclude = self.patterns("replicate.exclude", &raw.exclude);
         Replicate { preset, include, exclude }
+    }
+
+    fn scrub(&mut self, raw: &super::raw::RawScrub) -> Scrub {
+        let rate = self.value("scrub.rate", raw.rate.as_ref(), |text| match text {
+            "off" => Some(None),
+            text => parse_size(text).filter(|&bytes| bytes >= 64 << 10).map(Some),
+        });
+        let every = self.value("scrub.every", raw.every.as_ref(), |text| {
+            parse_duration(text).filter(|every| *every >= Duration::from_secs(1))
+        });
+        Scrub {
+            bytes_per_second: rate.unwrap_or(Some(8 << 20)),
+            every: every.unwrap_or(Duration::from_secs(24 * 3600)),
+        }
     }
 
     fn patterns(&mut self, key: &str, given: &[Given]) -> Vec<String> {

@@ -111,6 +111,10 @@ sections! {
         queue: "a number of events from \"64\" to \"16777216\", in quotes, such as \"65536\"",
         poll: "a duration from \"1s\" to \"1day\", such as \"30s\"",
     }
+    scrub: RawScrub {
+        rate: "a size a second from \"64KiB\", such as \"8MiB\", or \"off\"",
+        every: "a duration from \"1s\", such as \"1day\"",
+    }
     standby: RawStandby {
         history_age: "a duration, such as \"7days\"",
         history_size: "a size, such as \"10GiB\"",

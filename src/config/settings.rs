@@ -22,6 +22,8 @@ pub struct Settings {
     pub batch: Batch,
     /// `[watch]`: how changes are noticed.
     pub watch: Watch,
+    /// `[scrub]`: how everything is read again in the background.
+    pub scrub: Scrub,
     /// `[standby]`: limits of a replica.
     pub standby: Standby,
     /// `[failover]`: who decides which node is primary.
@@ -193,6 +195,15 @@ pub enum Backend {
     Notify,
     /// inotify itself.
     Inotify,
+}
+
+/// How everything is read again in the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scrub {
+    /// So many bytes a second; `None`: not at all. Default 8 MiB.
+    pub bytes_per_second: Option<u64>,
+    /// A pass begins at the earliest so long after the one before began. Default 1 day.
+    pub every: Duration,
 }
 
 /// Limits of a replica. Not yet acted upon.

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use hold::{Hold, HoldAsk, Holds};
 
-use crate::fs::Root;
+use crate::fs::{Able, Root};
+use crate::index::Snapshot;
 use crate::reveal::{Holding, Opening, Records, Replica, ReplicaError, ReplicaOptions, Stager, Standing, marker};
 use crate::spool::Spool;
 use crate::thought::filter::Filter;
@@ -61,6 +62,8 @@ pub enum Job {
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not here.
     Have(Vec<Digest>, oneshot::Sender<Lack>),
+    /// The index as it is now, and what the disk can hold of it. No answer while disk and index differ by what is not revealed.
+    Snapshot(oneshot::Sender<(Snapshot, Able)>),
     /// The replica is to stand still.
     HoldStill(HoldAsk),
     /// A generation is about to begin: answered when it may.
@@ -291,6 +294,14 @@ impl Work {
                         }
                     }
                     reply.send(Lack { bits }).ok();
+                }
+                Ok(())
+            }
+            Job::Snapshot(reply) => {
+                if let Some(replica) = &mut self.replica
+                    && let Some(index) = replica.snapshot()?
+                {
+                    reply.send((index, replica.able().clone())).ok();
                 }
                 Ok(())
             }

@@ -89,6 +89,8 @@ pub enum Command {
     Mark(oneshot::Sender<Position>),
     /// A person's word that what the guard holds back is meant so; what that was.
     Release(oneshot::Sender<Vec<String>>),
+    /// The tree as it is now, to be compared with the home.
+    Snapshot(oneshot::Sender<Snapshot>),
     /// Another look at everything at and below `paths` (none: everywhere), and a cut that has what was missed; the position that has it.
     Rescan {
         /// Where.

@@ -45,6 +45,8 @@ pub struct StandbyContext {
     pub hello: Hello,
     /// What the standby says of itself.
     pub report: Arc<Mutex<StandbyReport>>,
+    /// How many paths were found changed or damaged by this node itself: whoever is followed is greeted anew then.
+    pub strays: watch::Sender<u64>,
     /// No primary is followed while it says so.
     pub paused: watch::Sender<bool>,
 }
@@ -242,6 +244,7 @@ impl Session {
         let holder = self.context.holder.clone();
         let connection = streams.connection().clone();
         let mut paused = self.context.paused.subscribe();
+        let mut strays = self.context.strays.subscribe();
         tasks.spawn(async move { Err(read_streams(&streams, &holder).await) });
         // Answers of the holder, which may be busy with what came before the question.
         let (answers, mut answered) = mpsc::channel::<Message>(16);
@@ -260,6 +263,7 @@ impl Session {
                 Some(message) = answered.recv() => self.tell(&message).await,
                 Some(task) = tasks.join_next() => task.unwrap_or(Err(SessionError::Ending)),
                 _ = tick.tick() => self.tick().await,
+                Ok(()) = strays.changed() => Err(SessionError::Strayed),
                 true = async { paused.wait_for(|paused| *paused).await.is_ok() } => Err(SessionError::Paused),
             };
             if let Err(error) = step {

@@ -63,6 +63,8 @@ pub struct Status {
     pub alarms: Vec<String>,
     /// What works, and should be looked at all the same.
     pub warnings: Vec<String>,
+    /// Where the scrub is; `None` if there is none.
+    pub scrub: Option<ScrubStatus>,
     /// How far long work is; `None` when there is none.
     pub progress: Option<ProgressStatus>,
 }
@@ -302,6 +304,21 @@ pub struct Watches {
     /// All of the home is scanned so often, for others may write to its file system unseen; `None` where events tell all.
     #[serde(default)]
     pub home_scanned_every_seconds: Option<u64>,
+}
+
+/// What is read and compared in the background.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// What comes next; `None` between two passes.
+    pub next: Option<PathText>,
+    /// Entries looked at since the daemon started.
+    pub entries: u64,
+    /// Bytes read since the daemon started.
+    pub bytes: u64,
+    /// Paths found different since the daemon started: captured on a primary, mended on a standby.
+    pub found: u64,
+    /// Passes that came to their end, ever.
+    pub passes: u64,
 }
 
 /// How far long work is.

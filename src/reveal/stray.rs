@@ -14,10 +14,12 @@ use super::replica::Replica;
 use super::{ReplicaError, unheld};
 use crate::audit::{AuditError, AuditOptions, Audited, Difference, Watching, What, audit};
 use crate::capture::{Captured, Capturer};
+use crate::index::Snapshot;
 use crate::spool::Spool;
 use crate::thought::filter::Filter;
 use crate::thought::tree::{Row, TreeError};
 use crate::words::path::RelPath;
+use crate::words::position::Position;
 
 /// How many strays are taken in at a time.
 const BATCH: usize = 20_000;
@@ -94,7 +96,7 @@ impl Replica {
         visit: &mut dyn FnMut(Difference),
     ) -> Result<Audited, ReplicaError> {
         let able = self.able().clone();
-        let options = AuditOptions { able, content: depth == Depth::Content, coarse_times: true, progress };
+        let options = AuditOptions { able, content: depth == Depth::Content, coarse_times: true, from: None, progress };
         audit(self.root(), self.tree(), filter, &self.options.xattrs, paths, options, &mut |difference| {
             if is_stray(&difference) {
                 visit(difference);
@@ -102,7 +104,21 @@ impl Replica {
         })
         .map_err(|error| match error {
             AuditError::Tree(error) => ReplicaError::Tree(error),
-            AuditError::Stopped => ReplicaError::Stopped,
+            AuditError::Stopped { .. } => ReplicaError::Stopped,
+        })
+    }
+
+    /// What the index says, to be compared with the disk while the replica goes on; `None` while they differ by what is not revealed yet.
+    pub fn snapshot(&mut self) -> Result<Option<Snapshot>, ReplicaError> {
+        self.usable()?;
+        if !self.unrevealed.is_empty() || self.standing.position == Position::default() {
+            return Ok(None);
+        }
+        self.tidy()?;
+        self.guarded(|replica| {
+            replica.tree.digest()?;
+            replica.tree.store_mut().commit()?;
+            Ok(Some(replica.tree.store().snapshot()?))
         })
     }
 

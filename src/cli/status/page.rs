@@ -50,6 +50,10 @@ pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
         let bytes = out_of(progress.bytes_done, progress.bytes_total, |bytes| HumanBytes(bytes).to_string());
         line("progress", format!("{}: {entries} entries, {bytes}", progress.phase))?;
     }
+    if let Some(scrub) = status.scrub.as_ref().filter(|scrub| scrub.found > 0) {
+        let (found, entries) = (HumanCount(scrub.found), HumanCount(scrub.entries));
+        line("scrub", format!("{found} paths found different, of {entries} looked at; see the log"))?;
+    }
     let watches = &status.watches;
     if watches.polled > 0 {
         let (placed, polled) = (HumanCount(watches.placed), HumanCount(watches.polled));

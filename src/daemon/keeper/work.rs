@@ -211,7 +211,11 @@ impl Keeper {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 // Nothing is known yet that could be told.
-                Command::View(_) | Command::Fold { .. } | Command::Mark(_) | Command::Rescan { .. }
+                Command::View(_)
+                | Command::Fold { .. }
+                | Command::Mark(_)
+                | Command::Rescan { .. }
+                | Command::Snapshot(_)
                     if !self.is_ready => {}
                 command => self.answer(command)?,
             }
@@ -303,6 +307,11 @@ impl Keeper {
             Command::Release(reply) => {
                 let released = self.release()?;
                 reply.send(released).ok();
+            }
+            Command::Snapshot(reply) => {
+                self.tree.digest()?;
+                self.tree.store_mut().commit()?;
+                reply.send(self.tree.store().snapshot()?).ok();
             }
             Command::Rescan { paths, whole, reply } => {
                 let position = self.rescan(&paths, &whole)?;

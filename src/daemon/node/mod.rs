@@ -2,6 +2,7 @@
 
 mod pause;
 mod resync;
+mod scrub;
 mod search;
 mod start;
 mod status;
@@ -9,6 +10,7 @@ mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,12 +27,14 @@ use crate::net::NetError;
 use crate::net::endpoint::Endpoint;
 use crate::net::identity::{IdentityError, NodeId};
 use crate::net::trust::TrustedPeers;
-use crate::observe::status::{ProgressStatus, Status};
+use crate::observe::status::{ProgressStatus, ScrubStatus, Status};
 use crate::reveal::ReplicaError;
 use crate::thought::filter::Filter;
 use crate::thought::timing::Windows;
 use crate::thought::wire::message::Role;
 use crate::words::position::{HomeId, InstanceNonce, NodeName, Position};
+
+pub use scrub::ScrubOptions;
 
 /// How a node is to be run.
 #[derive(Clone, Debug)]
@@ -55,6 +59,8 @@ pub struct NodeOptions {
     pub watch: crate::watch::Options,
     /// How often what no watch tells of is scanned.
     pub poll: Duration,
+    /// How it is scrubbed; `None`: not at all.
+    pub scrub: Option<ScrubOptions>,
     /// A standby takes over a directory that has content of its own.
     pub adopt: bool,
     /// The state directory, or the home, was moved here on purpose.
@@ -177,6 +183,10 @@ struct Inner {
     part: Part,
     /// What a person must do before a link can come about.
     hopeless: Mutex<Option<String>>,
+    /// Where the scrub is.
+    scrub: Mutex<Option<ScrubStatus>>,
+    /// The node is ending: what sleeps wakes.
+    ending: AtomicBool,
     /// How far a resync is.
     resync: Mutex<Option<ProgressStatus>>,
 }
@@ -262,6 +272,7 @@ impl Node {
 
     /// Ends it in order.
     pub async fn end(mut self) -> Result<(), NodeError> {
+        self.inner.ending.store(true, Ordering::Relaxed);
         if let Part::Primary { shared, .. } = &self.inner.part {
             shared.stop();
         }

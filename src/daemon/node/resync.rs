@@ -58,7 +58,7 @@ impl Inner {
         Ok(audited.differences.into_values().collect())
     }
 
-    async fn rescan(&self, paths: Vec<RelPath>, whole: BTreeSet<RelPath>) -> Result<Position, Refusal> {
+    pub(super) async fn rescan(&self, paths: Vec<RelPath>, whole: BTreeSet<RelPath>) -> Result<Position, Refusal> {
         let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
         let Part::Primary { shared, keeper } = &self.part else { return Err(ended()) };
         let (reply, answer) = oneshot::channel();

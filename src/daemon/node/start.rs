@@ -1,6 +1,7 @@
 //! Starting a node.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
@@ -84,10 +85,15 @@ impl Node {
             part,
             hopeless: Mutex::new(None),
             resync: Mutex::new(None),
+            scrub: Mutex::new(None),
+            ending: AtomicBool::new(false),
         });
         if let Part::Standby { .. } = &inner.part {
             let dialing = Arc::clone(&inner);
             tasks.spawn(async move { search(&dialing).await });
+        }
+        if let Some(options) = inner.options.scrub {
+            tasks.spawn(super::scrub::scrub(Arc::clone(&inner), options));
         }
         Ok(Self { inner, tasks, keeper, _lock: lock })
     }
@@ -227,6 +233,7 @@ fn start_standby(
         state: options.state.clone(),
         hello: hello(options, instance),
         report,
+        strays: watch::Sender::new(0),
         paused: watch::Sender::new(is_paused),
     })
 }

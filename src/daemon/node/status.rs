@@ -52,6 +52,7 @@ impl Inner {
             promotable: Promotable { yes: false, why_not: Vec::new() },
             lag_seconds: None,
             paused_seconds: None,
+            scrub: None,
             still_seconds: None,
             quality: None,
             generations: GenerationCounts::default(),
@@ -89,6 +90,7 @@ impl Inner {
                 status.state = State::Paused;
             }
         }
+        status.scrub = self.scrub.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let resync = self.resync.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.progress = resync.or(status.progress);
         let is_linked = status.peers.iter().any(|peer| peer.connected);

@@ -68,6 +68,7 @@ pub(crate) fn sample() -> Status {
         },
         alarms: vec!["look".to_owned()],
         warnings: vec!["mind".to_owned()],
+        scrub: Some(ScrubStatus { next: Some(path(b"jobs")), entries: 7, bytes: 8, found: 1, passes: 2 }),
         progress: Some(ProgressStatus {
             phase: "reading".to_owned(),
             entries_done: 1,

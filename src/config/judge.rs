@@ -30,7 +30,8 @@ pub(super) fn judge(file: &Path, text: &str, overrides: &[(String, String)]) -> 
     }
 }
 
-const DORMANT: [&str; 12] = [
+const DORMANT: [&str; 13] = [
+    "batch.big_file",
     "standby.history_age",
     "standby.history_size",
     "standby.fuse",

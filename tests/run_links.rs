@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::build;
+use common::build::{self, Dice};
 use common::pair::{Pair, free_port};
 
 /// Whether each of the two says that it has a link.
@@ -58,4 +58,86 @@ fn a_primary_is_found_at_any_of_its_addresses_and_again_when_it_moved() {
     assert_eq!(pair.status(&pair.standby)["peers"][0]["address"], format!("localhost:{second}"));
     pair.converge();
     pair.assert_verified(&pair.primary);
+}
+
+/// How many times trees were compared so far, by the primary's log.
+fn comparisons(pair: &Pair) -> usize {
+    pair.primary.log().matches("catch-up generation").count()
+}
+
+/// Has a generation cut of all that was written so far, whether or not anybody is there to take it.
+fn cut(pair: &Pair) {
+    let cut = pair.ask(&pair.primary, &["wait", "--standbys", "0", "--timeout", "100s"]);
+    assert_eq!(cut.code, Some(0), "{}{}", cut.stdout, cut.stderr);
+}
+
+#[test]
+fn a_standby_that_was_cut_off_goes_on_with_what_it_missed() {
+    let mut pair = Pair::trusting();
+    let proxy = pair.proxied(2);
+    build::home(&pair.bed.source(), 22);
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    pair.converge();
+    proxy.cut();
+    pair.until("both say that there is no link", |pair| linked(pair) == [false, false]);
+    for round in 0..10 {
+        build::file(&pair.bed.src(format!("missed-{round}")), Dice::new(round).noise(100_000));
+        build::append(&pair.bed.src("jobs/job-0/builds/1/log"), format!("{round}\n"));
+        cut(&pair);
+    }
+    let before = proxy.returned();
+    proxy.join();
+    pair.until_streaming();
+    pair.converge();
+    assert_eq!(comparisons(&pair), 1, "no tree is compared but the first time\n{}", pair.told());
+    let sent = proxy.returned() - before;
+    assert!((1_000_000..1_300_000).contains(&sent), "{sent} bytes for a million that were missed");
+    pair.assert_verified(&pair.primary);
+}
+
+#[test]
+fn what_is_beyond_the_window_is_compared_and_what_is_in_it_is_not() {
+    let mut pair = Pair::trusting();
+    pair.primary.edit("# memory = \"32MiB\"\n", "memory = \"1MiB\"\n");
+    pair.primary.edit("# disk = \"512MiB\"\n", "disk = \"2MiB\"\n");
+    build::home(&pair.bed.source(), 23);
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    pair.converge();
+    for (megabytes, compared) in [(1, 1), (6, 2), (1, 2)] {
+        pair.standby.stop();
+        for number in 0..megabytes {
+            build::file(
+                &pair.bed.src(format!("missed-{number}")),
+                Dice::new(megabytes * 100 + number).noise(1_000_000),
+            );
+            cut(&pair);
+        }
+        pair.start_standby();
+        pair.until_streaming();
+        pair.converge();
+        assert_eq!(comparisons(&pair), compared, "after {megabytes} MB\n{}", pair.told());
+    }
+}
+
+#[test]
+fn a_primary_whose_standbys_are_gone_for_good_keeps_nothing_for_them() {
+    let mut pair = Pair::trusting();
+    pair.primary.edit("# linger = \"10m\"\n", "linger = \"0s\"\n");
+    build::home(&pair.bed.source(), 24);
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    pair.converge();
+    pair.standby.stop();
+    pair.until("it is noticed", |pair| pair.status(&pair.primary)["peers"][0]["connected"] == false);
+    build::file(&pair.bed.src("missed"), "x");
+    cut(&pair);
+    pair.start_standby();
+    pair.until_streaming();
+    pair.converge();
+    assert_eq!(comparisons(&pair), 2, "{}", pair.told());
 }

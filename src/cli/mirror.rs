@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::{log, output};
 use crate::config::LogFormat;
 use crate::daemon::node::{Node, NodeOptions, PeerOptions};
+use crate::daemon::window::WindowLimits;
 use crate::fs::Root;
 use crate::fs::state::create_directory;
 use crate::net::identity::Identity;
@@ -140,6 +141,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         peers: vec![PeerOptions { name: standby_name.clone(), addresses: Vec::new(), id: Some(ids[1]) }],
         filter: filter.clone(),
         windows: Windows::default(),
+        window: WindowLimits::default(),
         watch: Options::default(),
         poll: POLL,
         scrub: None,
@@ -157,6 +159,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         peers: vec![PeerOptions { name: primary_name, addresses: address.into_iter().collect(), id: Some(ids[0]) }],
         filter,
         windows: Windows::default(),
+        window: WindowLimits::default(),
         watch: Options::default(),
         poll: POLL,
         scrub: None,

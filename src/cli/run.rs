@@ -9,6 +9,7 @@ use super::target::ConfigArgs;
 use crate::config::{self, Settings};
 use crate::control::Server;
 use crate::daemon::node::{Node, NodeOptions, PeerOptions, ScrubOptions};
+use crate::daemon::window::WindowLimits;
 use crate::fs::state::create_directory;
 use crate::thought::filter::{Filter, Preset};
 use crate::thought::timing::Windows;
@@ -104,6 +105,11 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
         peers: peers.collect::<anyhow::Result<_>>()?,
         filter,
         windows: Windows { quiet: settings.batch.quiet, longest: settings.batch.longest },
+        window: WindowLimits {
+            memory_bytes: settings.window.memory_bytes,
+            disk_bytes: settings.window.disk_bytes,
+            linger: settings.window.linger,
+        },
         watch: watch::Options {
             mailbox_capacity: settings.watch.queue,
             backend: match settings.watch.backend {

@@ -11,7 +11,7 @@ use super::error::{ConfigError, Origin, Problem};
 use super::raw::{Given, Place, Raw, RawPeer, allowed};
 use super::settings::{
     Address, Backend, Batch, Engine, Failover, Hooks, LogFormat, Node, Observe, Peer, PeerId, Preset, Replicate, Role,
-    Scrub, Settings, Standby, Watch,
+    Scrub, Settings, Standby, Watch, Window,
 };
 use super::units::{parse_percent, parse_size};
 use crate::thought::timing::Windows;
@@ -83,7 +83,7 @@ impl Judge<'_> {
     }
 
     fn settings(&mut self, raw: Raw, dormant: Vec<&'static str>) -> Option<Settings> {
-        let Raw { node, replicate, batch, watch, scrub, standby, failover, hooks, observe, peer } = raw;
+        let Raw { node, replicate, batch, window, watch, scrub, standby, failover, hooks, observe, peer } = raw;
         let name = self.required("node.name", node.name.as_ref(), parse_name);
         let home = self.required("node.home", node.home.as_ref(), parse_place);
         let state = self
@@ -103,6 +103,7 @@ impl Judge<'_> {
         let batch = self.batch(&batch);
         let watch = self.watch(&watch);
         let scrub = self.scrub(&scrub);
+        let window = self.window(&window);
         let standby = Standby {
             history_age: self.value("standby.history_age", standby.history_age.as_ref(), parse_duration),
             history_bytes: self.value("standby.history_size", standby.history_size.as_ref(), parse_size),
@@ -130,7 +131,7 @@ impl Judge<'_> {
         };
         let listen = listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7420)));
         let node = Node { name: name?, home: home?, state: state?, initial_role, listen };
-        Some(Settings { node, peers, replicate, batch, watch, scrub, standby, failover, hooks, observe, dormant })
+        Some(Settings { node, peers, replicate, batch, window, watch, scrub, standby, failover, hooks, observe, dormant })
     }
 
     fn watch(&mut self, raw: &super::raw::RawWatch) -> Watch {
@@ -197,6 +198,22 @@ impl Judge<'_> {
             }
         }
         batch
+    }
+
+    fn window(&mut self, raw: &super::raw::RawWindow) -> Window {
+        let memory = self.value("window.memory", raw.memory.as_ref(), |text| {
+            parse_size(text).filter(|bytes| (1 << 20..=4 << 30).contains(bytes))
+        });
+        let disk =
+            self.value("window.disk", raw.disk.as_ref(), |text| parse_size(text).filter(|&bytes| bytes >= 1 << 20));
+        let linger = self.value("window.linger", raw.linger.as_ref(), |text| {
+            parse_duration(text).filter(|duration| *duration <= Duration::from_secs(86_400))
+        });
+        Window {
+            memory_bytes: memory.unwrap_or(32 << 20),
+            disk_bytes: disk.unwrap_or(512 << 20),
+            linger: linger.unwrap_or(Duration::from_secs(600)),
+        }
     }
 
     fn peers(&mut self, raw: Vec<toml::Spanned<RawPeer>>, own: Option<&NodeName>) -> Vec<Peer> {

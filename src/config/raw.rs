@@ -105,6 +105,11 @@ sections! {
         longest: "a duration from \"10ms\" to \"1m\", such as \"1s\"",
         big_file: "a size from \"1MiB\" to \"1GiB\", such as \"8MiB\"",
     }
+    window: RawWindow {
+        memory: "a size from \"1MiB\" to \"4GiB\", such as \"32MiB\"",
+        disk: "a size from \"1MiB\", such as \"512MiB\"",
+        linger: "a duration up to \"1day\", such as \"10m\"",
+    }
     watch: RawWatch {
         backend: "\"notify\" or \"inotify\"",
         max_watches: "a number of watches from \"16\", in quotes, such as \"100000\"",

@@ -20,6 +20,8 @@ pub struct Settings {
     pub replicate: Replicate,
     /// `[batch]`: how changes are gathered into generations.
     pub batch: Batch,
+    /// `[window]`: what is kept for standbys that come back soon.
+    pub window: Window,
     /// `[watch]`: how changes are noticed.
     pub watch: Watch,
     /// `[scrub]`: how everything is read again in the background.
@@ -173,6 +175,17 @@ pub struct Batch {
     pub longest: Duration,
     /// Files from this size on are shipped beside the others, in bytes. Default 8 MiB. Not yet acted upon.
     pub big_file_bytes: u64,
+}
+
+/// What a primary keeps for standbys that come back soon: who is in time goes on where it was, who is not has its tree compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// How much of recent generations is kept in memory, in bytes. Default 32 MiB.
+    pub memory_bytes: u64,
+    /// How much is kept on disk, in the state directory, in bytes. Default 512 MiB.
+    pub disk_bytes: u64,
+    /// How long generations are still kept when the last link has ended. Default 10 minutes.
+    pub linger: Duration,
 }
 
 /// How changes are noticed.

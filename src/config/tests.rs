@@ -26,6 +26,8 @@ fn what_is_not_said_has_the_documented_defaults() {
     assert_eq!(settings.batch.quiet, Duration::from_millis(50));
     assert_eq!(settings.batch.longest, Duration::from_millis(200));
     assert_eq!(settings.batch.big_file_bytes, 8 << 20);
+    assert_eq!((settings.window.memory_bytes, settings.window.disk_bytes), (32 << 20, 512 << 20));
+    assert_eq!(settings.window.linger, Duration::from_secs(600));
     assert_eq!(settings.replicate.preset, Preset::Jenkins);
     let watch = Watch { backend: Backend::Notify, max_watches: None, queue: 65_536, poll: Duration::from_secs(30) };
     assert_eq!(settings.watch, watch);
@@ -42,6 +44,8 @@ fn every_bad_value_is_told_with_line_key_find_and_what_is_allowed() {
         ("[batch]\nlongest = \"20ms\"", "h.toml:2: batch.longest", "\"20ms\""),
         ("[batch]\nlongest = 5", "h.toml:2: batch.longest", "integer `5`"),
         ("\n[batch]\n\nbig_file = \"8MB\"", "h.toml:4: batch.big_file", "\"8MB\""),
+        ("[window]\nmemory = \"8GiB\"", "h.toml:2: window.memory", "\"8GiB\""),
+        ("[window]\nlinger = \"2days\"", "h.toml:2: window.linger", "\"2days\""),
         ("[watch]\nbackend = \"fanotify\"", "h.toml:2: watch.backend", "\"fanotify\""),
         ("[watch]\nmax_watches = \"15\"", "h.toml:2: watch.max_watches", "\"15\""),
         ("[watch]\nqueue = \"63\"", "h.toml:2: watch.queue", "\"63\""),

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::keeper::{Command, Fold, Shared, View, Whole};
 use super::shipping::{Sent, ShipError, Stream, send_content, ship};
-use super::window::Shipment;
+use super::window::{Operations, Shipment};
 use crate::fs::Root;
 use crate::index::Snapshot;
 use crate::net::link::{DataStreams, Priority};
@@ -262,7 +262,7 @@ impl CatchUp {
         let mut operations = Records::new(Spool::create(&self.state)?);
         let mut operations_digest = OperationsDigest::default();
         let mut count = 0;
-        let mut bytes = 0;
+        let mut payload_bytes = 0;
         // By digest: a hard-linked file may be created under another name than it was captured under.
         let whole: BTreeMap<Digest, Whole> = whole.into_values().map(|whole| (whole.digest, whole)).collect();
         emitter
@@ -271,7 +271,7 @@ impl CatchUp {
                 let encoded = operation.encode();
                 operations_digest.update(&encoded);
                 count += 1;
-                bytes += operation.payload.map_or(0, |payload| payload.length);
+                payload_bytes += operation.payload.map_or(0, |payload| payload.length);
                 operations.push(operation.action.section(), &[&offset.to_le_bytes()[..], &encoded].concat())
             })
             .map_err(|error| match error {
@@ -301,9 +301,8 @@ impl CatchUp {
             operations_digest: operations_digest.finish(),
             extensions: Vec::new(),
         };
-        let bytes = bytes + operations.bytes();
         tracing::info!(position = %header.position, operations = count, "catch-up generation");
-        let shipment = Shipment { header, operations, payloads, bytes };
+        let shipment = Shipment { header, operations: Operations::new(operations)?, payloads, payload_bytes };
         let sending = Question::Sending(view.position, view.chain);
         self.questions.blocking_send(sending).map_err(|_| CatchUpError::Gone)?;
         Ok(ship(&self.runtime, &self.streams, &shipment, &self.sent)?)

@@ -13,14 +13,15 @@ mod rescan;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use super::window::{Shipment, Window};
+use super::primary::now;
+use super::window::{Shipment, Window, WindowLimits, gather};
 use crate::capture::RoundOptions;
 use crate::fs::XattrPolicy;
 use crate::index::Snapshot;
@@ -58,8 +59,8 @@ pub struct KeeperOptions {
     pub rounds: RoundOptions,
     /// How often what no watch tells of is scanned.
     pub poll: Duration,
-    /// How many bytes of recent generations are kept.
-    pub window_bytes: u64,
+    /// How much of recent generations is kept.
+    pub window: WindowLimits,
     /// The cluster.
     pub cluster: ClusterId,
     /// The home's id.
@@ -196,6 +197,9 @@ pub struct Shared {
     pub head: watch::Sender<Position>,
     /// How many sessions want payloads.
     interest: AtomicUsize,
+    /// When the last of them ended, if none does.
+    parted: Mutex<Option<Instant>>,
+    linger: Duration,
     stop: AtomicBool,
     paused: AtomicBool,
     mailbox: Mutex<Option<Arc<crate::watch::Mailbox>>>,
@@ -204,10 +208,12 @@ pub struct Shared {
 impl Shared {
     fn new(options: &KeeperOptions) -> Self {
         Self {
-            window: Mutex::new(Window::new(options.window_bytes, (options.position, options.chain))),
+            window: Mutex::new(Window::new(options.window, (options.position, options.chain))),
             report: Mutex::new(Report::default()),
             head: watch::Sender::new(options.position),
             interest: AtomicUsize::new(0),
+            parted: Mutex::new(None),
+            linger: options.window.linger,
             stop: AtomicBool::new(false),
             paused: AtomicBool::new(options.paused),
             mailbox: Mutex::new(None),
@@ -236,8 +242,10 @@ impl Shared {
         Interest(Arc::clone(self))
     }
 
+    /// Whether payloads are made. For a while they still are when the last link has ended: who comes back in time goes on where it was.
     fn ships(&self) -> bool {
-        self.interest.load(Ordering::Relaxed) > 0
+        let parted = *self.parted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.interest.load(Ordering::Relaxed) > 0 || parted.is_some_and(|parted| parted.elapsed() < self.linger)
     }
 
     /// Ends the keeper.
@@ -270,10 +278,23 @@ impl Shared {
         }
     }
 
-    fn push(&self, shipment: Arc<Shipment>) {
+    fn push(&self, shipment: Arc<Shipment>, state: &Path) {
         let position = shipment.header.position;
-        self.window().push(shipment);
+        let surplus = {
+            let mut window = self.window();
+            window.push(shipment);
+            window.surplus()
+        };
         self.head.send_replace(position);
+        if surplus.is_empty() {
+            return;
+        }
+        match gather(state, &surplus) {
+            Ok(gathered) => self.window().replace(gathered),
+            Err(error) => {
+                tracing::warn!(%error, "cannot move recent generations to the state directory; fewer are kept for standbys that come back");
+            }
+        }
     }
 }
 
@@ -282,6 +303,7 @@ pub struct Interest(Arc<Shared>);
 
 impl Drop for Interest {
     fn drop(&mut self) {
+        *self.0.parted.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
         self.0.interest.fetch_sub(1, Ordering::Relaxed);
     }
 }

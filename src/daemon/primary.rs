@@ -318,7 +318,7 @@ impl Session {
             return;
         }
         let next =
-            if self.wants_catch_up { Next::CatchUp } else { self.context.shared.window().after(self.sender.head().1) };
+            if self.wants_catch_up { Next::CatchUp } else { self.context.shared.window().after(self.sender.head()) };
         match next {
             Next::Wait => {
                 let (acked, revealed) = (self.sender.position(), self.sender.revealed_position());

@@ -70,6 +70,12 @@ impl Records {
         Content { spool: self.spool.reader(), end: self.spool.end(), tail: &self.tail }
     }
 
+    /// The spool with all of them in it.
+    pub fn into_spool(mut self) -> std::io::Result<Spool> {
+        self.spool.write_all(&self.tail)?;
+        Ok(self.spool)
+    }
+
     /// How many bytes they take.
     pub fn bytes(&self) -> u64 {
         self.end()

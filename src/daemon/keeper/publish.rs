@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::work::{Keeper, KeeperError};
 use crate::capture::Cut;
-use crate::daemon::window::Shipment;
+use crate::daemon::window::{Operations as Shipped, Shipment};
 use crate::reveal::Records;
 use crate::spool::Spool;
 use crate::thought::generation::{HEADER_VERSION, Header, Joint, Operation, OperationsDigest, Quality};
@@ -61,8 +61,9 @@ impl Keeper {
         self.count(&header);
         tracing::debug!(position = %header.position, operations = header.operations, quality = %header.quality, "generation");
         if ships {
-            let bytes = operations.bytes() + spool.end();
-            self.shared.push(Arc::new(Shipment { header, operations, payloads: spool.reader(), bytes }));
+            let (operations, payloads, payload_bytes) = (Shipped::new(operations)?, spool.reader(), spool.end());
+            let shipment = Shipment { header, operations, payloads, payload_bytes };
+            self.shared.push(Arc::new(shipment), &self.options.state);
         } else {
             self.shared.window().skip_to((self.position, self.chain));
             self.shared.head.send_replace(self.position);

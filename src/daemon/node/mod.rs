@@ -21,6 +21,7 @@ use super::keeper::{Command, Shared};
 use super::memory::{Memory, MemoryError, trust_in, untrust_in};
 use super::peers::{Busy, Peers};
 use super::standby::{StandbyContext, StandbyReport};
+use super::window::WindowLimits;
 use crate::control::{PeerWait, Refusal, RefusalClass, Request, Trusting, WaitOutcome};
 use crate::fs::FsError;
 use crate::net::NetError;
@@ -55,6 +56,8 @@ pub struct NodeOptions {
     pub filter: Filter,
     /// How changes are batched.
     pub windows: Windows,
+    /// How much of recent generations is kept for standbys that come back.
+    pub window: WindowLimits,
     /// How changes are heard of.
     pub watch: crate::watch::Options,
     /// How often what no watch tells of is scanned.

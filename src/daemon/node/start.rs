@@ -29,8 +29,6 @@ use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, Posi
 
 /// How many commands may wait for the keeper.
 const COMMANDS: usize = 64;
-/// How many bytes of recent generations a primary keeps.
-const WINDOW_BYTES: u64 = 256 << 20;
 
 impl Node {
     /// Starts a node; when this returns it is running, though it may have met nobody yet.
@@ -177,7 +175,7 @@ fn start_primary(
         windows: options.windows,
         rounds: crate::capture::RoundOptions::default(),
         poll: options.poll,
-        window_bytes: WINDOW_BYTES,
+        window: options.window,
         paused: memory.paused_since.is_some(),
         cluster,
         home_id: home,

@@ -6,6 +6,7 @@ mod common;
 
 use common::build::{self, Dice};
 use common::pair::{Pair, free_port};
+use common::proxy::Weather;
 
 /// Whether each of the two says that it has a link.
 fn linked(pair: &Pair) -> [bool; 2] {
@@ -140,4 +141,44 @@ fn a_primary_whose_standbys_are_gone_for_good_keeps_nothing_for_them() {
     pair.until_streaming();
     pair.converge();
     assert_eq!(comparisons(&pair), 2, "{}", pair.told());
+}
+
+#[test]
+fn a_first_sync_that_is_cut_goes_on_where_it_was_and_sends_nothing_twice() {
+    const FILES: u64 = 80;
+    const BYTES: usize = 200_000;
+    let mut pair = Pair::trusting();
+    let proxy = pair.proxied(3);
+    proxy.set(Weather { rate: Some(4_000_000), ..Weather::default() });
+    for number in 0..FILES {
+        build::file(&pair.bed.src(format!("jobs/{number}/log")), Dice::new(number).noise(BYTES));
+    }
+    pair.start_primary();
+    pair.start_standby();
+    let total = FILES * BYTES as u64;
+    let until_sent = |pair: &mut Pair, share: u64| {
+        pair.until("so much was sent", |_| proxy.returned() > total * share / 100);
+        assert_eq!(pair.status(&pair.standby)["promotable"]["yes"], false, "it was cut before it was whole");
+    };
+    until_sent(&mut pair, 15);
+    pair.standby.kill();
+    pair.start_standby();
+    until_sent(&mut pair, 35);
+    pair.primary.kill();
+    pair.start_primary();
+    until_sent(&mut pair, 55);
+    proxy.cut();
+    pair.until("both say that there is no link", |pair| linked(pair) == [false, false]);
+    proxy.join();
+    until_sent(&mut pair, 75);
+    pair.standby.stop();
+    pair.start_standby();
+    pair.until_streaming();
+    let sent = proxy.returned();
+    pair.converge();
+    // Beside the contents: what was on its way at each cut, the questions, and what QUIC adds to each datagram.
+    assert!((total..total * 115 / 100).contains(&sent), "{sent} bytes for {total}");
+    let held = pair.bed.dst(".hotspare/stage/held");
+    pair.until("nothing is held any more", |_| std::fs::read_dir(&held).unwrap().count() == 0);
+    pair.assert_verified(&pair.primary);
 }

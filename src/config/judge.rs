@@ -131,7 +131,20 @@ impl Judge<'_> {
         };
         let listen = listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7420)));
         let node = Node { name: name?, home: home?, state: state?, initial_role, listen };
-        Some(Settings { node, peers, replicate, batch, window, watch, scrub, standby, failover, hooks, observe, dormant })
+        Some(Settings {
+            node,
+            peers,
+            replicate,
+            batch,
+            window,
+            watch,
+            scrub,
+            standby,
+            failover,
+            hooks,
+            observe,
+            dormant,
+        })
     }
 
     fn watch(&mut self, raw: &super::raw::RawWatch) -> Watch {

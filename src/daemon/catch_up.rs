@@ -8,6 +8,7 @@
 //!
 //! The standby's tree stands still meanwhile, so all of it is one step for it: from the generation it had to a whole one.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -102,6 +103,10 @@ pub struct CatchUp {
     pub sent: Arc<AtomicU64>,
     /// Where the standby stands.
     pub parent: (Position, ChainDigest),
+    /// Its tree's digest, where it is known: of equal trees nothing is asked.
+    pub tree: Option<Digest>,
+    /// How many questions were put.
+    pub asked: Cell<u64>,
     /// What the header says of all generations.
     pub ids: (ClusterId, HomeId, ReignId),
     /// What is replicated.
@@ -144,6 +149,7 @@ impl CatchUp {
     }
 
     fn question<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, CatchUpError> {
+        self.asked.set(self.asked.get() + 1);
         let (reply, answer) = oneshot::channel();
         self.questions.blocking_send(question(reply)).map_err(|_| CatchUpError::Gone)?;
         answer.blocking_recv().map_err(|_| CatchUpError::Gone)
@@ -154,16 +160,21 @@ impl CatchUp {
         self.questions.blocking_send(Question::Tell(told)).map_err(|_| CatchUpError::Gone)
     }
 
-    /// Calls `sink` with every difference between `tree` and the standby's.
+    /// Calls `sink` with every difference between `tree`, which has `digest`, and the standby's; the digest of that.
     fn compare(
         &self,
         tree: &Tree<Snapshot>,
+        digest: Digest,
         sink: &mut dyn FnMut(Difference<'_>) -> Result<(), CatchUpError>,
-    ) -> Result<(), CatchUpError> {
+    ) -> Result<Digest, CatchUpError> {
+        if self.tree == Some(digest) {
+            return Ok(digest);
+        }
         let mut standby = Standby(self);
         let top = self.question(|reply| Question::List(List { path: RelPath::root(), after: None }, reply))?;
-        let (entry, digest) = top.directory.ok_or(CatchUpError::Answer("it has no root"))?;
-        differences(tree, (&entry, digest), &mut standby, sink).map_err(|error| match error {
+        let (entry, theirs) = top.directory.ok_or(CatchUpError::Answer("it has no root"))?;
+        let compared = differences(tree, (&entry, theirs), &mut standby, sink);
+        compared.map(|()| theirs).map_err(|error| match error {
             CompareError::Sink(error) | CompareError::Far { source: error, .. } => error,
             CompareError::Tree(error) => error.into(),
             error => CatchUpError::Compare(Box::new(error)),
@@ -172,7 +183,7 @@ impl CatchUp {
 
     /// Sends ahead what the differences need and the standby lacks.
     fn send_ahead(&self, root: &Root, view: View) -> Result<Ahead, CatchUpError> {
-        let ticket = view.ticket;
+        let (ticket, digest) = (view.ticket, view.digest);
         let tree = Tree::view(view.tree)?.ok_or(CatchUpError::Answer("the primary has no tree"))?;
         let mut scratch = Spool::create(&self.state)?;
         let mut ahead = Ahead { ticket, missed: Vec::new() };
@@ -190,7 +201,7 @@ impl CatchUp {
             self.tell("sending contents", (done.0, total.0), (done.1, total.1))
         };
         let mut batch_bytes = 0;
-        self.compare(&tree, &mut |difference| {
+        self.compare(&tree, digest, &mut |difference| {
             if let Some((digest, size)) = contents(&difference) {
                 batch.push((difference.path().clone(), digest, size));
                 batch_bytes += size;
@@ -253,10 +264,8 @@ impl CatchUp {
         let Fold { view, quality, deferred, cut_time, oldest_change, whole, payloads, .. } = fold;
         let digest = view.digest;
         let tree = Tree::view(view.tree)?.ok_or(CatchUpError::Answer("the primary has no tree"))?;
-        let top = self.question(|reply| Question::List(List { path: RelPath::root(), after: None }, reply))?;
-        let (_, tree_before) = top.directory.ok_or(CatchUpError::Answer("it has no root"))?;
         let mut emitter = Emitter::new(&tree, &self.filter, File::new(Spool::create(&self.state)?));
-        self.compare(&tree, &mut |difference| {
+        let tree_before = self.compare(&tree, digest, &mut |difference| {
             emitter.take(difference).map_err(|error| CatchUpError::Compare(Box::new(error)))
         })?;
         let mut operations = Records::new(Spool::create(&self.state)?);
@@ -301,7 +310,7 @@ impl CatchUp {
             operations_digest: operations_digest.finish(),
             extensions: Vec::new(),
         };
-        tracing::info!(position = %header.position, operations = count, "catch-up generation");
+        tracing::info!(position = %header.position, operations = count, questions = self.asked.get(), "catch-up generation");
         let shipment = Shipment { header, operations: Operations::new(operations)?, payloads, payload_bytes };
         let sending = Question::Sending(view.position, view.chain);
         self.questions.blocking_send(sending).map_err(|_| CatchUpError::Gone)?;

@@ -38,7 +38,7 @@ use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, Reign};
 
 pub(crate) use home::marker_command;
 pub(crate) use work::wall_clock;
-pub use work::{Keeper, KeeperError};
+pub use work::{Keeper, KeeperError, open_index};
 
 /// How the keeper works.
 #[derive(Clone, Debug)]
@@ -163,6 +163,8 @@ pub struct Report {
     pub entries: u64,
     /// Content bytes of the tree.
     pub bytes: u64,
+    /// Bytes of content read since the start, to learn what changed.
+    pub read_bytes: u64,
     /// The last generation's quality and what it left out.
     pub quality: Option<(Quality, NamedPaths)>,
     /// Generations by word of quality.

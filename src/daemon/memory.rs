@@ -1,7 +1,9 @@
 //! What a node remembers between its runs, in its state directory: the cluster, the reigns it knows, how it ended.
 //!
-//! **Format, version 1:** `node.json`, one JSON object as [`Memory`]; `trust.json`, a list of `{"id", "name"}`. Both are replaced as a whole.
+//! **Format, version 1:** `node.json`, one JSON object as [`Memory`]; `trust.json`, a list of `{"id", "name"}`; `acks.json`, of a primary, an object
+//! of standbys' names and the newest position that each acked. Each is replaced as a whole.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -173,6 +175,16 @@ pub fn untrust_in(state: &Path, id: &str) -> Result<bool, MemoryError> {
 /// Writes them, durably.
 fn save_trust(state: &Path, trusted: &[Trusted]) -> Result<(), MemoryError> {
     save(&state.join("trust.json"), &trusted)
+}
+
+/// The newest position that each standby is known to have acked.
+pub fn load_acks(state: &Path) -> Result<BTreeMap<NodeName, Position>, MemoryError> {
+    Ok(load(&state.join("acks.json"))?.unwrap_or_default())
+}
+
+/// Writes them, durably.
+pub fn save_acks(state: &Path, acks: &BTreeMap<NodeName, Position>) -> Result<(), MemoryError> {
+    save(&state.join("acks.json"), acks)
 }
 
 fn load<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, MemoryError> {

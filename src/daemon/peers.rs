@@ -1,12 +1,14 @@
 //! What a node knows of its peers at the moment, for `status`, `wait` and `verify`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::memory::save_acks;
 use crate::net::identity::NodeId;
 use crate::net::trust::TrustedPeers;
 use crate::thought::wire::message::{Audit, Audited, CatchingUp, Heartbeat, Refused, RefusedWhy};
@@ -45,6 +47,10 @@ pub struct Peer {
     pub busy: Busy,
     /// What it acked.
     pub acked: Option<Position>,
+    /// The newest position it ever acked, as far as this primary remembers.
+    pub best: Option<Position>,
+    /// It came back with less than it had acked: what that was, and where it stood.
+    pub went_back: Option<(Position, Position)>,
     /// What it revealed.
     pub revealed: Option<Position>,
     /// Payload bytes sent to it.
@@ -68,6 +74,21 @@ const INSTANCES_CAP: usize = 16;
 /// For so long two processes of one node are an alarm.
 const CLONED_FOR: Duration = Duration::from_secs(600);
 
+impl Peer {
+    /// It stands at `position`, by its own hello. True if it had acked more than that: it lost what it said to be durable.
+    pub fn stands_at(&mut self, position: Position) -> bool {
+        let lost = self.best.filter(|best| position < *best);
+        self.went_back = lost.map(|best| (best, position)).or(self.went_back);
+        lost.is_some()
+    }
+
+    /// It acked `position`.
+    pub fn has_acked(&mut self, position: Position) {
+        self.acked = Some(position);
+        self.best = self.best.max(Some(position));
+    }
+}
+
 /// At most this many ids that are not trusted are remembered, the newest.
 const STRANGERS_CAP: usize = 8;
 
@@ -89,6 +110,29 @@ impl Peers {
     /// The peers by name.
     pub fn all(&self) -> MutexGuard<'_, BTreeMap<NodeName, Peer>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Peers of which is known what they acked in an earlier run.
+    pub fn remembering(acks: BTreeMap<NodeName, Position>) -> Self {
+        let known = acks.into_iter().map(|(name, best)| (name, Peer { best: Some(best), ..Peer::default() }));
+        Self { all: Mutex::new(known.collect()), ..Self::default() }
+    }
+
+    /// The newest position that each peer acked.
+    pub fn acks(&self) -> BTreeMap<NodeName, Position> {
+        self.all().iter().filter_map(|(name, peer)| Some((name.clone(), peer.best?))).collect()
+    }
+
+    /// What is to be said of standbys that lost what they had said to be durable: they are caught up, but their disks are not to be believed.
+    pub fn went_back(&self) -> Vec<String> {
+        let tell = |(name, peer): (&NodeName, &Peer)| {
+            let (acked, stood) = peer.went_back?;
+            let stood = if stood == Position::default() { "with nothing".to_owned() } else { format!("at {stood}") };
+            Some(format!(
+                "standby {name} went backwards: it had acked {acked} and came back {stood}; its disk was replaced, restored, or lost what was synced"
+            ))
+        };
+        self.all().iter().filter_map(tell).collect()
     }
 
     /// Takes note of an id that was met and is not trusted.
@@ -156,6 +200,30 @@ impl Peers {
     /// Tells of every change.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+/// How often what was acked is written down, at most.
+const ACKS_EVERY: Duration = Duration::from_secs(5);
+
+/// Writes down what is acked, until it is cancelled: some seconds late, and so never one write for each generation.
+pub async fn remember_acks(peers: &Arc<Peers>, state: &Path) {
+    let mut changed = peers.subscribe();
+    let mut written = peers.acks();
+    while changed.changed().await.is_ok() {
+        tokio::time::sleep(ACKS_EVERY).await;
+        changed.mark_unchanged();
+        let acks = peers.acks();
+        if acks == written {
+            continue;
+        }
+        let (state, saving) = (state.to_owned(), acks.clone());
+        let saved = tokio::task::spawn_blocking(move || save_acks(&state, &saving)).await;
+        match saved {
+            Ok(Ok(())) => written = acks,
+            Ok(Err(error)) => tracing::warn!(error = super::explain(&error), "cannot write down what standbys acked"),
+            Err(_) => {}
+        }
     }
 }
 

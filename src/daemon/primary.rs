@@ -1,5 +1,6 @@
 //! The primary's side of its links: one session a standby.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::thought::session::sender::{Sender, SenderError};
 use crate::thought::session::{Pulse, judge};
 use crate::thought::wire::frame::BodyError;
 use crate::thought::wire::message::{Audited, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy};
+use crate::words::entry::Digest;
 use crate::words::position::{ClusterId, HomeId, NodeName, Position, ReignId};
 
 /// How often a session looks at its clock.
@@ -218,6 +220,9 @@ async fn greet(
         peer.sent = Arc::clone(sent);
         peer.asks = Some(asks);
         peer.trouble = None;
+        if peer.stands_at(theirs.position) {
+            tracing::warn!(standby = %name, position = %theirs.position, acked = ?peer.best, "the standby went backwards: it lost what it had acked");
+        }
     });
     tracing::info!(standby = %name, position = %theirs.position, "standby connected");
     if theirs.filter != ours.filter {
@@ -240,6 +245,7 @@ async fn greet(
         lacks: VecDeque::new(),
         held: VecDeque::new(),
         audits: VecDeque::new(),
+        tree: Some(theirs.tree),
         rejected: 0,
         wants_catch_up: false,
     };
@@ -262,6 +268,8 @@ struct Session {
     lacks: VecDeque<oneshot::Sender<Lack>>,
     held: VecDeque<oneshot::Sender<HeldAll>>,
     audits: VecDeque<oneshot::Sender<Audited>>,
+    /// The digest of the standby's tree, until something is sent to it.
+    tree: Option<Digest>,
     /// Generations refused in a row.
     rejected: usize,
     wants_catch_up: bool,
@@ -326,13 +334,15 @@ impl Session {
                 self.busy(Busy::Streaming);
                 self.context.peers.change(&self.name, |peer| {
                     if is_idle && peer.acked.is_none() {
-                        (peer.acked, peer.revealed) = (Some(acked), Some(revealed));
+                        peer.has_acked(acked);
+                        peer.revealed = Some(revealed);
                     }
                 });
             }
             Next::Shipment(shipment) => {
                 self.busy(Busy::Streaming);
                 self.sender.sent(shipment.header.position, shipment.header.chain());
+                self.tree = None;
                 let (runtime, streams, sent) = (Handle::current(), self.streams.clone(), Arc::clone(&self.sent));
                 self.shipping = Some(tokio::task::spawn_blocking(move || ship(&runtime, &streams, &shipment, &sent)));
             }
@@ -350,6 +360,8 @@ impl Session {
                     state: self.context.state.clone(),
                     sent: Arc::clone(&self.sent),
                     parent: self.sender.acked_head(),
+                    tree: self.tree,
+                    asked: Cell::default(),
                     ids: self.context.ids,
                     filter: self.context.filter.clone(),
                 };
@@ -379,7 +391,7 @@ impl Session {
                 self.sender.acked(&acked)?;
                 self.rejected = 0;
                 let position = self.sender.position();
-                self.context.peers.change(&self.name, |peer| peer.acked = Some(position));
+                self.context.peers.change(&self.name, |peer| peer.has_acked(position));
             }
             Some(Message::Revealed(revealed)) => {
                 self.sender.revealed(revealed.position);
@@ -438,6 +450,7 @@ impl Session {
                 Ok(())
             }
             Question::Sending(position, chain) => {
+                self.tree = None;
                 self.sender.sent(position, chain);
                 Ok(())
             }

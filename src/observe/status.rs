@@ -109,6 +109,9 @@ pub struct HomeStatus {
     pub entries: u64,
     /// The sum of the sizes of its files; one with several names counts under each.
     pub bytes: u64,
+    /// Bytes of content read since the daemon started, to learn what changed: after a restart only what did.
+    #[serde(default)]
+    pub content_read_bytes: u64,
     /// The type of the file system under it, such as `ext4`.
     pub filesystem: String,
 }

@@ -28,6 +28,7 @@ impl Keeper {
         report.is_ready = self.is_ready;
         let counts = self.tree.counts();
         (report.entries, report.bytes) = (counts.entries + 1, counts.bytes);
+        report.read_bytes = self.read_bytes;
         report.pending = (dirty.len() + self.walker.awaiting()) as u64;
         report.oldest = dirty.oldest();
         report.sample = dirty.paths().take(10).cloned().collect();

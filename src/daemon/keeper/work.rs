@@ -1,6 +1,7 @@
 //! The keeper's work.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +19,7 @@ use crate::spool::Spool;
 use crate::thought::filter::Filter;
 use crate::thought::generation::{Content, Reason};
 use crate::thought::plan::{Captures, Encoded};
-use crate::thought::store::{Store, Table};
+use crate::thought::store::{ReadStore, Store, Table};
 use crate::thought::timing::{BatchTimer, Due};
 use crate::thought::tree::{ApplyError, Row, Tree, TreeError};
 use crate::walk::{WalkError, Walker};
@@ -36,6 +37,8 @@ pub(super) const IDLE: Duration = Duration::from_millis(250);
 const COMMIT_EVERY: Duration = Duration::from_secs(60);
 /// How often what the keeper says of itself is brought up to date. It costs a look at all that is dirty.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// The fact that says at which position a primary ended in order.
+const ENDED_FACT: &[u8] = b"ended-at";
 /// The fact that names this node's secret.
 const SECRET_FACT: &[u8] = b"secret";
 /// The fact that names the filter by which the tree was made.
@@ -110,6 +113,7 @@ pub struct Keeper {
     pub(super) poller: Poller,
     pub(super) reported: Instant,
     pub(super) told: Told,
+    pub(super) read_bytes: u64,
     pub(super) is_ready: bool,
     /// While it was paused more changed than was kept track of.
     pub(super) is_blind: bool,
@@ -118,17 +122,17 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Opens home and index; nothing is read yet.
-    pub fn open(options: KeeperOptions, commands: mpsc::Receiver<Command>) -> Result<(Self, Arc<Shared>), KeeperError> {
+    /// Opens the home, of which `index` is what is known; nothing is read yet.
+    pub fn open(
+        options: KeeperOptions,
+        index: Index,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<(Self, Arc<Shared>), KeeperError> {
         let root = Root::open(&options.home)?;
-        let opened = Index::open(&options.state.join("primary.redb"))?;
-        if let Opened::Rebuilt { why, .. } = &opened {
-            tracing::warn!(%why, "the index is rebuilt from the home");
-        }
         let stat = root.stat(&RelPath::root())?.ok_or_else(|| gone(&options))?;
         let root_row =
             Row::new(stat.entry(Body::Directory, root.xattrs(&RelPath::root(), &options.xattrs)?, None), stat.inode);
-        let mut tree = Tree::open(opened.into_index(), root_row)?;
+        let mut tree = Tree::open(index, root_row)?;
         let secret = secret_in(&mut tree)?;
         follow_filter(&mut tree, &options.filter)?;
         let shared = Arc::new(Shared::new(&options));
@@ -167,6 +171,7 @@ impl Keeper {
             poller: Poller::new(options.poll, kind.is_network(), now),
             reported: now,
             told: Told::default(),
+            read_bytes: 0,
             is_ready: false,
             is_blind: false,
             standing_doubts,
@@ -183,6 +188,8 @@ impl Keeper {
         }
         self.shared.head.send_replace(self.position);
         ended?;
+        let ended_at = self.position.to_string().into_bytes();
+        self.tree.store_mut().put(Table::Facts, ENDED_FACT.to_vec(), ended_at).map_err(TreeError::from)?;
         self.tree.store_mut().commit()?;
         Ok(self.position)
     }
@@ -396,6 +403,7 @@ impl Keeper {
         let begun = self.begun;
         let clock = move || moment(begun);
         let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.options.rounds, &clock)?;
+        self.read_bytes += capturer.read_bytes();
         let (spool, signatures) = capturer.finish();
         for kept in signatures.iter() {
             let (digest, signature) = kept?;
@@ -421,6 +429,19 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// Opens a primary's index in its state directory. True if it is intact and is the one with which the primary ended in order at `ended_at`.
+pub fn open_index(state: &Path, ended_at: Option<Position>) -> Result<(Index, bool), KeeperError> {
+    let opened = Index::open(&state.join("primary.redb"))?;
+    if let Opened::Rebuilt { why, .. } = &opened {
+        tracing::warn!(%why, "the index is rebuilt from the home");
+    }
+    let was_intact = matches!(opened, Opened::Intact(_));
+    let index = opened.into_index();
+    let ended = index.get(Table::Facts, ENDED_FACT).map_err(TreeError::from)?;
+    let is_that = ended_at.is_some_and(|at| ended == Some(at.to_string().into_bytes()));
+    Ok((index, was_intact && is_that))
 }
 
 impl Touched {

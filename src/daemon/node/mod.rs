@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::keeper::{Command, Shared};
-use super::memory::{Memory, MemoryError, trust_in, untrust_in};
+use super::memory::{Memory, MemoryError, save_acks, trust_in, untrust_in};
 use super::peers::{Busy, Peers};
 use super::standby::{StandbyContext, StandbyReport};
 use super::window::WindowLimits;
@@ -293,6 +293,7 @@ impl Node {
             let mut memory = self.inner.memory.lock().unwrap_or_else(PoisonError::into_inner);
             memory.ended_at = Some(position);
             memory.save(&self.inner.options.state)?;
+            save_acks(&self.inner.options.state, &self.inner.peers.acks())?;
         }
         Ok(())
     }

@@ -11,9 +11,9 @@ use super::search::search;
 use super::{Inner, Node, NodeError, NodeOptions, Part};
 use crate::daemon::bound::{Bound, bind};
 use crate::daemon::holder::Holder;
-use crate::daemon::keeper::{Keeper, KeeperOptions};
-use crate::daemon::memory::{Memory, load_trust};
-use crate::daemon::peers::Peers;
+use crate::daemon::keeper::{Keeper, KeeperOptions, open_index};
+use crate::daemon::memory::{Memory, load_acks, load_trust};
+use crate::daemon::peers::{Peers, remember_acks};
 use crate::daemon::primary::{PrimaryContext, accept};
 use crate::daemon::standby::{StandbyContext, StandbyReport};
 use crate::fs::state::{create_directory, lock_directory};
@@ -51,14 +51,15 @@ impl Node {
         let limits = Limits { frame_cap_bytes: DATA_CAP, ..Limits::default() };
         let endpoint = Arc::new(Endpoint::bind(options.listen, &identity, trusted.clone(), limits)?);
         let instance = InstanceNonce(random()?);
-        let peers = Arc::new(Peers::default());
+        let peers = Arc::new(Peers::remembering(load_acks(&options.state)?));
         let mut tasks = JoinSet::new();
         let (part, keeper) = match options.role {
             Role::Primary => {
                 let started = start_primary(&options, &mut memory, instance)?;
                 let context = PrimaryContext { peers: Arc::clone(&peers), ..started.context };
                 let part = Part::Primary { shared: Arc::clone(&context.shared), keeper: context.keeper.clone() };
-                let endpoint = Arc::clone(&endpoint);
+                let (endpoint, remembering, state) = (Arc::clone(&endpoint), Arc::clone(&peers), options.state.clone());
+                tasks.spawn(async move { remember_acks(&remembering, &state).await });
                 tasks.spawn(async move { accept(&endpoint, context).await });
                 (part, Some(started.thread))
             }
@@ -150,14 +151,22 @@ fn start_primary(
     memory.home = Some(home);
     bind_here(options, memory)?;
     let cluster = *memory.cluster.get_or_insert(ClusterId(random()?));
-    // Only a primary that ended in order knows where it stood; any other begins a new reign.
-    let (reign, position) = match (memory.reign(), memory.ended_at.take()) {
-        (Some(reign), Some(position)) if reign.epoch == position.epoch => {
+    // Only a primary that ended in order, and has the index it ended with, knows where it stood; any other begins a new reign.
+    let ended_at = memory.ended_at.take();
+    let (index, is_that) = open_index(&options.state, ended_at)?;
+    let (reign, position) = match (memory.reign(), ended_at) {
+        (Some(reign), Some(position)) if reign.epoch == position.epoch && is_that => {
             (reign, Position { generation: position.generation + 1, ..position })
         }
         (known, _) => {
             let fork = known.map(|reign| reign.fork).unwrap_or_default();
             let reign = memory.begin_reign(ReignId(random()?), fork);
+            if known.is_some() {
+                tracing::warn!(
+                    epoch = reign.epoch,
+                    "this primary did not end in order, or lost its index: a new reign begins"
+                );
+            }
             (reign, Position { epoch: reign.epoch, generation: 0 })
         }
     };
@@ -183,7 +192,7 @@ fn start_primary(
         position,
         chain,
     };
-    let (work, shared) = Keeper::open(keeper_options, commands)?;
+    let (work, shared) = Keeper::open(keeper_options, index, commands)?;
     let thread =
         std::thread::Builder::new().name("keeper".into()).spawn(move || work.run()).map_err(NodeError::Thread)?;
     let hello =

@@ -43,6 +43,7 @@ impl Inner {
                 id: memory.home.map(|home| home.to_string()),
                 entries: 0,
                 bytes: 0,
+                content_read_bytes: 0,
                 filesystem: String::new(),
             },
             reign: memory.reign().map(|reign| ReignStatus { id: reign.id.to_string(), epoch: reign.epoch }),
@@ -98,6 +99,7 @@ impl Inner {
         status.alarms.extend(hopeless.filter(|text| !is_linked && !status.alarms.contains(text)));
         status.alarms.extend(self.peers.strangers(&self.trusted));
         status.alarms.extend(self.peers.clones(crate::daemon::primary::now()));
+        status.alarms.extend(self.peers.went_back());
         status
     }
 
@@ -147,6 +149,7 @@ impl Inner {
 fn primary(status: &mut Status, report: &Report) {
     status.home.entries = report.entries;
     status.home.bytes = report.bytes;
+    status.home.content_read_bytes = report.read_bytes;
     status.home.filesystem.clone_from(&report.filesystem);
     let any = |state| status.peers.iter().any(|peer| peer.state == state);
     status.state = if report.failed.is_some() {

@@ -18,6 +18,7 @@ pub(crate) fn sample() -> Status {
             id: Some("0a".to_owned()),
             entries: 3,
             bytes: 4096,
+            content_read_bytes: 0,
             filesystem: "ext4".to_owned(),
         },
         reign: Some(ReignStatus { id: "0b".to_owned(), epoch: 1 }),

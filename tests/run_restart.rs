@@ -53,7 +53,7 @@ fn after_a_restart_of_both_only_what_changed_is_read_and_equal_trees_cost_one_ro
 }
 
 #[test]
-fn what_was_written_within_one_tick_of_the_clock_before_a_kill_is_not_missed() {
+fn what_is_written_while_a_primary_is_killed_is_not_missed() {
     let mut pair = Pair::trusting();
     build::home(&pair.bed.source(), 30);
     for number in 0..8 {

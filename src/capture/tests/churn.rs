@@ -9,6 +9,7 @@ use super::grown::meanwhile;
 use super::random::Writer;
 use crate::capture::Wanted;
 use crate::thought::generation::{Action, Quality, Reason};
+use crate::words::entry::Timestamp;
 
 fn churn(seed: u64, rounds: u32, paths: usize) {
     let mut bench = Bench::new(BACKENDS[usize::from(seed % 2 == 1)]);
@@ -134,5 +135,42 @@ fn a_name_that_another_lost_is_captured_with_it() {
             actions.iter().any(|action| matches!(action, Action::Attributes { entry, .. } if entry.link.is_none()))
         );
         bench.assert_same();
+    }
+}
+
+#[test]
+fn of_a_file_that_changed_since_the_barrier_no_time_is_remembered_that_a_restart_could_take_for_unchanged() {
+    for backend in BACKENDS {
+        let mut bench = Bench::new(backend);
+        bench.make("hot", "00000000");
+        bench.make("calm", "00000000");
+        bench.settle();
+        let ending = std::sync::atomic::AtomicBool::new(false);
+        let hot = bench.at("hot");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                use std::os::unix::fs::FileExt as _;
+                let file = std::fs::OpenOptions::new().write(true).open(&hot).unwrap();
+                for step in 0_u32.. {
+                    file.write_all_at(format!("{:08}", step % 100_000_000).as_bytes(), 0).unwrap();
+                    if ending.load(std::sync::atomic::Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            let mut forgotten = 0;
+            for _ in 0..300 {
+                let cut = bench.cut();
+                let hot = bench.row("hot").inode.ctime;
+                assert!(hot < cut.cut_time, "{hot:?} may be the time of two writes");
+                forgotten += u32::from(hot == Timestamp::default());
+                if forgotten > 5 {
+                    break;
+                }
+            }
+            ending.store(true, std::sync::atomic::Ordering::Relaxed);
+            writer.join().unwrap();
+            assert!(forgotten > 0 && bench.row("calm").inode.ctime != Timestamp::default());
+        });
     }
 }

@@ -40,7 +40,7 @@ fn a_primary_is_found_at_any_of_its_addresses_and_again_when_it_moved() {
     pair.primary.edit(&format!("127.0.0.1:{first}"), &format!("[::]:{first}"));
     pair.standby.edit(&format!("127.0.0.1:{}", pair.standby.port), &format!("[::]:{}", pair.standby.port));
     // Nobody is at the first and the last; the second is of the other family, the third a name.
-    pair.dial_at(&[
+    pair.standby.dial_at(&[
         format!("192.0.2.1:{first}"),
         format!("[::1]:{first}"),
         format!("localhost:{second}"),
@@ -181,4 +181,22 @@ fn a_first_sync_that_is_cut_goes_on_where_it_was_and_sends_nothing_twice() {
     let held = pair.bed.dst(".hotspare/stage/held");
     pair.until("nothing is held any more", |_| std::fs::read_dir(&held).unwrap().count() == 0);
     pair.assert_verified(&pair.primary);
+}
+
+#[test]
+fn a_standby_is_sent_no_more_than_it_asks_for() {
+    const BYTES: u32 = 3_000_000;
+    let mut pair = Pair::trusting();
+    pair.standby.edit("# bandwidth = \"50MiB\"", "bandwidth = \"512KiB\"");
+    pair.standby.edit("# burst = \"50MiB\"", "burst = \"64KiB\"");
+    build::file(&pair.bed.src("large"), Dice::new(48).noise(BYTES as usize));
+    pair.start_primary();
+    let begin = std::time::Instant::now();
+    pair.start_standby();
+    pair.until_streaming();
+    let took = begin.elapsed();
+    // It may always take longer, on a slow machine; never less.
+    let least = f64::from(BYTES - (64 << 10)) / f64::from(512 << 10);
+    assert!(took.as_secs_f64() > least * 0.95, "{took:?} for what takes {least:.1} s");
+    pair.converge();
 }

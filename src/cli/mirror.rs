@@ -145,6 +145,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         watch: Options::default(),
         poll: POLL,
         scrub: None,
+        bandwidth: None,
         adopt: false,
         moved: true,
     };
@@ -163,6 +164,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         watch: Options::default(),
         poll: POLL,
         scrub: None,
+        bandwidth: None,
         adopt: args.adopt,
         moved: true,
     };

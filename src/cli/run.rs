@@ -123,7 +123,8 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
             .scrub
             .bytes_per_second
             .map(|bytes_per_second| ScrubOptions { bytes_per_second, every: settings.scrub.every }),
-        adopt: false,
+        bandwidth: settings.standby.bandwidth,
+        adopt: settings.standby.adopt,
         moved: false,
     })
 }

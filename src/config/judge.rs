@@ -15,6 +15,7 @@ use super::settings::{
 };
 use super::units::{parse_percent, parse_size};
 use crate::thought::timing::Windows;
+use crate::thought::wire::message::Bandwidth;
 use crate::words::position::NodeName;
 
 pub(super) fn judge(file: &Path, text: &str, overrides: &[(String, String)]) -> Result<Settings, ConfigError> {
@@ -30,12 +31,11 @@ pub(super) fn judge(file: &Path, text: &str, overrides: &[(String, String)]) -> 
     }
 }
 
-const DORMANT: [&str; 13] = [
+const DORMANT: [&str; 12] = [
     "batch.big_file",
     "standby.history_age",
     "standby.history_size",
     "standby.fuse",
-    "standby.bandwidth",
     "failover.engine",
     "failover.max_lag",
     "failover.lease",
@@ -108,9 +108,8 @@ impl Judge<'_> {
             history_age: self.value("standby.history_age", standby.history_age.as_ref(), parse_duration),
             history_bytes: self.value("standby.history_size", standby.history_size.as_ref(), parse_size),
             fuse_percent: self.value("standby.fuse", standby.fuse.as_ref(), parse_percent),
-            bandwidth_bytes_per_second: self.value("standby.bandwidth", standby.bandwidth.as_ref(), |text| {
-                parse_size(text).filter(|&bytes| bytes >= 64 << 10)
-            }),
+            bandwidth: self.bandwidth(&standby),
+            adopt: self.value("standby.adopt", standby.adopt.as_ref(), parse_yes).unwrap_or(false),
         };
         let failover = Failover {
             engine: self.value("failover.engine", failover.engine.as_ref(), parse_engine).unwrap_or(Engine::Manual),
@@ -211,6 +210,17 @@ impl Judge<'_> {
             }
         }
         batch
+    }
+
+    fn bandwidth(&mut self, raw: &super::raw::RawStandby) -> Option<Bandwidth> {
+        let rate = |text: &str| parse_size(text).filter(|&bytes| bytes >= 64 << 10);
+        let bytes_per_second = self.value("standby.bandwidth", raw.bandwidth.as_ref(), rate);
+        let burst = self.value("standby.burst", raw.burst.as_ref(), rate);
+        if raw.bandwidth.is_none() {
+            self.refuse("standby.burst", raw.burst.as_ref());
+        }
+        let bytes_per_second = bytes_per_second?;
+        Some(Bandwidth { bytes_per_second, burst_bytes: burst.unwrap_or(bytes_per_second) })
     }
 
     fn window(&mut self, raw: &super::raw::RawWindow) -> Window {
@@ -373,6 +383,14 @@ fn parse_log_format(text: &str) -> Option<LogFormat> {
 
 fn parse_duration(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok()
+}
+
+fn parse_yes(text: &str) -> Option<bool> {
+    match text {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
 }
 
 fn parse_lease(text: &str) -> Option<String> {

@@ -125,6 +125,8 @@ sections! {
         history_size: "a size, such as \"10GiB\"",
         fuse: "a share from \"1%\" to \"100%\"",
         bandwidth: "a size a second from \"64KiB\", such as \"50MiB\"",
+        burst: "a size from \"64KiB\", such as \"50MiB\", with standby.bandwidth",
+        adopt: "\"yes\" or \"no\"",
     }
     failover: RawFailover {
         engine: "\"manual\", \"keepalived\" or \"kubernetes\"",

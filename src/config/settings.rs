@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::judge;
+use crate::thought::wire::message::Bandwidth;
 use crate::words::position::NodeName;
 
 /// A whole configuration.
@@ -219,7 +220,7 @@ pub struct Scrub {
     pub every: Duration,
 }
 
-/// Limits of a replica. Not yet acted upon.
+/// What is particular to a replica. History and fuse are not yet acted upon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standby {
     /// How long what a generation replaced is kept.
@@ -228,8 +229,10 @@ pub struct Standby {
     pub history_bytes: Option<u64>,
     /// A generation that deletes more than this share of all entries waits for a person's word, in percent, 1 to 100.
     pub fuse_percent: Option<u8>,
-    /// The most that is received, in bytes a second.
-    pub bandwidth_bytes_per_second: Option<u64>,
+    /// The most that its primary is to send to it; at once, by default, what it may send in a second.
+    pub bandwidth: Option<Bandwidth>,
+    /// Whether a directory that has content of its own, and is no replica, becomes one. Default no.
+    pub adopt: bool,
 }
 
 /// Who decides which node is primary. Not yet acted upon.

@@ -28,6 +28,7 @@ fn what_is_not_said_has_the_documented_defaults() {
     assert_eq!(settings.batch.big_file_bytes, 8 << 20);
     assert_eq!((settings.window.memory_bytes, settings.window.disk_bytes), (32 << 20, 512 << 20));
     assert_eq!(settings.window.linger, Duration::from_secs(600));
+    assert_eq!((settings.standby.bandwidth, settings.standby.adopt), (None, false));
     assert_eq!(settings.replicate.preset, Preset::Jenkins);
     let watch = Watch { backend: Backend::Notify, max_watches: None, queue: 65_536, poll: Duration::from_secs(30) };
     assert_eq!(settings.watch, watch);
@@ -53,6 +54,9 @@ fn every_bad_value_is_told_with_line_key_find_and_what_is_allowed() {
         ("[replicate]\npreset = \"all\"", "h.toml:2: replicate.preset", "\"all\""),
         ("[replicate]\nexclude = [\n\"a\",\n\"b[z-a]\"]", "h.toml:4: replicate.exclude", "\"b[z-a]\""),
         ("[replicate]\ninclude = [\n\"a\",\n5]", "h.toml:4: replicate.include", "integer `5`"),
+        ("[standby]\nbandwidth = \"1KiB\"", "h.toml:2: standby.bandwidth", "\"1KiB\""),
+        ("[standby]\nburst = \"1MiB\"", "h.toml:2: standby.burst", "\"1MiB\""),
+        ("[standby]\nadopt = \"maybe\"", "h.toml:2: standby.adopt", "\"maybe\""),
         ("[standby]\nfuse = \"0%\"", "h.toml:2: standby.fuse", "\"0%\""),
         ("[failover]\nengine = \"raft\"", "h.toml:2: failover.engine", "\"raft\""),
         ("[hooks]\ndemoted = \"stop.sh\"", "h.toml:2: hooks.demoted", "\"stop.sh\""),

@@ -24,7 +24,9 @@ use crate::thought::filter::Filter;
 use crate::thought::session::sender::{Sender, SenderError};
 use crate::thought::session::{Pulse, judge};
 use crate::thought::wire::frame::BodyError;
-use crate::thought::wire::message::{Audited, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy};
+use crate::thought::wire::message::{
+    Audited, Bandwidth, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy,
+};
 use crate::words::entry::Digest;
 use crate::words::position::{ClusterId, HomeId, NodeName, Position, ReignId};
 
@@ -229,6 +231,10 @@ async fn greet(
         tracing::warn!(standby = %name, "the standby is configured with another [replicate]: what this primary leaves out decides, until that one is promoted");
     }
     let (control, receiver, streams) = link.split();
+    let streams = match Bandwidth::of(&theirs)? {
+        Some(bandwidth) => streams.paced(bandwidth),
+        None => streams,
+    };
     let (questions, questioned) = mpsc::channel(16);
     let session = Session {
         name: name.clone(),

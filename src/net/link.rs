@@ -15,13 +15,17 @@
 //! `write_frame` on data streams may not be repeated after being dropped: drop the stream.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::time::timeout;
 
 use super::NetError;
 use super::connection::Connection;
+use crate::thought::session::bucket::Bucket;
 use crate::thought::wire::frame::{Frame, FrameDecoder, FrameError};
+use crate::thought::wire::message::Bandwidth;
 
 /// The kind of the frame that opens a control stream. Only its place, as the very first, gives it its meaning.
 pub const OPENING_KIND: u8 = 0xff;
@@ -98,7 +102,7 @@ impl Link {
 
     /// The two directions and the connection, for tasks of their own.
     pub fn split(self) -> (ControlSender, ControlReceiver, DataStreams) {
-        (self.sender, self.receiver, DataStreams(self.connection))
+        (self.sender, self.receiver, DataStreams { connection: self.connection, pace: None })
     }
 
     /// See [`DataStreams::open_data`].
@@ -114,28 +118,39 @@ impl Link {
 
 /// The data streams of a link that was split. Clones serve the same connection.
 #[derive(Debug, Clone)]
-pub struct DataStreams(Connection);
+pub struct DataStreams {
+    connection: Connection,
+    pace: Option<Arc<Mutex<Bucket>>>,
+}
 
 impl DataStreams {
     /// The connection underneath.
     pub fn connection(&self) -> &Connection {
-        &self.0
+        &self.connection
+    }
+
+    /// Lets all data streams that are opened here, and on clones made from here, send no more than `bandwidth` together. It is what is written
+    /// that counts, before QUIC adds its own; the control stream is never slowed.
+    #[must_use]
+    pub fn paced(self, bandwidth: Bandwidth) -> Self {
+        Self { pace: Some(Arc::new(Mutex::new(Bucket::new(bandwidth, now())))), ..self }
     }
 
     /// Opens a data stream; waits while as many are open as the peer allows. The peer sees it when something is written.
     pub async fn open_data(&self, priority: Priority) -> Result<DataSender, NetError> {
-        open_data(&self.0, priority).await
+        let sender = open_data(&self.connection, priority).await?;
+        Ok(DataSender { pace: self.pace.clone(), ..sender })
     }
 
     /// The next data stream that the peer opened.
     pub async fn accept_data(&self) -> Result<DataReceiver, NetError> {
-        accept_data(&self.0).await
+        accept_data(&self.connection).await
     }
 }
 
 async fn open_data(connection: &Connection, priority: Priority) -> Result<DataSender, NetError> {
     let stream = connection.quinn().open_uni().await.map_err(|error| connection.explain(error))?;
-    Ok(DataSender(Sending::new(stream, connection, priority)))
+    Ok(DataSender { stream: Sending::new(stream, connection, priority), pace: None })
 }
 
 async fn accept_data(connection: &Connection) -> Result<DataReceiver, NetError> {
@@ -195,30 +210,47 @@ impl ControlReceiver {
 
 /// One outgoing data stream. Dropped without [`finish`](Self::finish) it is reset.
 #[derive(Debug)]
-pub struct DataSender(Sending);
+pub struct DataSender {
+    stream: Sending,
+    pace: Option<Arc<Mutex<Bucket>>>,
+}
+
+/// So much is written at a time where the pace is set.
+const PACED_BYTES: usize = 32 * 1024;
 
 impl DataSender {
-    /// Writes all of `bytes`; waits while the windows are full.
+    /// Writes all of `bytes`; waits while the windows are full, and as long as the pace asks.
     pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        self.0.write_all(bytes).await
+        let Some(pace) = &self.pace else { return self.stream.write_all(bytes).await };
+        for piece in bytes.chunks(PACED_BYTES) {
+            let wait = pace.lock().unwrap_or_else(PoisonError::into_inner).take(piece.len() as u64, now());
+            tokio::time::sleep(wait).await;
+            self.stream.write_all(piece).await?;
+        }
+        Ok(())
     }
 
     /// Writes one frame.
     pub async fn write_frame(&mut self, kind: u8, payload: &[u8]) -> Result<(), NetError> {
         let mut bytes = Vec::new();
-        self.0.encode(kind, payload, &mut bytes)?;
-        self.0.write_all(&bytes).await
+        self.stream.encode(kind, payload, &mut bytes)?;
+        self.write_all(&bytes).await
     }
 
     /// Ends the stream. What was written still goes out; that it arrived is only known when the peer says so.
     pub fn finish(mut self) -> Result<(), NetError> {
-        self.0.finish()
+        self.stream.finish()
     }
 
     /// Gives the stream up; the peer's reads fail with `code`, whatever it has not read yet.
     pub fn reset(mut self, code: u32) {
-        self.0.reset(code);
+        self.stream.reset(code);
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "links own their pace")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// One incoming data stream. Dropped early, the peer's writes fail.

@@ -176,7 +176,10 @@ pub enum ReplicaError {
         path: std::path::PathBuf,
     },
     /// The directory is not empty and no replica of this home.
-    #[error("{} is not empty and is no replica of this home", path.display())]
+    #[error(
+        "{} is not empty and is no replica of this home; empty it, or have it adopted (`standby.adopt`, `mirror --adopt`)",
+        path.display()
+    )]
     NoReplica {
         /// The directory.
         path: std::path::PathBuf,

@@ -80,25 +80,43 @@ impl Pair {
         pair
     }
 
-    /// Has the standby dial the primary at these addresses.
-    pub(crate) fn dial_at(&mut self, addresses: &[String]) {
-        let line = self.standby.text.lines().find(|line| line.starts_with("address = ")).unwrap().to_owned();
-        self.standby.edit(&line, &format!("address = {addresses:?}"));
-    }
-
     /// Has the standby dial the primary through a proxy.
     pub(crate) fn proxied(&mut self, seed: u64) -> Proxy {
         let proxy = Proxy::to(self.primary.port, seed);
-        self.dial_at(&[format!("127.0.0.1:{}", proxy.port)]);
+        self.standby.dial_at(&[format!("127.0.0.1:{}", proxy.port)]);
         proxy
+    }
+
+    /// One more standby, with a replica and a state of its own, that nobody knows yet; it does not run.
+    pub(crate) fn another(&self, name: &'static str) -> Node {
+        let port = free_port();
+        let text = self.standby.text.clone();
+        let text = text.replace("name = \"jenkins-b\"", &format!("name = {name:?}"));
+        let text = text.replace(self.bed.destination().to_str().unwrap(), self.replica_of(name).to_str().unwrap());
+        let text = text.replace(self.bed.path("jenkins-b").to_str().unwrap(), self.bed.path(name).to_str().unwrap());
+        let text = text.replace(
+            &format!("listen = \"127.0.0.1:{}\"", self.standby.port),
+            &format!("listen = \"127.0.0.1:{port}\""),
+        );
+        Node { name, text, env: Vec::new(), port, is_user: false, daemon: None }
+    }
+
+    /// Where the replica of a further standby lies.
+    pub(crate) fn replica_of(&self, name: &str) -> PathBuf {
+        self.bed.path(format!("{name}-home"))
+    }
+
+    /// Lets the primary and a further standby trust each other.
+    pub(crate) fn introduce(&self, other: &Node) {
+        for (one, other) in [(&self.primary, other), (other, &self.primary)] {
+            let trusted = self.ask(one, &["trust", &self.id(other), "--name", other.name]);
+            assert_eq!(trusted.code, Some(0), "{}", trusted.stderr);
+        }
     }
 
     /// `hotspare id` on each, `hotspare trust` on the other.
     pub(crate) fn exchange_ids(&self) {
-        for (one, other) in [(&self.primary, &self.standby), (&self.standby, &self.primary)] {
-            let trusted = self.ask(one, &["trust", &self.id(other), "--name", other.name]);
-            assert_eq!(trusted.code, Some(0), "{}", trusted.stderr);
-        }
+        self.introduce(&self.standby);
     }
 
     /// What `hotspare id` prints.
@@ -274,6 +292,12 @@ impl Node {
         let mut daemon = self.daemon.take().unwrap();
         daemon.signal(Signal::KILL);
         assert_eq!(daemon.wait(), None);
+    }
+
+    /// Has a standby dial the primary at these addresses.
+    pub(crate) fn dial_at(&mut self, addresses: &[String]) {
+        let line = self.text.lines().find(|line| line.starts_with("address = ")).unwrap().to_owned();
+        self.edit(&line, &format!("address = {addresses:?}"));
     }
 
     /// Replaces something in the configuration that must be there.

@@ -32,8 +32,8 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
-    /// 200 ms there and back, one of a hundred lost, some reordered.
-    pub(crate) const FAR: Self = Self { delay: Duration::from_millis(100), lost: 10, late: 20, rate: None };
+    /// 200 ms there and back, one of two hundred lost, some reordered.
+    pub(crate) const FAR: Self = Self { delay: Duration::from_millis(100), lost: 5, late: 20, rate: None };
 }
 
 /// The proxy. Whoever sends to its port reaches the port behind it.

@@ -32,6 +32,7 @@ use crate::observe::status::{ProgressStatus, ScrubStatus, Status};
 use crate::reveal::ReplicaError;
 use crate::thought::filter::Filter;
 use crate::thought::timing::Windows;
+use crate::thought::wire::message::Bandwidth;
 use crate::thought::wire::message::Role;
 use crate::words::position::{HomeId, InstanceNonce, NodeName, Position};
 
@@ -64,6 +65,8 @@ pub struct NodeOptions {
     pub poll: Duration,
     /// How it is scrubbed; `None`: not at all.
     pub scrub: Option<ScrubOptions>,
+    /// A standby's: the most that is to be sent to it.
+    pub bandwidth: Option<Bandwidth>,
     /// A standby takes over a directory that has content of its own.
     pub adopt: bool,
     /// The state directory, or the home, was moved here on purpose.

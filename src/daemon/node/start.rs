@@ -268,7 +268,7 @@ fn hello(options: &NodeOptions, instance: InstanceNonce) -> Hello {
         },
         features: 0,
         needs: 0,
-        extensions: Vec::new(),
+        extensions: options.bandwidth.iter().filter_map(|bandwidth| bandwidth.extension().ok()).collect(),
     }
 }
 

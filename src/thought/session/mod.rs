@@ -4,9 +4,11 @@
 //! owners, modes and attributes stand in it whether or not the standby's disk can hold them. So one tree digest is that of every standby,
 //! whatever its privileges and file system; what a disk falls short of is known by its abilities, counted, and told in every heartbeat.
 //!
-//! [`judge`] is what both do with the other's hello, [`Pulse`] says when the other is gone, [`patience`] when to look for it again. [`sender`] is the primary's side of one standby, [`receiver`] the standby's side of one
+//! [`judge`] is what both do with the other's hello, [`Pulse`] says when the other is gone, [`patience`] when to look for it again,
+//! [`bucket`] how fast to send. [`sender`] is the primary's side of one standby, [`receiver`] the standby's side of one
 //! primary.
 
+pub mod bucket;
 pub mod patience;
 pub mod receiver;
 pub mod sender;

@@ -113,8 +113,32 @@ pub struct Hello {
     pub features: u64,
     /// What the other side must know: one with an unknown bit here is refused.
     pub needs: u64,
-    /// Those with an unknown tag are ignored.
+    /// [`Bandwidth`]; those with an unknown tag are ignored.
     pub extensions: Vec<Extension>,
+}
+
+/// The most that is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Bandwidth {
+    /// Over time, in bytes a second; 0 counts as 1.
+    pub bytes_per_second: u64,
+    /// At once, after a time in which less was sent, in bytes.
+    pub burst_bytes: u64,
+}
+
+impl Bandwidth {
+    /// The tag of the extension of a standby's [`Hello`] that has it: the most that is to be sent to it on data streams.
+    pub const TAG: u16 = 1;
+
+    /// What a hello asks for; `None`: all that gets through.
+    pub fn of(hello: &Hello) -> Result<Option<Self>, BodyError> {
+        hello.extensions.iter().find(|extension| extension.tag == Self::TAG).map(|found| body(&found.bytes)).transpose()
+    }
+
+    /// The extension.
+    pub fn extension(&self) -> Result<Extension, BodyError> {
+        Ok(Extension { tag: Self::TAG, bytes: encode_body(self)? })
+    }
 }
 
 /// What a node's disk and privileges can hold.

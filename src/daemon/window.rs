@@ -29,7 +29,7 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 /// How much is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WindowLimits {
-    /// In memory, in bytes.
+    /// In memory, in bytes; twice as much while the state directory cannot be written.
     pub memory_bytes: u64,
     /// On disk, in the state directory, in bytes; a generation longer than that is kept until the next comes.
     pub disk_bytes: u64,

@@ -306,6 +306,8 @@ impl Keeper {
             }
             Command::Mark(reply) => {
                 let position = self.catch_all(&BTreeSet::new())?;
+                // Whoever asked may look at the status next.
+                self.report();
                 // What the guard holds back is in no position.
                 if !self.guard.is_holding() {
                     reply.send(position).ok();

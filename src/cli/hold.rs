@@ -17,7 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   hotspare hold -- tar -C /var/jenkins_home --exclude ./.hotspare -cf /backup/jenkins.tar .
   hotspare hold --max 4h -- restic backup --exclude .hotspare /var/jenkins_home
-  hotspare hold -- sh -c 'lvcreate -s -L 10G -n snap vg/home'       for as long as it takes to snapshot
+  hotspare hold -- sh -c 'lvcreate -s -L 10G -n snap vg/home'   while it takes a snapshot
 
 Exit status: that of CMD (128 and the signal's number if one ended it); 3 no daemon; 4 refused, or the
 replica was let go before CMD ended with 0; 5 CMD cannot be started.";

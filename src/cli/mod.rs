@@ -2,6 +2,7 @@
 //! into exit codes ([`exit`]).
 
 mod completions;
+mod doctor;
 pub mod exit;
 mod health;
 mod hold;
@@ -73,6 +74,7 @@ enum Command {
     Hold(hold::HoldArgs),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
+    Doctor(doctor::DoctorArgs),
     Id(identity::IdArgs),
     Trust(identity::TrustArgs),
     Untrust(identity::UntrustArgs),
@@ -105,6 +107,7 @@ fn dispatch(command: Command) -> anyhow::Result<Answer> {
         Command::Hold(args) => brief(hold::main(&args)),
         Command::Pause(args) => brief(pause::pause(&args)),
         Command::Resume(args) => brief(pause::resume(&args)),
+        Command::Doctor(args) => doctor::main(&args),
         Command::Id(args) => identity::id(&args),
         Command::Trust(args) => brief(identity::trust(&args)),
         Command::Untrust(args) => brief(identity::untrust(&args)),

@@ -80,14 +80,19 @@ fn daemon(settings: Settings, moved: bool) -> anyhow::Result<Answer> {
     })
 }
 
-/// The configuration in the node's own terms.
-fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
+/// The filter of the configuration.
+pub(super) fn filter(settings: &Settings) -> anyhow::Result<Filter> {
     let preset = match settings.replicate.preset {
         config::Preset::Jenkins => Preset::Jenkins,
         config::Preset::None => Preset::None,
     };
-    let filter = Filter::new(preset, &settings.replicate.exclude, &settings.replicate.include)
-        .map_err(|error| Failure::new(Class::Usage, error.to_string()))?;
+    Ok(Filter::new(preset, &settings.replicate.exclude, &settings.replicate.include)
+        .map_err(|error| Failure::new(Class::Usage, error.to_string()))?)
+}
+
+/// The configuration in the node's own terms.
+fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
+    let filter = filter(settings)?;
     let peers = settings.peers.iter().map(|peer| {
         let id = peer.id.as_ref().map(|id| id.as_str().parse()).transpose()?;
         let addresses = peer.addresses.iter().map(ToString::to_string).collect();

@@ -12,6 +12,7 @@ mod findings;
 mod inodes;
 mod poll;
 mod scan;
+mod survey;
 mod suspended;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 pub use findings::{Findings, Listed};
+pub use survey::{LeftOut, Survey, TEMPORARIES, Tally, Vital};
 
 /// What can stop a walk altogether; trouble with a single path is a finding.
 #[derive(Debug, thiserror::Error)]

@@ -42,6 +42,43 @@ pub fn is_temporary(path: &RelPath) -> bool {
     is_atomic(name) || is_symlink(name) || (name.first() == Some(&b'.') && is_deleted_build(&name[1..], above))
 }
 
+/// What a Jenkins home is not whole without, of which `path` is a part; `None` for the rest. Artifacts, workspaces and the contents of builds
+/// are left to policy.
+pub fn vital(path: &RelPath) -> Option<&'static str> {
+    let names: Vec<&[u8]> = path.as_bytes().split(|&byte| byte == b'/').collect();
+    let (&name, above) = names.split_last()?;
+    let is_in_build = above.windows(2).any(|pair| pair[1] == b"builds" && pair[0] != b"jobs");
+    match (names[0], above.len()) {
+        (b"secrets", _) => Some("secrets/"),
+        (b"users", _) => Some("users/"),
+        (b"nodes", _) => Some("nodes/"),
+        (b"init.groovy.d", _) => Some("init.groovy.d/"),
+        (b"userContent", _) => Some("userContent/"),
+        (b"identity.key.enc", 0) => Some("identity.key.enc"),
+        (_, 0) if name.starts_with(b"secret.key") => Some("secret.key*"),
+        (_, 0) if name.ends_with(b".xml") => Some("*.xml at the home"),
+        (b"plugins", 1) if !is_temporary_plugin(name) && is_plugin(name) => Some("plugins/*.[jh]pi*"),
+        (b"jobs", depth) if depth > 1 && !is_in_build => match name {
+            b"config.xml" => Some("config.xml of a job"),
+            b"nextBuildNumber" => Some("nextBuildNumber of a job"),
+            b"builds" => Some("builds/ of a job"),
+            b"branches" => Some("branches/ of a job"),
+            b"state.xml" => Some("state.xml of a job"),
+            _ if name.starts_with(b"scm-") && name.ends_with(b"-hash.xml") => Some("scm-*-hash.xml of a job"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_plugin(name: &[u8]) -> bool {
+    name.windows(4).any(|part| part == b".jpi" || part == b".hpi")
+}
+
+fn is_temporary_plugin(name: &[u8]) -> bool {
+    name.ends_with(b".jpi.tmp") || name.ends_with(b".hpi.tmp")
+}
+
 fn is_atomic(name: &[u8]) -> bool {
     let before_digits = |suffix: &[u8]| {
         let (before, digits) = split_digits(name.strip_suffix(suffix)?);

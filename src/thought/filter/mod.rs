@@ -92,6 +92,17 @@ pub enum FilterError {
     TooMany,
 }
 
+/// Why a path is left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause<'a> {
+    /// It is `.hotspare`, or in it.
+    Reserved,
+    /// A pattern, as it was written.
+    Pattern(&'a str),
+    /// It is a temporary of Jenkins.
+    Temporary,
+}
+
 /// Decides which paths are replicated.
 #[derive(Clone, Debug)]
 pub struct Filter {
@@ -128,13 +139,18 @@ impl Filter {
 
     /// True if `path` itself is left out; what is above it is not looked at.
     pub fn leaves_out(&self, path: &RelPath, is_directory: bool) -> bool {
+        self.cause(path, is_directory).is_some()
+    }
+
+    /// Why `path` itself is left out; `None` if it is not.
+    pub fn cause(&self, path: &RelPath, is_directory: bool) -> Option<Cause<'_>> {
         if path.is_root() || path.is_reserved() {
-            return path.is_reserved();
+            return path.is_reserved().then_some(Cause::Reserved);
         }
         match self.patterns.matched(os_path(path), is_directory) {
-            Match::Ignore(_) => true,
-            Match::Whitelist(_) => false,
-            Match::None => self.rules.temporaries && jenkins::is_temporary(path),
+            Match::Ignore(glob) => Some(Cause::Pattern(glob.original())),
+            Match::Whitelist(_) => None,
+            Match::None => (self.rules.temporaries && jenkins::is_temporary(path)).then_some(Cause::Temporary),
         }
     }
 

@@ -151,6 +151,54 @@ fn the_jenkins_preset_leaves_out_what_can_be_made_again_and_nothing_else() {
 }
 
 #[test]
+fn what_a_home_is_not_whole_without_is_known_and_the_preset_leaves_none_of_it_out() {
+    let filter = jenkins();
+    for path in [
+        "secrets/master.key",
+        "secrets/org.x.y",
+        "secret.key",
+        "secret.key.not-so-secret",
+        "identity.key.enc",
+        "config.xml",
+        "users/x_1/config.xml",
+        "nodes/a/config.xml",
+        "jobs/a/config.xml",
+        "jobs/a/nextBuildNumber",
+        "jobs/a/builds",
+        "jobs/folder/jobs/builds/builds",
+        "jobs/folder/jobs/workspace/config.xml",
+        "jobs/mb/branches",
+        "jobs/mb/branches/main/config.xml",
+        "jobs/mb/state.xml",
+        "jobs/mb/branches/main/scm-revision-hash.xml",
+        "plugins/git.jpi",
+        "plugins/git.hpi",
+        "plugins/git.jpi.pinned",
+        "init.groovy.d/a.groovy",
+        "userContent/a/b",
+    ] {
+        let path_of = RelPath::parse(path.as_bytes()).unwrap();
+        assert!(jenkins::vital(&path_of).is_some(), "{path}");
+        assert!(!is_out(&filter, path, false), "{path}");
+    }
+    for path in [
+        "jobs/a/builds/7",
+        "jobs/a/builds/7/archive/config.xml",
+        "jobs/a/builds/7/archive/builds",
+        "jobs/a/workspace/x",
+        "fingerprints/aa/bb/c.xml",
+        "config-history/jobs/a/config.xml",
+        "plugins/git/META-INF/MANIFEST.MF",
+        "plugins/git.jpi.tmp",
+        "logs/all.log",
+        "a/secrets/x",
+        "jobs/a",
+    ] {
+        assert_eq!(jenkins::vital(&RelPath::parse(path.as_bytes()).unwrap()), None, "{path}");
+    }
+}
+
+#[test]
 fn a_name_as_long_as_can_be_is_a_temporary_by_its_end_alone() {
     let filter = jenkins();
     let long = |length: usize, end: &str| format!("jobs/a/{}{end}", "x".repeat(length - end.len()));

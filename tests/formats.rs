@@ -235,6 +235,8 @@ fn messages() -> Vec<Message> {
             unrevealed: 1,
             lag_milliseconds: Some(250),
             unheld: UnheldCounts { owner: 2, mode: 3, xattrs: 4 },
+            next_id: Some(Digest([5; 32])),
+            accepted_id: Some(Digest([6; 32])),
         }
         .into(),
         Deposed { reign }.into(),

@@ -65,6 +65,58 @@ fn trust_that_is_taken_back_ends_live_links_and_a_new_key_takes_the_place_of_the
     assert_eq!(trusted(&pair), [old]);
 }
 
+/// `rotate` on a node: its exit code, the new id and what it complained of.
+fn rotate(pair: &Pair, node: &Node, args: &[&str]) -> (Option<i32>, String, String) {
+    let told = pair.ask(node, &[&["rotate"], args].concat());
+    (told.code, told.stdout.trim().to_owned(), told.stderr)
+}
+
+#[test]
+fn a_key_is_changed_under_live_links_and_one_who_was_away_keeps_it_waiting() {
+    let mut pair = streaming(Pair::trusting());
+    let old = [pair.id(&pair.primary), pair.id(&pair.standby)];
+    for is_standby in [true, false] {
+        let (node, other) = if is_standby { (&pair.standby, &pair.primary) } else { (&pair.primary, &pair.standby) };
+        let (code, new, complaint) = rotate(&pair, node, &[]);
+        assert_eq!((code, complaint.as_str()), (Some(0), ""), "{}", pair.told());
+        assert!(!old.contains(&new) && pair.id(node) == new, "{new}");
+        let trust = pair.state(other).join("trust.json");
+        let was = old[usize::from(is_standby)].clone();
+        pair.until_streaming();
+        pair.until("the old id is trusted no longer", |_| {
+            let text = std::fs::read_to_string(&trust).unwrap();
+            text.contains(&new) && !text.contains(&was)
+        });
+    }
+    build::file(&pair.bed.src("after"), "x");
+    pair.converge();
+
+    // One is away: the key waits, through a restart, until that one is back.
+    pair.standby.stop();
+    let before = pair.id(&pair.primary);
+    let (code, new, complaint) = rotate(&pair, &pair.primary, &[]);
+    assert_eq!(code, Some(1), "{complaint}");
+    assert!(complaint.contains("jenkins-b") && pair.id(&pair.primary) == before, "{complaint}");
+    pair.primary.stop();
+    pair.start_primary();
+    assert!(pair.status(&pair.primary)["warnings"].to_string().contains("jenkins-b"));
+    pair.start_standby();
+    pair.until("the key is in use", |pair| pair.id(&pair.primary) == new);
+    pair.until_streaming();
+    assert_eq!(pair.status(&pair.primary)["warnings"], serde_json::json!([]));
+
+    // Not waited for, it takes a person there.
+    pair.standby.stop();
+    let (code, new, complaint) = rotate(&pair, &pair.primary, &["--now"]);
+    assert_eq!(code, Some(0), "{complaint}");
+    assert!(complaint.contains("jenkins-b") && complaint.contains("hotspare trust"), "{complaint}");
+    pair.start_standby();
+    pair.until("the standby names the stranger", |pair| alarms(pair, &pair.standby).contains(&new));
+    assert_eq!(pair.ask(&pair.standby, &["trust", &new, "--name", "jenkins-a"]).code, Some(0));
+    pair.until_streaming();
+    pair.converge();
+}
+
 #[test]
 fn a_copy_of_a_standby_is_refused_loudly_while_the_other_is_there() {
     let mut pair = streaming(Pair::trusting());

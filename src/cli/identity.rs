@@ -1,6 +1,7 @@
-//! `id`, `trust`, `untrust`: who this node is, and whom it believes.
+//! `id`, `trust`, `untrust`, `rotate`: who this node is, and whom it believes.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -8,7 +9,7 @@ use super::exit::{Answer, Class, Failure};
 use super::output;
 use super::target::{ConfigArgs, DaemonArgs};
 use crate::config::PeerId;
-use crate::control::ClientError;
+use crate::control::{ClientError, Rotation};
 use crate::daemon::memory::{trust_in, untrust_in};
 use crate::fs::state::create_directory;
 use crate::net::identity::Identity;
@@ -109,6 +110,59 @@ pub(super) async fn untrust(args: &UntrustArgs) -> anyhow::Result<Answer> {
         (Ok(client), _) => client.untrust(args.id.to_string()).await?,
         (Err(ClientError::NoDaemon(_)), Some(settings)) => untrust_in_state(&settings.node.state, &args.id)?,
         (Err(error), _) => return Err(error.into()),
+    }
+    Ok(Answer::Yes)
+}
+
+const ROTATE_EXAMPLES: &str = "\
+Examples:
+  hotspare rotate                    a new key; it is used when all trusted peers know it
+  hotspare rotate --now              at once, without waiting for those that are away
+
+Exit status: 0 the new key is in use; 1 it waits for peers.";
+
+/// Give this node a new key
+///
+/// The new id is told to the peers over the links that the old key made; each trusts both. When all trusted peers know it the new key is used,
+/// all links are made anew, and the old id is trusted no longer. A peer that is away keeps it waiting, which `hotspare status` tells; until
+/// then this command, given again, makes no further key.
+///
+/// With --now it is used at once. A peer that does not know it then refuses this node until `hotspare trust` was run there. An id that stands
+/// in a peer's configuration must be changed there.
+#[derive(Debug, Args)]
+#[command(after_long_help = ROTATE_EXAMPLES)]
+pub(super) struct RotateArgs {
+    /// Use the new key at once, whoever does not know it
+    #[arg(long)]
+    now: bool,
+
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+/// How often and at which intervals is looked whether the peers know a new key: heartbeats tell them, one a second.
+const LOOKS: u32 = 20;
+const LOOK: Duration = Duration::from_millis(250);
+
+pub(super) async fn rotate(args: &RotateArgs) -> anyhow::Result<Answer> {
+    let client = args.daemon.find()?.connect().await?;
+    let Rotation { id, waiting_for, mut is_done } = client.rotate(args.now).await?;
+    output::say(&id)?;
+    let mut looks = 0;
+    let waited = !is_done;
+    while !is_done && looks < LOOKS {
+        tokio::time::sleep(LOOK).await;
+        is_done = client.status().await?.node.id == id;
+        looks += 1;
+    }
+    if !is_done {
+        let names = waiting_for.join(", ");
+        output::complain(&format!("the new key waits until it is known to: {names}; `hotspare status` tells more"));
+        return Ok(Answer::No);
+    }
+    // Of those that were waited for each knows it by now.
+    for name in waiting_for.iter().filter(|_| !waited) {
+        output::complain(&format!("{name} does not know it: run `hotspare trust {id} --name NAME-OF-THIS-NODE` there"));
     }
     Ok(Answer::Yes)
 }

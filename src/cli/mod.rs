@@ -78,6 +78,7 @@ enum Command {
     Id(identity::IdArgs),
     Trust(identity::TrustArgs),
     Untrust(identity::UntrustArgs),
+    Rotate(identity::RotateArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -111,6 +112,7 @@ fn dispatch(command: Command) -> anyhow::Result<Answer> {
         Command::Id(args) => identity::id(&args),
         Command::Trust(args) => brief(identity::trust(&args)),
         Command::Untrust(args) => brief(identity::untrust(&args)),
+        Command::Rotate(args) => brief(identity::rotate(&args)),
         Command::Completions(args) => completions::main(&args),
     }
 }

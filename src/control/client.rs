@@ -15,8 +15,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::net::UnixStream;
 
 use super::{
-    Held, HoldAsk, Refusal, ResyncAsk, ResyncReport, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk,
-    WaitOutcome,
+    Held, HoldAsk, Refusal, ResyncAsk, ResyncReport, RotateAsk, Rotation, TrustAsk, Trusting, UntrustAsk, VerifyAsk,
+    VerifyReport, WaitAsk, WaitOutcome,
 };
 use crate::observe::PathText;
 use crate::observe::status::Status;
@@ -160,6 +160,11 @@ impl Client {
     /// Has the daemon believe a node, instead of the ids it knew under that name, or `also`, beside them.
     pub async fn trust(&self, id: String, name: NodeName, also: bool) -> Result<Trusting, ClientError> {
         self.post("/v1/trust", &TrustAsk { id, name, also }, Some(PROMPT)).await
+    }
+
+    /// Has the daemon change its key.
+    pub async fn rotate(&self, now: bool) -> Result<Rotation, ClientError> {
+        self.post("/v1/rotate", &RotateAsk { now }, Some(PROMPT)).await
     }
 
     /// Has the daemon believe a node no longer.

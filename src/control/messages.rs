@@ -209,6 +209,25 @@ pub struct Trusting {
     pub replaced: Vec<String>,
 }
 
+/// The body of `POST /v1/rotate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotateAsk {
+    /// Without waiting for peers that do not know the new key.
+    pub now: bool,
+}
+
+/// How the change of a key stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// The new id.
+    pub id: String,
+    /// Peers that do not know it yet, by name.
+    pub waiting_for: Vec<String>,
+    /// True if it is in use.
+    pub is_done: bool,
+}
+
 /// The body of `POST /v1/untrust`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

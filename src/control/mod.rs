@@ -12,6 +12,7 @@
 //! | `POST /v1/hold` | [`HoldAsk`] | the position, and then nothing as long as the replica is held: see [`Hold`] |
 //! | `POST /v1/pause`, `POST /v1/resume` | | `{}` |
 //! | `POST /v1/trust` | [`TrustAsk`] | [`Trusting`] |
+//! | `POST /v1/rotate` | [`RotateAsk`] | [`Rotation`] |
 //! | `POST /v1/untrust` | [`UntrustAsk`] | `{}` |
 //!
 //! Anything else than 200 carries a [`Refusal`]: 400 for `usage`, 503 for `unreachable`, 409 for `guard`, 500 for `other`. Paths
@@ -32,7 +33,7 @@ pub use client::{Client, ClientError};
 pub use hold::{Held, Hold};
 pub use messages::{
     Difference, HoldAsk, PathKind, PeerReport, PeerWait, Refusal, RefusalClass, ResyncAsk, ResyncReport, ResyncedPeer,
-    TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome, What,
+    RotateAsk, Rotation, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome, What,
 };
 pub use server::{ServeError, Server, serve};
 
@@ -95,6 +96,13 @@ pub enum Request {
         also: bool,
         /// Where the answer goes.
         reply: Reply<Trusting>,
+    },
+    /// Change this node's key.
+    Rotate {
+        /// Without waiting for peers that do not know the new one.
+        now: bool,
+        /// Where the answer goes.
+        reply: Reply<Rotation>,
     },
     /// Believe a node no longer, and end its links.
     Untrust {

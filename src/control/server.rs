@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 
 use super::hold::HoldBody;
 use super::{
-    BODY_MAX, HoldAsk, Refusal, RefusalClass, Reply, Request, ResyncAsk, ResyncReport, Status, TrustAsk, Trusting,
-    UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome,
+    BODY_MAX, HoldAsk, Refusal, RefusalClass, Reply, Request, ResyncAsk, ResyncReport, RotateAsk, Rotation, Status,
+    TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome,
 };
 
 /// Connections that may wait to be accepted; commands come one at a time.
@@ -163,6 +163,7 @@ fn router(sender: mpsc::Sender<Request>) -> Router {
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .route("/v1/trust", post(trust))
+        .route("/v1/rotate", post(rotate))
         .route("/v1/untrust", post(untrust))
         .fallback(async || Refusal::new(RefusalClass::Usage, "the daemon knows no such question"))
         .method_not_allowed_fallback(async || Refusal::new(RefusalClass::Usage, "wrong method for this question"))
@@ -229,6 +230,11 @@ async fn resume(State(asker): State<Asker>) -> Result<Json<Done>, Refusal> {
 async fn trust(State(asker): State<Asker>, asked: Asked<TrustAsk>) -> Result<Json<Trusting>, Refusal> {
     let TrustAsk { id, name, also } = body(asked)?;
     asker.ask(|reply| Request::Trust { id, name, also, reply }).await
+}
+
+async fn rotate(State(asker): State<Asker>, asked: Asked<RotateAsk>) -> Result<Json<Rotation>, Refusal> {
+    let RotateAsk { now } = body(asked)?;
+    asker.ask(|reply| Request::Rotate { now, reply }).await
 }
 
 async fn untrust(State(asker): State<Asker>, asked: Asked<UntrustAsk>) -> Result<Json<Done>, Refusal> {

@@ -102,6 +102,11 @@ async fn questions_and_answers_go_over_the_socket_whole() {
                 Refusal::new(RefusalClass::Usage, format!("nobody trusts {id}")).hint("see `hotspare status`");
             reply.send(Err(refusal));
         }
+        Request::Rotate { now, reply } => {
+            assert!(now);
+            let waiting_for = vec!["c".to_owned()];
+            reply.send(Ok(Rotation { id: "hs1-next".to_owned(), waiting_for, is_done: true }));
+        }
         Request::Status(reply) => drop(reply),
         Request::Hold { longest, reply } => {
             assert_eq!(longest, Duration::from_secs(1));
@@ -121,6 +126,8 @@ async fn questions_and_answers_go_over_the_socket_whole() {
     client.resume().await.unwrap();
     let name = NodeName::try_from("b".to_owned()).unwrap();
     assert_eq!(client.trust("hs1-abc".to_owned(), name, true).await.unwrap().replaced, ["hs1-old"]);
+
+    assert_eq!(client.rotate(true).await.unwrap().waiting_for, ["c"]);
 
     let ClientError::Refused(refusal) = client.untrust("hs1-x".to_owned()).await.unwrap_err() else { panic!() };
     assert_eq!(refusal.message, "nobody trusts hs1-x");

@@ -1,6 +1,6 @@
 //! What a node remembers between its runs, in its state directory: the cluster, the reigns it knows, how it ended.
 //!
-//! **Format, version 1:** `node.json`, one JSON object as [`Memory`]; `trust.json`, a list of `{"id", "name"}`; `acks.json`, of a primary, an object
+//! **Format, version 1:** `node.json`, one JSON object as [`Memory`]; `trust.json`, a list of [`Trusted`]; `acks.json`, of a primary, an object
 //! of standbys' names and the newest position that each acked. Each is replaced as a whole.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::bound::Bound;
 use crate::fs::FsError;
 use crate::fs::state::{read_capped, write_atomically};
+use crate::net::identity::NodeId;
 use crate::thought::filter::{Filter, Rules};
 use crate::words::entry::Timestamp;
 use crate::words::position::{ClusterId, HomeId, NodeName, Position, Reign, ReignId};
@@ -145,6 +146,9 @@ pub struct Trusted {
     pub id: String,
     /// Its name.
     pub name: NodeName,
+    /// The id that it replaces, until it is met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
 }
 
 /// The peers trusted by command, beside those in the configuration.
@@ -158,9 +162,31 @@ pub fn trust_in(state: &Path, id: &str, name: &NodeName, also: bool) -> Result<V
     let mut trusted = load_trust(state)?;
     trusted.retain(|known| known.id != id);
     let (replaced, mut kept): (Vec<_>, Vec<_>) = trusted.into_iter().partition(|known| !also && known.name == *name);
-    kept.push(Trusted { id: id.to_owned(), name: name.clone() });
+    kept.push(Trusted { id: id.to_owned(), name: name.clone(), replaces: None });
     save_trust(state, &kept)?;
     Ok(replaced.into_iter().map(|known| known.id).collect())
+}
+
+/// Trusts `next` beside `present`, which the same peer shows now, until [`retire_old_id`].
+pub fn learn_next_id(state: &Path, present: &NodeId, next: &NodeId, name: &NodeName) -> Result<(), MemoryError> {
+    let mut trusted = load_trust(state)?;
+    // A rotation that was begun anew: what was announced before is never used.
+    let present = present.to_string();
+    trusted.retain(|known| known.replaces.as_ref() != Some(&present));
+    trusted.push(Trusted { id: next.to_string(), name: name.clone(), replaces: Some(present) });
+    save_trust(state, &trusted)
+}
+
+/// Takes back the trust in the id that `new` replaces, now that it was met; that id, if there is one.
+pub fn retire_old_id(state: &Path, new: &NodeId) -> Result<Option<String>, MemoryError> {
+    let mut trusted = load_trust(state)?;
+    let new = new.to_string();
+    let Some(old) = trusted.iter_mut().find(|known| known.id == new).and_then(|known| known.replaces.take()) else {
+        return Ok(None);
+    };
+    trusted.retain(|known| known.id != old);
+    save_trust(state, &trusted)?;
+    Ok(Some(old))
 }
 
 /// Takes the trust in `id` back; false if there was none.

@@ -4,6 +4,7 @@ pub mod bound;
 pub mod catch_up;
 pub mod holder;
 pub mod keeper;
+pub mod keys;
 pub mod memory;
 pub mod node;
 pub mod peers;

@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::catch_up::{CatchUp, CatchUpError, Question};
 use super::keeper::{Command, Shared};
+use super::keys::{Keys, Peered};
 use super::peers::{Ask, Busy, Peers};
 use super::shipping::{ShipError, ship};
 use super::window::Next;
@@ -130,6 +131,8 @@ pub struct PrimaryContext {
     pub ids: (ClusterId, HomeId, ReignId),
     /// What is replicated.
     pub filter: Filter,
+    /// This node's keys and its peers'.
+    pub keys: Arc<Keys>,
     /// The hello, but for the position.
     pub hello: Hello,
 }
@@ -164,8 +167,9 @@ async fn serve(connection: Connection, context: PrimaryContext) {
     let address = connection.remote_addr().to_string();
     let id = connection.peer().to_string();
     let sent = Arc::default();
+    let peered = context.keys.met(&connection);
     let ended = match Link::accept(connection).await {
-        Ok(link) => greet(link, &name, (id, address), &sent, &context).await,
+        Ok(link) => greet(link, &name, (id, address, peered), &sent, &context).await,
         Err(error) => Err(error.into()),
     };
     let Err(error) = ended else { return };
@@ -190,7 +194,7 @@ async fn serve(connection: Connection, context: PrimaryContext) {
 async fn greet(
     mut link: Link,
     name: &NodeName,
-    (id, address): (String, String),
+    (id, address, peered): (String, String, Peered),
     sent: &Arc<AtomicU64>,
     context: &PrimaryContext,
 ) -> Result<(), SessionError> {
@@ -238,6 +242,7 @@ async fn greet(
     let (questions, questioned) = mpsc::channel(16);
     let session = Session {
         name: name.clone(),
+        peered,
         context: context.clone(),
         control,
         streams,
@@ -261,6 +266,7 @@ async fn greet(
 /// One standby being served.
 struct Session {
     name: NodeName,
+    peered: Peered,
     context: PrimaryContext,
     control: ControlSender,
     streams: DataStreams,
@@ -391,6 +397,7 @@ impl Session {
         let unasked = |what: &str| SessionError::Protocol(format!("an answer to no question ({what})"));
         match message {
             Some(Message::Heartbeat(heartbeat)) => {
+                self.context.keys.heard(&self.name, &heartbeat, &mut self.peered);
                 self.context.peers.change(&self.name, |peer| peer.heartbeat = Some(heartbeat));
             }
             Some(Message::Acked(acked)) => {
@@ -485,6 +492,7 @@ impl Session {
                 ..Heartbeat::default()
             }
         };
+        let heartbeat = self.context.keys.beat(&self.name, heartbeat, &self.peered);
         self.tell(&heartbeat.into()).await
     }
 

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::holder::{Event, Holder, Job, Stand};
+use super::keys::{Keys, Peered};
 use super::memory::Memory;
 use super::peers::{Busy, Peers};
 use super::primary::{SessionError, hello, now, send};
@@ -41,6 +42,8 @@ pub struct StandbyContext {
     pub memory: Arc<Mutex<Memory>>,
     /// Where that is.
     pub state: std::path::PathBuf,
+    /// This node's keys and its peers'.
+    pub keys: Arc<Keys>,
     /// The hello, but for where the replica stands.
     pub hello: Hello,
     /// What the standby says of itself.
@@ -126,6 +129,7 @@ pub async fn greet(connection: Connection, address: &str, context: &StandbyConte
     let stand = context.stand(None).await?;
     let name = connection.name().clone();
     let id = connection.peer().to_string();
+    let peered = context.keys.met(&connection);
     let mut link = Link::open(connection).await?;
     let standing = stand.map(|stand| stand.standing).unwrap_or_default();
     let remembered = context.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -170,13 +174,14 @@ pub async fn greet(connection: Connection, address: &str, context: &StandbyConte
         peer.trouble = None;
     });
     tracing::info!(primary = %name, address, position = %stand.standing.position, "connected to the primary");
-    Ok(Following { link, name, receiver, context: context.clone() })
+    Ok(Following { link, name, peered, receiver, context: context.clone() })
 }
 
 /// A link to a primary, before anything came through it.
 pub struct Following {
     link: Link,
     name: crate::words::position::NodeName,
+    peered: Peered,
     receiver: Receiver,
     context: StandbyContext,
 }
@@ -184,11 +189,12 @@ pub struct Following {
 impl Following {
     /// Feeds the replica until the link ends; why it did.
     pub async fn run(self) -> SessionError {
-        let Self { link, name, receiver, context } = self;
+        let Self { link, name, peered, receiver, context } = self;
         let (events, happened) = mpsc::channel(64);
         let ended = if context.holder.give(Job::Link(events, receiver)).await {
             let (control, incoming, streams) = link.split();
-            let session = Session { context: context.clone(), name: name.clone(), control, pulse: Pulse::new(now()) };
+            let session =
+                Session { context: context.clone(), name: name.clone(), peered, control, pulse: Pulse::new(now()) };
             session.run(incoming, streams, happened).await
         } else {
             SessionError::Ending
@@ -229,6 +235,7 @@ fn learn(context: &StandbyContext, theirs: &Hello) -> Result<(), SessionError> {
 struct Session {
     context: StandbyContext,
     name: crate::words::position::NodeName,
+    peered: Peered,
     control: ControlSender,
     pulse: Pulse,
 }
@@ -286,6 +293,7 @@ impl Session {
         match Message::decode(kind, payload)? {
             Some(Message::Heartbeat(heartbeat)) => {
                 let name = &self.name;
+                self.context.keys.heard(name, &heartbeat, &mut self.peered);
                 let mut report = self.context.report();
                 if let Some(lag) = heartbeat.lag_milliseconds {
                     report.behind = Behind { lag: Duration::from_millis(lag), at: now() };
@@ -370,6 +378,7 @@ impl Session {
                 ..Heartbeat::default()
             }
         };
+        let heartbeat = self.context.keys.beat(&self.name, heartbeat, &self.peered);
         self.tell(&heartbeat.into()).await
     }
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use quinn::{ConnectionError, VarInt};
@@ -36,7 +36,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// What an endpoint's connections have in common.
 pub(super) struct Registry {
-    own: NodeId,
+    own: RwLock<NodeId>,
     trusted: TrustedPeers,
     limits: Limits,
     live: Mutex<Vec<Weak<Live>>>,
@@ -44,11 +44,18 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) fn new(own: NodeId, trusted: TrustedPeers, limits: Limits) -> Self {
-        Self { own, trusted, limits, live: Mutex::default() }
+        Self { own: RwLock::new(own), trusted, limits, live: Mutex::default() }
     }
 
     pub(super) fn own(&self) -> NodeId {
-        self.own
+        *self.own.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node has another id from now on; what was made with the old one is closed.
+    pub(super) fn renew(&self, own: NodeId) {
+        *self.own.write().unwrap_or_else(PoisonError::into_inner) = own;
+        let listed = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        listed.iter().filter_map(Weak::upgrade).for_each(|live| live.quinn.close(CLOSE_DONE, b""));
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -56,7 +63,7 @@ impl Registry {
     }
 
     pub(super) fn judge(&self) -> Arc<Judge> {
-        Arc::new(Judge::new(self.own, self.trusted.clone()))
+        Arc::new(Judge::new(self.own(), self.trusted.clone()))
     }
 
     pub(super) async fn establish(
@@ -127,14 +134,14 @@ impl Registry {
     pub(super) fn explain(&self, address: SocketAddr, error: ConnectionError) -> NetError {
         match &error {
             ConnectionError::ConnectionClosed(close) => match close.error_code.into() {
-                ALERT_ACCESS_DENIED => return NetError::NotTrusted { address, own: self.own },
+                ALERT_ACCESS_DENIED => return NetError::NotTrusted { address, own: self.own() },
                 ALERT_NO_APPLICATION_PROTOCOL => return NetError::Protocol { address },
                 REFUSED => return NetError::Crowded { address },
                 _ => {}
             },
             ConnectionError::ApplicationClosed(close) => match close.error_code {
                 CLOSE_DONE => return NetError::Closed { address },
-                CLOSE_UNTRUSTED => return NetError::NotTrusted { address, own: self.own },
+                CLOSE_UNTRUSTED => return NetError::NotTrusted { address, own: self.own() },
                 CLOSE_CROWDED => return NetError::Crowded { address },
                 _ => {}
             },

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
@@ -128,7 +128,7 @@ pub struct SocketBuffers {
 /// open connections live on until they, or it before, are closed.
 pub struct Endpoint {
     quinn: quinn::Endpoint,
-    identity: Identity,
+    identity: RwLock<Identity>,
     transport: Arc<TransportConfig>,
     server: quinn::ServerConfig,
     buffers: SocketBuffers,
@@ -163,7 +163,7 @@ impl Endpoint {
             _ => NetError::Bind { address, source },
         })?;
         let handshakes = tokio::sync::Mutex::default();
-        Ok(Self { quinn, identity: identity.clone(), transport, server, buffers, registry, handshakes })
+        Ok(Self { quinn, identity: RwLock::new(identity.clone()), transport, server, buffers, registry, handshakes })
     }
 
     /// Where the endpoint is bound, with the port that the kernel chose for port 0.
@@ -174,6 +174,17 @@ impl Endpoint {
     /// What the kernel granted for buffers.
     pub fn socket_buffers(&self) -> SocketBuffers {
         self.buffers
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes on as `identity`: all live connections are closed, in order, and new ones are made with it.
+    pub fn renew(&self, identity: Identity) {
+        let id = identity.id();
+        *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity;
+        self.registry.renew(id);
     }
 
     /// This node's id.
@@ -191,7 +202,7 @@ impl Endpoint {
     fn dialer(&self) -> Dialer {
         Dialer {
             quinn: self.quinn.clone(),
-            identity: self.identity.clone(),
+            identity: self.identity(),
             transport: Arc::clone(&self.transport),
             registry: Arc::clone(&self.registry),
         }
@@ -235,7 +246,7 @@ impl Endpoint {
             Admission::Enter => {
                 let judge = self.registry.judge();
                 let mut config = self.server.clone();
-                config.crypto = server_crypto(&self.identity, Arc::clone(&judge))?;
+                config.crypto = server_crypto(&self.identity(), Arc::clone(&judge))?;
                 let registry = Arc::clone(&self.registry);
                 let task = handshakes.tasks.spawn(async move {
                     let connecting = incoming

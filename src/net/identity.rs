@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 /// The name of the key file in the state directory.
 pub const KEY_FILE: &str = "key.pem";
+/// The name of the file of a key that waits to be used.
+pub const NEXT_KEY_FILE: &str = "next-key.pem";
 /// What every node id begins with.
 pub const ID_PREFIX: &str = "hs1-";
 
@@ -56,6 +58,11 @@ impl NodeId {
     pub(super) fn of_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
         let parsed = ParsedCertificate::try_from(certificate).ok()?;
         Some(Self(*blake3::hash(&parsed.subject_public_key_info()).as_bytes()))
+    }
+
+    /// The id with this fingerprint.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// The fingerprint itself.
@@ -178,7 +185,19 @@ impl Identity {
     /// Makes a key and keeps it in `dir`, which must exist. Refuses to replace one: [`IdentityError::Create`] with
     /// `AlreadyExists`.
     pub fn create(dir: &Path) -> Result<Self, IdentityError> {
-        let path = dir.join(KEY_FILE);
+        Self::create_as(dir, KEY_FILE)
+    }
+
+    /// Makes the key that is to take the place of the one in `dir`, or reads it if it was made already.
+    pub fn create_next(dir: &Path) -> Result<Self, IdentityError> {
+        match Self::load_next(dir)? {
+            Some(next) => Ok(next),
+            None => Self::create_as(dir, NEXT_KEY_FILE),
+        }
+    }
+
+    fn create_as(dir: &Path, name: &str) -> Result<Self, IdentityError> {
+        let path = dir.join(name);
         let key = generate()?;
         write_new(dir, &path, key.serialize_pem().as_bytes())
             .map_err(|source| IdentityError::Create { path, source })?;
@@ -187,7 +206,28 @@ impl Identity {
 
     /// Reads the key kept in `dir`.
     pub fn load(dir: &Path) -> Result<Self, IdentityError> {
+        Self::load_as(dir, KEY_FILE)
+    }
+
+    /// Reads the key that is to take the place of the one in `dir`; `None` if there is none.
+    pub fn load_next(dir: &Path) -> Result<Option<Self>, IdentityError> {
+        match Self::load_as(dir, NEXT_KEY_FILE) {
+            Err(IdentityError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            loaded => loaded.map(Some),
+        }
+    }
+
+    /// Puts the next key in the place of the one in `dir`, durably; that one is gone.
+    pub fn use_next(dir: &Path) -> Result<(), IdentityError> {
         let path = dir.join(KEY_FILE);
+        let replaced = rustix::fs::rename(dir.join(NEXT_KEY_FILE), &path)
+            .map_err(io::Error::from)
+            .and_then(|()| File::open(dir).and_then(|dir| dir.sync_all()));
+        replaced.map_err(|source| IdentityError::Create { path, source })
+    }
+
+    fn load_as(dir: &Path, name: &str) -> Result<Self, IdentityError> {
+        let path = dir.join(name);
         let read = |path: &Path| -> io::Result<(u32, String)> {
             let file = File::open(path)?;
             let mode = file.metadata()?.mode() & 0o7777;

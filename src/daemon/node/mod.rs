@@ -18,11 +18,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::keeper::{Command, Shared};
+use super::keys::{Keys, KeysError, Rotating};
 use super::memory::{Memory, MemoryError, save_acks, trust_in, untrust_in};
 use super::peers::{Busy, Peers};
 use super::standby::{StandbyContext, StandbyReport};
 use super::window::WindowLimits;
-use crate::control::{PeerWait, Refusal, RefusalClass, Request, Trusting, WaitOutcome};
+use crate::control::{PeerWait, Refusal, RefusalClass, Request, Rotation, Trusting, WaitOutcome};
 use crate::fs::FsError;
 use crate::net::NetError;
 use crate::net::endpoint::Endpoint;
@@ -145,6 +146,9 @@ pub enum NodeError {
     /// Its key cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The key that waits to be used cannot be.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The network refused.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -180,7 +184,7 @@ enum Part {
 /// What all parts of a node share.
 struct Inner {
     options: NodeOptions,
-    id: NodeId,
+    keys: Arc<Keys>,
     instance: InstanceNonce,
     trusted: TrustedPeers,
     memory: Arc<Mutex<Memory>>,
@@ -209,7 +213,7 @@ pub struct Node {
 impl Node {
     /// Its id.
     pub fn id(&self) -> NodeId {
-        self.inner.id
+        self.inner.endpoint.id()
     }
 
     /// Where it listens.
@@ -325,6 +329,7 @@ impl Inner {
             Request::Pause(reply) => reply.send(self.pause(true)),
             Request::Resume(reply) => reply.send(self.pause(false)),
             Request::Trust { id, name, also, reply } => reply.send(self.trust(&id, name, also)),
+            Request::Rotate { now, reply } => reply.send(self.rotate(now)),
             Request::Untrust { id, reply } => reply.send(self.untrust(&id)),
         }
     }
@@ -422,6 +427,13 @@ impl Inner {
         self.trusted.trust(parsed, name);
         self.endpoint.cut_untrusted();
         Ok(Trusting { replaced })
+    }
+
+    fn rotate(&self, now: bool) -> Result<Rotation, Refusal> {
+        let other = |error: KeysError| Refusal::new(RefusalClass::Other, super::explain(&error));
+        let Rotating { id, waiting_for, is_done } = self.keys.rotate(now).map_err(other)?;
+        let waiting_for = waiting_for.iter().map(ToString::to_string).collect();
+        Ok(Rotation { id: id.to_string(), waiting_for, is_done })
     }
 
     fn is_configured(&self, id: &NodeId) -> bool {

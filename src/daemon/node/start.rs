@@ -12,6 +12,7 @@ use super::{Inner, Node, NodeError, NodeOptions, Part};
 use crate::daemon::bound::{Bound, bind};
 use crate::daemon::holder::Holder;
 use crate::daemon::keeper::{Keeper, KeeperOptions, open_index};
+use crate::daemon::keys::Keys;
 use crate::daemon::memory::{Memory, load_acks, load_trust};
 use crate::daemon::peers::{Peers, remember_acks};
 use crate::daemon::primary::{PrimaryContext, accept};
@@ -50,12 +51,13 @@ impl Node {
         }
         let limits = Limits { frame_cap_bytes: DATA_CAP, ..Limits::default() };
         let endpoint = Arc::new(Endpoint::bind(options.listen, &identity, trusted.clone(), limits)?);
+        let keys = Arc::new(Keys::load(options.state.clone(), trusted.clone(), Arc::clone(&endpoint))?);
         let instance = InstanceNonce(random()?);
         let peers = Arc::new(Peers::remembering(load_acks(&options.state)?));
         let mut tasks = JoinSet::new();
         let (part, keeper) = match options.role {
             Role::Primary => {
-                let started = start_primary(&options, &mut memory, instance)?;
+                let started = start_primary(&options, &mut memory, instance, &keys)?;
                 let context = PrimaryContext { peers: Arc::clone(&peers), ..started.context };
                 let part = Part::Primary { shared: Arc::clone(&context.shared), keeper: context.keeper.clone() };
                 let (endpoint, remembering, state) = (Arc::clone(&endpoint), Arc::clone(&peers), options.state.clone());
@@ -66,7 +68,7 @@ impl Node {
             Role::Standby => {
                 bind_here(&options, &mut memory)?;
                 let memory = Arc::new(Mutex::new(memory.clone()));
-                (Part::Standby { context: Box::new(start_standby(&options, &memory, &peers, instance)?) }, None)
+                (Part::Standby { context: Box::new(start_standby(&options, &memory, &peers, instance, &keys)?) }, None)
             }
         };
         let memory = match &part {
@@ -74,7 +76,7 @@ impl Node {
             Part::Primary { .. } => Arc::new(Mutex::new(memory)),
         };
         let inner = Arc::new(Inner {
-            id: identity.id(),
+            keys,
             options,
             instance,
             trusted,
@@ -134,6 +136,7 @@ fn start_primary(
     options: &NodeOptions,
     memory: &mut Memory,
     instance: InstanceNonce,
+    keys: &Arc<Keys>,
 ) -> Result<StartedPrimary, NodeError> {
     let root = Root::open(&options.home)?;
     let home = match (marker::read(&root)?, memory.home) {
@@ -205,6 +208,7 @@ fn start_primary(
         state: options.state.clone(),
         ids: (cluster, home, reign.id),
         filter: options.filter.clone(),
+        keys: Arc::clone(keys),
         hello,
     };
     Ok(StartedPrimary { context, thread })
@@ -215,6 +219,7 @@ fn start_standby(
     memory: &Arc<Mutex<Memory>>,
     peers: &Arc<Peers>,
     instance: InstanceNonce,
+    keys: &Arc<Keys>,
 ) -> Result<StandbyContext, NodeError> {
     let report: Arc<Mutex<StandbyReport>> = Arc::default();
     report.lock().unwrap_or_else(PoisonError::into_inner).filesystem =
@@ -238,6 +243,7 @@ fn start_standby(
         peers: Arc::clone(peers),
         memory: Arc::clone(memory),
         state: options.state.clone(),
+        keys: Arc::clone(keys),
         hello: hello(options, instance),
         report,
         strays: watch::Sender::new(0),

@@ -29,7 +29,7 @@ impl Inner {
             version: VERSION,
             node: NodeStatus {
                 name: self.options.name.to_string(),
-                id: self.id.to_string(),
+                id: self.endpoint.id().to_string(),
                 role: match self.options.role {
                     Role::Primary => RoleStatus::Primary,
                     Role::Standby => RoleStatus::Standby,
@@ -97,10 +97,18 @@ impl Inner {
         let is_linked = status.peers.iter().any(|peer| peer.connected);
         let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.alarms.extend(hopeless.filter(|text| !is_linked && !status.alarms.contains(text)));
+        status.warnings.extend(self.waiting_key());
         status.alarms.extend(self.peers.strangers(&self.trusted));
         status.alarms.extend(self.peers.clones(crate::daemon::primary::now()));
         status.alarms.extend(self.peers.went_back());
         status
+    }
+
+    /// What is to be said of a key that waits to be used.
+    fn waiting_key(&self) -> Option<String> {
+        let names: Vec<String> = self.keys.waiting_for()?.iter().map(ToString::to_string).collect();
+        let names = names.join(", ");
+        Some(format!("a new key waits until it is known to: {names} (`hotspare rotate --now` ends the wait)"))
     }
 
     fn peer_statuses(&self) -> Vec<PeerStatus> {

@@ -230,6 +230,10 @@ pub struct Heartbeat {
     pub lag_milliseconds: Option<u64>,
     /// Standby: what it cannot hold of its tree.
     pub unheld: UnheldCounts,
+    /// The id that the sender will have, while its key is changed: the fingerprint alone.
+    pub next_id: Option<Digest>,
+    /// The same of the receiver, once the sender has written down that it trusts it.
+    pub accepted_id: Option<Digest>,
 }
 
 /// A higher reign exists.

@@ -23,8 +23,8 @@ use crate::words::path::RelPath;
 
 const EXAMPLES: &str = "\
 Examples:
-  hotspare doctor                    all checks, with the configuration in /etc/hotspare/hotspare.toml
-  hotspare doctor --filters          what is left out below the home, by pattern, with entries and bytes
+  hotspare doctor                    all checks
+  hotspare doctor --filters          what is left out, with entries and bytes
 
 Exit status: 0 all is well; 1 something should be mended; 2 the configuration is not valid, or the home cannot be read.";
 

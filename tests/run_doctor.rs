@@ -66,8 +66,15 @@ fn the_filters_are_told_with_what_they_leave_out_and_warned_of_where_they_leave_
 
 #[test]
 fn a_node_is_checked_and_what_it_lacks_comes_with_the_remedy() {
-    let mut pair = Pair::trusting();
+    let mut pair = Pair::new();
     jenkins(&pair);
+    let told = pair.ask(&pair.primary, &["doctor"]);
+    assert!(
+        told.stdout.contains("peers        not dialled") && told.stdout.contains("`hotspare id`"),
+        "{}",
+        told.stdout
+    );
+    pair.exchange_ids();
     std::fs::create_dir(pair.bed.destination()).unwrap();
     let told = pair.ask(&pair.standby, &["doctor"]);
     let says =

@@ -256,7 +256,10 @@ impl Checks {
         }
         let endpoint = match endpoint(settings) {
             Ok(endpoint) => endpoint,
-            Err(error) => return self.note("peers", &format!("{error:#}"), Some("mend this first")),
+            Err(error) => {
+                let mend = "`hotspare id` makes the key if there is none, and prints what the peers must trust";
+                return self.note("peers", &format!("not dialled: {error:#}"), Some(mend));
+            }
         };
         for peer in &settings.peers {
             for address in peer.addresses.iter().map(ToString::to_string) {

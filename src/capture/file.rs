@@ -304,8 +304,7 @@ impl Capturer {
         let plan = ProbePlan::new(stat.size, &self.secret, &identity(stat));
         let mut probes = plan.as_ref().map(ProbeCollector::new);
         let offset = self.spool.end();
-        let ships = self.ships;
-        let mut packer = Packer::new(&mut self.spool, PackOptions::default());
+        let mut packer = self.ships.then(|| Packer::new(&mut self.spool, PackOptions::default()));
         let mut buffer = vec![0; READ_BYTES.min(usize::try_from(stat.size).unwrap_or(READ_BYTES)).max(1)];
         let mut at = 0;
         while at < stat.size {
@@ -317,12 +316,12 @@ impl Capturer {
             if let Some(probes) = &mut probes {
                 probes.update(at, &buffer[..count]);
             }
-            if ships {
+            if let Some(packer) = &mut packer {
                 packer.write(&buffer[..count])?;
             }
             at += count as u64;
         }
-        let packed = packer.finish()?;
+        let packed = packer.map(Packer::finish).transpose()?;
         let hashed = hasher.finish();
         let digest = hashed.digest;
         let body = Body::File { size: stat.size, digest, proof: Proof::Hashed };
@@ -333,7 +332,7 @@ impl Capturer {
             Encoded::New { content: Content::None, payload: None, sparse: false }
         } else if !whole && stat.size >= CONTENT_LOOKUP_BYTES && !tree.holders(digest, 1)?.is_empty() {
             Encoded::New { content: Content::Held, payload: None, sparse }
-        } else if ships {
+        } else if let Some(packed) = packed {
             let payload = Payload { length: packed.packed_bytes, unpacked: packed.raw_bytes };
             let payload = Some(Spooled { offset, payload });
             return Ok(Taken { body, memory, encoded: Encoded::New { content: Content::Whole, payload, sparse } });

@@ -66,6 +66,8 @@ const SAMPLE_LEVEL: i32 = 1;
 thread_local! {
     /// Kept, because making one costs more than packing a small file with it.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(SAMPLE_LEVEL).ok());
+    /// The same for unpacking: the decoder of the last content, whose window (8 MiB at most) it keeps.
+    static SPARE_DECODER: RefCell<Option<Box<Decoder<'static>>>> = const { RefCell::new(None) };
 }
 
 /// What packing came to.
@@ -262,12 +264,11 @@ impl Unpacker {
             self.source = match *tag {
                 RAW => Source::Raw,
                 ZSTD => {
-                    let mut decoder = Decoder::new().map_err(UnpackError::Frame)?;
-                    decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(UnpackError::Frame)?;
+                    let decoder = decoder().map_err(UnpackError::Frame)?;
                     // Never longer than what may come out, and the byte by which that is too much.
                     let room = usize::try_from(self.expected_len).unwrap_or(BUFFER_BYTES).saturating_add(1);
                     let buffer = vec![0; room.min(BUFFER_BYTES)];
-                    Source::Zstd { decoder: Box::new(decoder), buffer, ended: false }
+                    Source::Zstd { decoder, buffer, ended: false }
                 }
                 other => return Err(UnpackError::Packing(other)),
             };
@@ -310,7 +311,7 @@ impl Unpacker {
     /// # Errors
     /// If the frame has no end, or less came out than announced.
     pub fn finish(self) -> Result<(), UnpackError> {
-        match self.source {
+        match &self.source {
             Source::Unknown | Source::Zstd { ended: false, .. } => Err(UnpackError::Incomplete),
             _ if self.position < self.expected_len => {
                 Err(UnpackError::TooShort { expected_len: self.expected_len, found: self.position })
@@ -318,6 +319,25 @@ impl Unpacker {
             _ => Ok(()),
         }
     }
+}
+
+impl Drop for Unpacker {
+    fn drop(&mut self) {
+        if let Source::Zstd { decoder, .. } = std::mem::replace(&mut self.source, Source::Unknown) {
+            SPARE_DECODER.set(Some(decoder));
+        }
+    }
+}
+
+/// A decoder at the beginning of a frame.
+fn decoder() -> io::Result<Box<Decoder<'static>>> {
+    if let Some(mut spare) = SPARE_DECODER.take() {
+        spare.reinit()?;
+        return Ok(spare);
+    }
+    let mut decoder = Box::new(Decoder::new()?);
+    decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
+    Ok(decoder)
 }
 
 fn give(

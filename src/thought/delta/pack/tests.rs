@@ -157,3 +157,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_context_given_up_within_a_frame_serves_the_next() {
+    let (bytes, _) = packed(&log(5000), 1 << 20, PackOptions::default());
+    let mut unpacker = Unpacker::new(1 << 20);
+    unpacker.feed(&bytes[..bytes.len() / 2], &mut |_| Ok(())).unwrap();
+    drop(unpacker);
+    assert!(unpacked(&[ZSTD, 1, 2, 3], 4, 10).is_err());
+    for content in [log(10), log(5000)] {
+        let (bytes, _) = packed(&content, 1 << 20, PackOptions::default());
+        assert!(unpacked(&bytes, 1000, content.len() as u64).unwrap() == content);
+    }
+}
+
+#[test]
+fn a_small_content_is_packed_as_one_frame_that_other_readers_take() {
+    let content = log(100);
+    let (bytes, stats) = packed(&content, 7, PackOptions::default());
+    assert_eq!((bytes[0], stats.packing), (ZSTD, Packing::Zstd));
+    assert_eq!(zstd::stream::decode_all(&bytes[1..]).unwrap(), content);
+}

@@ -89,6 +89,7 @@ impl<S: Store> Round<'_, S> {
     pub(super) fn capture(&mut self, paths: &BTreeSet<RelPath>) -> Result<(), CutError> {
         // Identities depend on what was found at all the directories above, so each pass goes through all that was captured, in order.
         self.capturer.begin();
+        let _pass = self.walker.root().pass();
         let all: BTreeSet<RelPath> = self.captures.keys().chain(paths).cloned().collect();
         for path in all {
             if !paths.contains(&path) {

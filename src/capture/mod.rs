@@ -198,11 +198,11 @@ impl Capturer {
                     None => None,
                 };
                 let file = root.open_read(path).map_err(CaptureError::File)?;
-                let opened = file.stat().map_err(CaptureError::File)?;
+                let opened = file.opened();
                 if opened.inode.id != stat.inode.id {
                     return Ok(Captured::Unsteady);
                 }
-                return self.finish_file(tree, path, &file, &opened, &identity, base.as_ref(), whole, xattrs, link);
+                return self.finish_file(tree, path, &file, opened, &identity, base.as_ref(), whole, xattrs, link);
             }
         };
         Ok(self.present(&stat, taken, xattrs, link))

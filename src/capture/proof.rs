@@ -27,6 +27,7 @@ impl<S: Store> Round<'_, S> {
         let mut directories: BTreeMap<RelPath, Option<Doubt>> = BTreeMap::new();
         let changed =
             |stat: &Stat| (stat.inode.ctime >= opening.barrier.ctime).then_some(Doubt::Changed(stat.inode.ctime));
+        let _pass = self.walker.root().pass();
         for (path, found) in &self.captures {
             let stat = self.walker.root().stat(path).ok().flatten();
             let doubt = match (found, &stat) {

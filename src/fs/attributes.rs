@@ -85,25 +85,30 @@ impl Root {
         let place = self.place(path).map_err(failed!(Stat, path))?;
         let before = stat_name(place.dir(), place.name()).map_err(failed!(Stat, path))?;
         check_kind(&before, entry.kind(), path)?;
+        let stat = || stat_name(place.dir(), place.name()).map_err(failed!(Stat, path));
         let mut unheld = Unheld::default();
         let mut mode = before.mode;
-        if set_owner(&place, &before, entry, privilege, &mut unheld).map_err(failed!(SetOwner, path))? {
-            mode = stat_name(place.dir(), place.name()).map_err(failed!(Stat, path))?.mode;
+        let mut is_changed =
+            set_owner(&place, &before, entry, privilege, &mut unheld).map_err(failed!(SetOwner, path))?;
+        if is_changed && mode & (SETUID | SETGID) != 0 {
+            mode = stat()?.mode;
         }
         let wanted = wanted_mode(entry, &unheld);
-        mode = settle_mode(&place, entry, mode, wanted).map_err(failed!(SetMode, path))?;
+        is_changed |= settle_mode(&place, entry, mode, wanted).map_err(failed!(SetMode, path))?;
         if xattr::replace(&place, path, entry, policy, &mut unheld)? {
-            mode = stat_name(place.dir(), place.name()).map_err(failed!(Stat, path))?.mode;
-            mode = settle_mode(&place, entry, mode, wanted).map_err(failed!(SetMode, path))?;
-        }
-        if entry.kind() != Kind::Symlink {
-            unheld.mode = mode ^ (entry.mode & 0o7777);
+            settle_mode(&place, entry, stat()?.mode, wanted).map_err(failed!(SetMode, path))?;
+            is_changed = true;
         }
         if before.mtime != entry.mtime {
             touch(&place, entry.mtime).map_err(failed!(SetMtime, path))?;
-            let after = stat_name(place.dir(), place.name()).map_err(failed!(Stat, path))?;
-            unheld.mtime = after.mtime != entry.mtime;
+            is_changed = true;
         }
+        // The kernel leaves bits out without an error, and some file systems keep times less exactly.
+        let after = if is_changed { stat()? } else { before };
+        if entry.kind() != Kind::Symlink {
+            unheld.mode = after.mode ^ (entry.mode & 0o7777);
+        }
+        unheld.mtime = after.mtime != entry.mtime;
         Ok(unheld)
     }
 
@@ -170,13 +175,13 @@ fn wanted_mode(entry: &Entry, unheld: &Unheld) -> u16 {
     mode
 }
 
-/// Makes the mode `wanted`, if it is not; returns what it is then: the kernel leaves bits out without an error.
-fn settle_mode(place: &Place<'_>, entry: &Entry, mode: u16, wanted: u16) -> Result<u16, Errno> {
+/// Makes the mode `wanted`, if it is not; true if it was not.
+fn settle_mode(place: &Place<'_>, entry: &Entry, mode: u16, wanted: u16) -> Result<bool, Errno> {
     if mode == wanted || entry.kind() == Kind::Symlink {
-        return Ok(mode);
+        return Ok(false);
     }
     chmod_open(&place.open(OFlags::PATH)?, wanted)?;
-    Ok(stat_name(place.dir(), place.name())?.mode)
+    Ok(true)
 }
 
 /// Sets the mode of what is open by path only. `fchmod` refuses such a descriptor and `fchmodat` would follow a link, so it
@@ -187,13 +192,17 @@ pub(super) fn chmod_open(fd: &OwnedFd, mode: u16) -> Result<(), Errno> {
 }
 
 fn touch(place: &Place<'_>, mtime: Timestamp) -> Result<(), Errno> {
+    fs::utimensat(place.dir(), place.name(), &times(mtime)?, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// A modification time for the kernel; the access time stays.
+pub(super) fn times(mtime: Timestamp) -> Result<Timestamps, Errno> {
     // Among the larger ones are UTIME_NOW and UTIME_OMIT, which a peer has no business to send.
     if mtime.nanoseconds > 999_999_999 {
         return Err(Errno::INVAL);
     }
-    let times = Timestamps {
+    Ok(Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() },
-    };
-    fs::utimensat(place.dir(), place.name(), &times, AtFlags::SYMLINK_NOFOLLOW)
+    })
 }

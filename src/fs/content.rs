@@ -6,13 +6,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, Advice, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::{self, Errno};
 
+use super::attributes;
 use super::error::{FsError, failed};
 use super::root::{Place, Root};
 use super::stat::{Stat, stat_open};
+use crate::words::entry::Timestamp;
 use crate::words::path::RelPath;
 
 /// The unit in which zeros are left out: the block size of nearly every file system.
 const BLOCK_BYTES: usize = 4096;
+/// What Linux reads ahead without being asked.
+const READ_AHEAD_BYTES: u64 = 128 * 1024;
 /// How much is copied at a time.
 const COPY_BYTES: usize = 256 * 1024;
 
@@ -21,6 +25,7 @@ const COPY_BYTES: usize = 256 * 1024;
 pub struct FileReader {
     fd: OwnedFd,
     path: RelPath,
+    opened: Stat,
 }
 
 /// A regular file, open for reading and writing at any offset.
@@ -35,10 +40,12 @@ impl Root {
     /// it may. Anything but a regular file is [`FsError::WrongKind`].
     pub fn open_read(&self, path: &RelPath) -> Result<FileReader, FsError> {
         let fd = self.place(path).and_then(|place| open_quietly(&place)).map_err(failed!(Open, path))?;
-        let reader = FileReader { fd: regular(fd, path)?, path: path.clone() };
-        // Advice only: a file system that does not take it reads all the same.
-        fs::fadvise(&reader.fd, 0, None, Advice::Sequential).ok();
-        Ok(reader)
+        let opened = regular(&fd, path)?;
+        if opened.size > READ_AHEAD_BYTES {
+            // Advice only: a file system that does not take it reads all the same.
+            fs::fadvise(&fd, 0, None, Advice::Sequential).ok();
+        }
+        Ok(FileReader { fd, path: path.clone(), opened })
     }
 
     /// Opens the existing regular file `path` for reading and writing in place.
@@ -47,15 +54,25 @@ impl Root {
             .place(path)
             .and_then(|place| place.open(OFlags::RDWR | OFlags::NONBLOCK))
             .map_err(failed!(Open, path))?;
-        Ok(FileWriter { fd: regular(fd, path)?, path: path.clone() })
+        regular(&fd, path)?;
+        Ok(FileWriter { fd, path: path.clone() })
     }
 
     /// Makes the file `path`, mode 0600, empty; fails if anything has that name.
     pub fn create_file(&self, path: &RelPath) -> Result<FileWriter, FsError> {
+        self.create(path, Mode::RUSR | Mode::WUSR)
+    }
+
+    /// The same with mode 0: who may open it anew is decided when it is whole, by [`FileWriter::dress`].
+    pub fn create_file_closed(&self, path: &RelPath) -> Result<FileWriter, FsError> {
+        self.create(path, Mode::empty())
+    }
+
+    fn create(&self, path: &RelPath, mode: Mode) -> Result<FileWriter, FsError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = self
             .named_place(path)
-            .and_then(|place| fs::openat(place.dir(), place.name(), flags, Mode::RUSR | Mode::WUSR))
+            .and_then(|place| fs::openat(place.dir(), place.name(), flags, mode))
             .map_err(failed!(Create, path))?;
         Ok(FileWriter { fd, path: path.clone() })
     }
@@ -70,15 +87,20 @@ fn open_quietly(place: &Place<'_>) -> Result<OwnedFd, Errno> {
     }
 }
 
-fn regular(fd: OwnedFd, path: &RelPath) -> Result<OwnedFd, FsError> {
+fn regular(fd: &OwnedFd, path: &RelPath) -> Result<Stat, FsError> {
     let stat = stat_open(fd.as_fd()).map_err(failed!(Stat, path))?;
     if !stat.is_file() {
         return Err(FsError::WrongKind { path: path.to_string().into(), expected: "a regular file" });
     }
-    Ok(fd)
+    Ok(stat)
 }
 
 impl FileReader {
+    /// What the file was when it was opened.
+    pub fn opened(&self) -> &Stat {
+        &self.opened
+    }
+
     /// What the open file is now.
     pub fn stat(&self) -> Result<Stat, FsError> {
         stat_open(self.fd.as_fd()).map_err(failed!(Stat, self.path))
@@ -211,6 +233,19 @@ impl FileWriter {
             }
         }
         Ok(end.saturating_sub(from))
+    }
+
+    /// Gives the file the permissions of `mode` and the modification time, while it is open and that is cheap. Where the file system has no
+    /// modes, or keeps times less exactly, that is for [`Root::set_attributes`] to find, which sees to owner, setuid and the rest as well.
+    pub fn dress(&self, mode: u16, mtime: Timestamp) -> Result<(), FsError> {
+        match retry(|| fs::fchmod(&self.fd, Mode::from_raw_mode((mode & 0o777).into()))) {
+            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {}
+            Err(source) => return Err(failed!(SetMode, self.path)(source)),
+        }
+        if let Ok(times) = attributes::times(mtime) {
+            fs::futimens(&self.fd, &times).ok();
+        }
+        Ok(())
     }
 
     /// Makes content and length durable.

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `error` | [`FsError`]: the operation that failed, its path, the kernel's word |
 //! | `root` | [`Root`] and the resolution of paths |
+//! | `pass` | [`Pass`]: directories kept open for a run through a tree |
 //! | `stat` | [`Stat`], listings, link targets |
 //! | `content` | [`FileReader`], [`FileWriter`] |
 //! | `names` | directories, links, renames, removal |
@@ -32,6 +33,7 @@ mod content;
 mod error;
 mod mounts;
 mod names;
+mod pass;
 mod remove;
 mod root;
 mod stat;
@@ -46,6 +48,7 @@ pub use attributes::{Privilege, Unheld};
 pub use content::{DataRanges, FileReader, FileWriter};
 pub use error::FsError;
 pub use mounts::{Identity, MountTable};
+pub use pass::Pass;
 pub use root::Root;
 pub use stat::{FileType, Special, Stat};
 pub use sync::{FilesystemKind, Space};

@@ -28,6 +28,7 @@ impl Root {
     ///
     /// Without privilege, moving a directory into another needs write permission on itself: see [`Root::ensure_writable`].
     pub fn rename(&self, from: &RelPath, to: &RelPath) -> Result<(), FsError> {
+        self.let_go(from);
         let rename = || {
             let (source, target) = (self.named_place(from)?, self.named_place(to)?);
             rename_new(&source, &target)
@@ -55,6 +56,7 @@ impl Root {
     }
 
     fn remove_name(&self, path: &RelPath, flags: AtFlags) -> Result<(), FsError> {
+        self.let_go(path);
         self.named_place(path)
             .and_then(|place| fs::unlinkat(place.dir(), place.name(), flags))
             .map_err(failed!(Remove, path))

@@ -22,6 +22,7 @@ impl Root {
     /// does not; the directory that `path` is in is the caller's business ([`Root::ensure_writable`]).
     pub fn remove_tree(&self, path: &RelPath) -> Result<u64, FsError> {
         let Some(stat) = self.stat(path)? else { return Ok(0) };
+        self.let_go(path);
         let place = self.named_place(path).map_err(failed!(Remove, path))?;
         if !stat.is_directory() {
             fs::unlinkat(place.dir(), place.name(), AtFlags::empty()).map_err(failed!(Remove, path))?;

@@ -4,11 +4,13 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{self, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::error::{FsError, failed};
+use super::pass::Recent;
 use super::stat::{Stat, stat_open};
 use crate::words::path::RelPath;
 
@@ -24,6 +26,8 @@ pub struct Root {
     path: PathBuf,
     /// `openat2` does not work here: parents are walked name by name.
     stepwise: AtomicBool,
+    /// Where a pass was last.
+    pub(super) recent: Arc<Mutex<Recent>>,
 }
 
 /// Where a path is: the open directory it is in, and its name there (`.` for the root itself).
@@ -34,7 +38,7 @@ pub(super) struct Place<'root> {
 
 enum Dir<'root> {
     Root(BorrowedFd<'root>),
-    Open(OwnedFd),
+    Open(Arc<OwnedFd>),
 }
 
 impl Place<'_> {
@@ -77,7 +81,7 @@ impl Root {
         if fs::stat("/").is_ok_and(|whole| same(&whole, &here)) {
             return Err(FsError::WholeSystem { path: path.display().to_string().into() });
         }
-        Ok(Self { fd, path: path.to_owned(), stepwise: AtomicBool::new(false) })
+        Ok(Self::on(fd, path.to_owned(), false))
     }
 
     /// The path given to [`Root::open`], for messages and for what must be told a path.
@@ -100,7 +104,11 @@ impl Root {
             .and_then(|place| place.open(OFlags::RDONLY | OFlags::DIRECTORY))
             .map_err(failed!(Open, path))?;
         let below = if path.is_root() { self.path.clone() } else { self.path.join(as_path(path)) };
-        Ok(Self { fd, path: below, stepwise: AtomicBool::new(self.stepwise.load(Ordering::Relaxed)) })
+        Ok(Self::on(fd, below, self.stepwise.load(Ordering::Relaxed)))
+    }
+
+    fn on(fd: OwnedFd, path: PathBuf, stepwise: bool) -> Self {
+        Self { fd, path, stepwise: AtomicBool::new(stepwise), recent: Arc::default() }
     }
 
     /// What is at `path`, itself, as a descriptor that only names it (`O_PATH`), and what it is.
@@ -124,8 +132,14 @@ impl Root {
             return Ok(Place { dir: Dir::Root(self.fd()), name: c".".to_owned() });
         };
         let name = CString::new(name).map_err(|_| Errno::INVAL)?;
-        let dir = if parent.is_empty() { Dir::Root(self.fd()) } else { Dir::Open(self.directory(parent)?) };
-        Ok(Place { dir, name })
+        if parent.is_empty() {
+            return Ok(Place { dir: Dir::Root(self.fd()), name });
+        }
+        let dir = match self.recent(parent) {
+            Some(kept) => kept,
+            None => self.keep(parent, self.directory(parent)?),
+        };
+        Ok(Place { dir: Dir::Open(dir), name })
     }
 
     /// As [`Self::place`], for what changes the name itself: EINVAL for the root.

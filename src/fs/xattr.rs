@@ -79,6 +79,14 @@ impl Root {
     }
 }
 
+impl Root {
+    /// True if what is made directly in the root has no extended attributes of its own accord: no default ACL that it would inherit.
+    pub fn makes_bare(&self) -> Result<bool, FsError> {
+        let own = self.xattrs(&RelPath::root(), &XattrPolicy::default())?;
+        Ok(own.value(DEFAULT_ACL).is_none())
+    }
+}
+
 /// The name of a place for calls that take no directory descriptor.
 fn address(place: &Place<'_>) -> CString {
     let mut bytes = format!("/proc/self/fd/{}/", place.dir().as_raw_fd()).into_bytes();

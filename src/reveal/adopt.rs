@@ -51,6 +51,7 @@ pub(super) fn read_tree(
     let mut below = vec![top.clone()];
     // A replica is read whole: what the primary leaves out is for the primary to say.
     let everything = Filter::everything();
+    let _pass = root.pass();
     while let Some(directory) = below.pop() {
         for (name, _) in root.list(&directory)? {
             let path = directory.join(&name);

@@ -4,6 +4,7 @@ mod attributes;
 mod confinement;
 mod content;
 mod names;
+mod pass;
 mod state;
 
 use std::path::PathBuf;

@@ -280,7 +280,7 @@ fn messages_of_protocol_1_are_read_and_written_as_ever() {
         now.insert(format!("start-{index}"), encode_body(start).unwrap());
     }
     let payload = Payload { length: 5, unpacked: 9 };
-    let held = HeldContent { digest: Digest([1; 32]), size: 9, sparse: true, payload };
+    let held = HeldContent { digest: Digest([1; 32]), size: 9, sparse: true, mode: 0o644, mtime: time(5), payload };
     now.insert("held".to_owned(), encode_body(&held).unwrap());
     let mut frame = Vec::new();
     Frame { kind: 5, payload: b"payload" }.encode(1 << 20, &mut frame).unwrap();

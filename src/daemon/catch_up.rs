@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::keeper::{Command, Fold, Shared, View, Whole};
-use super::shipping::{Sent, ShipError, Stream, send_content, ship};
+use super::shipping::{Sent, ShipError, Stream, Wanted, send_content, ship};
 use super::window::{Operations, Shipment};
 use crate::fs::Root;
 use crate::index::Snapshot;
@@ -187,13 +187,13 @@ impl CatchUp {
         let tree = Tree::view(view.tree)?.ok_or(CatchUpError::Answer("the primary has no tree"))?;
         let mut scratch = Spool::create(&self.state)?;
         let mut ahead = Ahead { ticket, missed: Vec::new() };
-        let mut batch: Vec<(RelPath, Digest, u64)> = Vec::new();
+        let mut batch: Vec<Wanted> = Vec::new();
         let mut done = (0_u64, 0_u64);
         self.tell("comparing", (0, 0), (0, 0))?;
-        let mut flush = |batch: &mut Vec<(RelPath, Digest, u64)>, ahead: &mut Ahead| -> Result<(), CatchUpError> {
+        let mut flush = |batch: &mut Vec<Wanted>, ahead: &mut Ahead| -> Result<(), CatchUpError> {
             self.send_batch(root, batch, &mut scratch, ahead)?;
             done.0 += batch.len() as u64;
-            done.1 += batch.iter().map(|(_, _, size)| size).sum::<u64>();
+            done.1 += batch.iter().map(|wanted| wanted.size).sum::<u64>();
             batch.clear();
             let report = self.shared.report();
             let total = (report.entries.max(done.0), report.bytes.max(done.1));
@@ -202,8 +202,9 @@ impl CatchUp {
         };
         let mut batch_bytes = 0;
         self.compare(&tree, digest, &mut |difference| {
-            if let Some((digest, size)) = contents(&difference) {
-                batch.push((difference.path().clone(), digest, size));
+            if let Some((entry, digest)) = contents(&difference).and_then(|entry| Some((entry, entry.content()?))) {
+                let (size, mode, mtime) = (entry.size(), entry.mode, entry.mtime);
+                batch.push(Wanted { path: difference.path().clone(), digest, size, mode, mtime });
                 batch_bytes += size;
                 if batch.len() >= HAVE_CAP || batch_bytes >= 64 << 20 {
                     batch_bytes = 0;
@@ -219,20 +220,21 @@ impl CatchUp {
     fn send_batch(
         &self,
         root: &Root,
-        batch: &[(RelPath, Digest, u64)],
+        batch: &[Wanted],
         scratch: &mut Spool,
         ahead: &mut Ahead,
     ) -> Result<(), CatchUpError> {
         if batch.is_empty() {
             return Ok(());
         }
-        let have = Have { contents: batch.iter().map(|(_, digest, _)| *digest).collect() };
+        let have = Have { contents: batch.iter().map(|wanted| wanted.digest).collect() };
         let lack = self.question(|reply| Question::Have(have, reply))?;
+        let _pass = root.pass();
         let mut sent = std::collections::HashSet::new();
         let mut stream = None;
-        for (index, (path, digest, size)) in batch.iter().enumerate() {
+        for (index, wanted) in batch.iter().enumerate() {
             let is_lacking = lack.bits.get(index / 8).is_some_and(|bits| bits >> (index % 8) & 1 == 1);
-            if !is_lacking || !sent.insert(*digest) {
+            if !is_lacking || !sent.insert(wanted.digest) {
                 continue;
             }
             let open = match &mut stream {
@@ -242,9 +244,9 @@ impl CatchUp {
                     stream.insert(Stream::open(&self.runtime, &self.streams, Priority::BULK, &start, &self.sent)?)
                 }
             };
-            if send_content(open, root, path, (*digest, *size), scratch)? == Sent::Changed {
-                sent.remove(digest);
-                ahead.missed.push(path.clone());
+            if send_content(open, root, wanted, scratch)? == Sent::Changed {
+                sent.remove(&wanted.digest);
+                ahead.missed.push(wanted.path.clone());
             }
         }
         match stream {
@@ -365,22 +367,37 @@ impl Far for Standby<'_> {
 /// Records in a temporary file.
 struct File {
     spool: Spool,
+    /// What is not yet written.
+    tail: Vec<u8>,
 }
 
 impl File {
+    /// How much is gathered before it is written.
+    const TAIL_BYTES: usize = 64 * 1024;
+
     fn new(spool: Spool) -> Self {
-        Self { spool }
+        Self { spool, tail: Vec::new() }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.spool.write_all(&self.tail)?;
+        self.tail.clear();
+        Ok(())
     }
 }
 
 impl Scratch for File {
     fn push(&mut self, record: &[u8]) -> Result<(), ScratchError> {
-        let failed = |source: std::io::Error| ScratchError { operation: "write", source: Box::new(source) };
-        self.spool.write_all(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes()).map_err(failed)?;
-        self.spool.write_all(record).map_err(failed)
+        self.tail.extend_from_slice(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes());
+        self.tail.extend_from_slice(record);
+        if self.tail.len() < Self::TAIL_BYTES {
+            return Ok(());
+        }
+        self.flush().map_err(|source| ScratchError { operation: "write", source: Box::new(source) })
     }
 
     fn read_all(&mut self, visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), ScratchError> {
+        self.flush().map_err(|source| ScratchError { operation: "write", source: Box::new(source) })?;
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| ScratchError { operation: "read", source };
         let read = crate::reveal::Records::each(&self.spool.reader(), 0, self.spool.end(), &mut |record| match visit(
             record,

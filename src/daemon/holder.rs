@@ -401,7 +401,7 @@ impl Work {
     }
 
     fn hold(&mut self, content: HeldContent) -> Result<(), ReplicaError> {
-        if let (Some(replica), Incoming::Contents { holding, count }) = (&self.replica, &mut self.incoming) {
+        if let (Some(replica), Incoming::Contents { holding, count }) = (&mut self.replica, &mut self.incoming) {
             *count += 1;
             *holding = Some(Box::new(replica.hold(content)?));
         }

@@ -17,13 +17,15 @@ use crate::thought::generation::{FormatError, Operation, Payload};
 use crate::thought::tree::ApplyError;
 use crate::thought::wire::frame::{BodyError, Frame, FrameError, encode_body};
 use crate::thought::wire::message::{CHUNK_BYTES, DATA_CAP, HeldContent, StreamStart, data};
-use crate::words::entry::Digest;
+use crate::words::entry::{Digest, Timestamp};
 use crate::words::path::RelPath;
 
 /// How much is gathered before it is given to the connection.
 const GATHER: usize = 128 * 1024;
 /// How much of a file is read at a time.
 const READ_BYTES: usize = 1 << 20;
+/// Contents up to this length are packed in memory, longer ones in a spool: how long a payload is must be known before it goes.
+const SMALL_BYTES: u64 = 1 << 20;
 
 /// Why something was not shipped.
 #[derive(Debug, thiserror::Error)]
@@ -155,28 +157,43 @@ pub enum Sent {
     Changed,
 }
 
+/// A content that a standby lacks.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Where it is.
+    pub path: RelPath,
+    /// What it is.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The mode of its file.
+    pub mode: u16,
+    /// The modification time of its file.
+    pub mtime: Timestamp,
+}
+
 /// Sends the content of a file ahead, if it still is what was asked for.
-pub fn send_content(
-    stream: &mut Stream,
-    root: &Root,
-    path: &RelPath,
-    wanted: (Digest, u64),
-    scratch: &mut Spool,
-) -> Result<Sent, ShipError> {
+pub fn send_content(stream: &mut Stream, root: &Root, wanted: &Wanted, scratch: &mut Spool) -> Result<Sent, ShipError> {
+    let mut small = Vec::new();
     scratch.truncate(0);
-    let packed = match pack(root, path, wanted, scratch) {
+    let is_small = wanted.size <= SMALL_BYTES;
+    let out: &mut dyn io::Write = if is_small { &mut small } else { scratch };
+    let (payload, sparse) = match pack(root, wanted, out) {
         Ok(Some(packed)) => packed,
         Ok(None) => return Ok(Sent::Changed),
         Err(PackError::Spool(error)) => return Err(error.into()),
         Err(PackError::File(error)) => {
-            tracing::debug!(%path, error = super::explain(&error), "not sent ahead");
+            tracing::debug!(path = %wanted.path, error = super::explain(&error), "not sent ahead");
             return Ok(Sent::Changed);
         }
     };
-    let (payload, sparse) = packed;
-    let content = HeldContent { digest: wanted.0, size: wanted.1, sparse, payload };
+    let Wanted { digest, size, mode, mtime, .. } = *wanted;
+    let content = HeldContent { digest, size, sparse, mode, mtime, payload };
     stream.frame(data::HELD, &encode_body(&content)?)?;
-    stream.payload(&scratch.reader(), 0, payload)?;
+    match is_small {
+        true => small.chunks(CHUNK_BYTES).try_for_each(|piece| stream.frame(data::PAYLOAD, piece))?,
+        false => stream.payload(&scratch.reader(), 0, payload)?,
+    }
     Ok(Sent::Yes)
 }
 
@@ -185,19 +202,14 @@ enum PackError {
     Spool(io::Error),
 }
 
-fn pack(
-    root: &Root,
-    path: &RelPath,
-    wanted: (Digest, u64),
-    scratch: &mut Spool,
-) -> Result<Option<(Payload, bool)>, PackError> {
-    let file = root.open_read(path).map_err(PackError::File)?;
-    let stat = file.stat().map_err(PackError::File)?;
-    if stat.size != wanted.1 {
+fn pack(root: &Root, wanted: &Wanted, out: &mut dyn io::Write) -> Result<Option<(Payload, bool)>, PackError> {
+    let file = root.open_read(&wanted.path).map_err(PackError::File)?;
+    let stat = file.opened();
+    if stat.size != wanted.size {
         return Ok(None);
     }
     let mut hasher = blake3::Hasher::new();
-    let mut packer = Packer::new(scratch, PackOptions::default());
+    let mut packer = Packer::new(out, PackOptions::default());
     let mut buffer = vec![0; READ_BYTES.min(usize::try_from(stat.size).unwrap_or(READ_BYTES)).max(1)];
     let mut at = 0;
     while at < stat.size {
@@ -211,7 +223,7 @@ fn pack(
         at += count as u64;
     }
     let packed = packer.finish().map_err(PackError::Spool)?;
-    if Digest::from(hasher.finalize()) != wanted.0 {
+    if Digest::from(hasher.finalize()) != wanted.digest {
         return Ok(None);
     }
     let sparse = stat.blocks_512.saturating_mul(512).saturating_add(4096) <= stat.size;

@@ -1,14 +1,28 @@
-//! Contents that came ahead: kept by digest until a generation refers to them.
+//! Contents that came ahead: kept by digest until a generation refers to them, so that a catch-up that is cut off sends nothing twice.
+//!
+//! A content that is still arriving has no permission at all, one that is whole has some: so no rename is needed to tell them apart.
+//! Whole ones are given the mode and time of the entry they were sent for, which as a rule is the one that will take them.
+//!
+//! **Memory:** the digests of [`VERIFIED_CAP`] contents, 16 MiB at most, and what is remembered of [`REMEMBERED_FILES`] large ones. What is beyond,
+//! or was here when the replica was opened, is hashed once more when it is taken: nothing says that its bytes survived a power cut.
 
+use std::collections::HashMap;
 use std::io;
 
 use super::content::NewFile;
-use super::layout;
-use super::{Replica, ReplicaError};
+use super::stage::REMEMBERED_FILES;
+use super::{Replica, ReplicaError, layout};
+use crate::fs::{FsError, Root};
 use crate::thought::delta::pack::Unpacker;
+use crate::thought::tree::FileMemory;
 use crate::thought::wire::message::HeldContent;
 use crate::words::entry::Digest;
 use crate::words::path::RelPath;
+
+/// How many contents are known to be whole without looking at them.
+const VERIFIED_CAP: usize = 200_000;
+/// The owner may read a content that is whole, whatever its entry says: it may have to be hashed again.
+const WHOLE: u16 = 0o400;
 
 /// A content on its way in.
 pub struct Holding {
@@ -18,27 +32,94 @@ pub struct Holding {
     left: u64,
 }
 
+/// The contents that are here.
+pub(super) struct Ahead {
+    /// `stage/held`, in which a digest is a path.
+    here: Root,
+    /// Those received and checked since the replica was opened, with what to remember of large ones.
+    verified: HashMap<Digest, Option<Box<FileMemory>>>,
+    /// How many of them there is something to remember of.
+    remembered: usize,
+    /// There may be others.
+    has_others: bool,
+}
+
+impl Ahead {
+    /// What an earlier process left.
+    pub(super) fn open(root: &Root) -> Result<Self, FsError> {
+        let here = root.enter(&layout::held())?;
+        let has_others = !here.list(&RelPath::root())?.is_empty();
+        Ok(Self { here, verified: HashMap::new(), remembered: 0, has_others })
+    }
+
+    fn has(&self, content: Digest) -> Result<bool, FsError> {
+        if self.verified.contains_key(&content) {
+            return Ok(true);
+        }
+        Ok(self.has_others && self.here.stat(&layout::digest(content))?.is_some_and(|stat| stat.mode != 0))
+    }
+
+    /// Notes that `content` is no longer here; what is known of it if it was checked.
+    pub(super) fn taken(&mut self, content: Digest) -> Option<Option<Box<FileMemory>>> {
+        let taken = self.verified.remove(&content)?;
+        self.remembered -= usize::from(taken.is_some());
+        Some(taken)
+    }
+
+    fn begin(&mut self, content: &HeldContent) -> Result<NewFile, FsError> {
+        let path = layout::digest(content.digest);
+        self.taken(content.digest);
+        match NewFile::create_closed(&self.here, &path, content.size, content.sparse) {
+            Err(error) if error.is_existing() => {
+                self.here.remove_tree(&path)?;
+                NewFile::create_closed(&self.here, &path, content.size, content.sparse)
+            }
+            created => created,
+        }
+    }
+
+    fn keep(&mut self, content: Digest, memory: Option<Box<FileMemory>>) {
+        let is_full = self.verified.len() >= VERIFIED_CAP || (memory.is_some() && self.remembered >= REMEMBERED_FILES);
+        if is_full {
+            self.has_others = true;
+        } else {
+            self.remembered += usize::from(memory.is_some());
+            self.verified.insert(content, memory);
+        }
+    }
+
+    /// True if what is made there has no extended attributes of its own accord.
+    pub(super) fn makes_bare(&self) -> Result<bool, FsError> {
+        self.here.makes_bare()
+    }
+
+    fn clear(&mut self) -> Result<(), FsError> {
+        for (name, _) in self.here.list(&RelPath::root())? {
+            self.here.remove_tree(&RelPath::root().join(&name))?;
+        }
+        self.verified = HashMap::new();
+        self.remembered = 0;
+        self.has_others = false;
+        Ok(())
+    }
+}
+
 impl Replica {
     /// True if a content is here: come ahead, or in the replica.
     pub fn has(&self, content: Digest) -> Result<bool, ReplicaError> {
-        if self.root().stat(&layout::held_content(content))?.is_some() {
-            return Ok(true);
-        }
-        Ok(!self.tree().holders(content, 1)?.is_empty())
+        Ok(self.ahead.has(content)? || !self.tree().holders(content, 1)?.is_empty())
     }
 
     /// Begins to take a content in.
-    pub fn hold(&self, content: HeldContent) -> Result<Holding, ReplicaError> {
-        let path = temporary(content.digest);
-        self.root().remove_tree(&path)?;
-        let file = NewFile::create(self.root(), &path, content.size, content.sparse)?;
+    pub fn hold(&mut self, content: HeldContent) -> Result<Holding, ReplicaError> {
+        let file = self.ahead.begin(&content)?;
         let (unpacker, left) = (Unpacker::new(content.payload.unpacked), content.payload.length);
         Ok(Holding { content, file, unpacker, left })
     }
 
     /// Takes the next bytes; when all are here, checks the digest and keeps the content: `None`.
-    pub fn hold_payload(&self, mut holding: Holding, bytes: &[u8]) -> Result<Option<Holding>, ReplicaError> {
-        let path = temporary(holding.content.digest);
+    pub fn hold_payload(&mut self, mut holding: Holding, bytes: &[u8]) -> Result<Option<Holding>, ReplicaError> {
+        let path = layout::digest(holding.content.digest);
         let failed =
             |source: Box<dyn std::error::Error + Send + Sync>| ReplicaError::Payload { path: path.clone(), source };
         holding.left =
@@ -49,31 +130,20 @@ impl Replica {
         if holding.left > 0 {
             return Ok(Some(holding));
         }
-        holding.unpacker.finish().map_err(|error| failed(Box::new(error)))?;
-        let (hashed, _) = holding.file.finish()?;
-        if (hashed.digest, hashed.size) != (holding.content.digest, holding.content.size) {
-            self.root().remove_tree(&path)?;
+        let Holding { content, file, unpacker, .. } = holding;
+        unpacker.finish().map_err(|error| failed(Box::new(error)))?;
+        let (hashed, memory, writer) = file.finish()?;
+        if (hashed.digest, hashed.size) != (content.digest, content.size) {
+            self.ahead.here.remove_file(&path)?;
             return Err(failed("it does not have the digest announced for it".into()));
         }
-        let kept = layout::held_content(holding.content.digest);
-        match self.root().rename(&path, &kept) {
-            Err(error) if error.is_existing() => {
-                self.root().remove_tree(&path)?;
-            }
-            moved => moved?,
-        }
+        writer.dress(content.mode | WHOLE, content.mtime)?;
+        self.ahead.keep(content.digest, memory);
         Ok(None)
     }
 
     /// Drops all contents that came ahead.
-    pub fn drop_held(&self) -> Result<(), ReplicaError> {
-        for (name, _) in self.root().list(&layout::held())? {
-            self.root().remove_tree(&layout::held().join(&name))?;
-        }
-        Ok(())
+    pub fn drop_held(&mut self) -> Result<(), ReplicaError> {
+        Ok(self.ahead.clear()?)
     }
-}
-
-fn temporary(content: Digest) -> RelPath {
-    layout::held_part(content)
 }

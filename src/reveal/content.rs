@@ -26,10 +26,18 @@ pub(super) struct NewFile {
 impl NewFile {
     /// Begins the file `path`, which will be `size` bytes long if all goes well.
     pub(super) fn create(root: &Root, path: &RelPath, size: u64, sparse: bool) -> Result<Self, FsError> {
-        let writer = root.create_file(path)?;
+        Ok(Self::on(root.create_file(path)?, size, sparse))
+    }
+
+    /// The same, without any permission for anybody until [`FileWriter::dress`] gives some.
+    pub(super) fn create_closed(root: &Root, path: &RelPath, size: u64, sparse: bool) -> Result<Self, FsError> {
+        Ok(Self::on(root.create_file_closed(path)?, size, sparse))
+    }
+
+    fn on(writer: FileWriter, size: u64, sparse: bool) -> Self {
         let plan = ProbePlan::new(size, &[0; 32], &[]).filter(|_| size >= REMEMBERED_FROM);
         let probes = plan.as_ref().map(ProbeCollector::new);
-        Ok(Self { writer, hasher: ContentHasher::new(), probes, at: 0, sparse })
+        Self { writer, hasher: ContentHasher::new(), probes, at: 0, sparse }
     }
 
     /// Adds `bytes` at the end.
@@ -59,15 +67,15 @@ impl NewFile {
         }
     }
 
-    /// What was written, and what to remember of it.
-    pub(super) fn finish(self) -> Result<(Hashed, Option<Box<FileMemory>>), FsError> {
+    /// What was written, what to remember of it, and the file, still open.
+    pub(super) fn finish(self) -> Result<(Hashed, Option<Box<FileMemory>>, FileWriter), FsError> {
         if self.sparse {
             self.writer.set_len(self.at)?;
         }
         let hashed = self.hasher.finish();
         let probes = self.probes.and_then(ProbeCollector::finish);
         let memory = probes.map(|probes| Box::new(FileMemory { frontier: hashed.frontier.clone(), probes }));
-        Ok((hashed, memory))
+        Ok((hashed, memory, self.writer))
     }
 }
 

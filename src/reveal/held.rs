@@ -1,6 +1,7 @@
 //! Content that the standby has already: under another path, or come ahead of the generation that needs it.
 
 use super::ReplicaError;
+use super::ahead::Ahead;
 use super::content::{NewFile, PIECE, REMEMBERED_FROM};
 use super::layout::{self, Area};
 use super::stage::Stager;
@@ -22,17 +23,27 @@ impl Stager {
         &mut self,
         root: &Root,
         tree: &Tree<S>,
+        ahead: &mut Ahead,
         operation: u32,
         slot: &RelPath,
         path: &RelPath,
         digest: Digest,
         sparse: bool,
     ) -> Result<(), ReplicaError> {
-        if !self.used.contains_key(&digest) && root.stat(&layout::held_content(digest))?.is_some() {
-            root.rename(&layout::held_content(digest), &layout::slot(Area::Stage, self.position, operation))?;
-            // Its name says what it is, and nothing says that its bytes survived a power cut since.
-            let (hashed, memory) = hash(&self.here.open_read(slot)?)?;
-            if hashed == digest {
+        let ours = layout::slot(Area::Stage, self.position, operation);
+        let moved = match self.used.contains_key(&digest) {
+            true => false,
+            false => match root.rename(&layout::held_content(digest), &ours) {
+                Err(error) if error.is_not_found() => false,
+                moved => moved.map(|()| true)?,
+            },
+        };
+        if moved {
+            let (found, memory) = match ahead.taken(digest) {
+                Some(memory) => (digest, memory),
+                None => hash(&self.here.open_read(slot)?)?,
+            };
+            if found == digest {
                 self.remember(operation, memory);
                 self.used.insert(digest, operation);
                 return Ok(());
@@ -46,7 +57,7 @@ impl Stager {
             let has_holes = sparse || stat.blocks_512.saturating_mul(512) < stat.size;
             let mut file = NewFile::create(&self.here, slot, stat.size, has_holes)?;
             file.copy(&source).map_err(|source| ReplicaError::Payload { path: path.clone(), source: source.into() })?;
-            let (hashed, memory) = file.finish()?;
+            let (hashed, memory, _) = file.finish()?;
             if hashed.digest == digest {
                 self.remember(operation, memory);
                 return Ok(());
@@ -86,19 +97,21 @@ impl Stager {
 
 /// The digest of a file, and what to remember of it.
 fn hash(file: &FileReader) -> Result<(Digest, Option<Box<FileMemory>>), ReplicaError> {
-    let plan = ProbePlan::new(file.stat()?.size, &[0; 32], &[]).filter(|plan| plan.size() >= REMEMBERED_FROM);
+    let size = file.opened().size;
+    let plan = ProbePlan::new(size, &[0; 32], &[]).filter(|plan| plan.size() >= REMEMBERED_FROM);
     let mut probes = plan.as_ref().map(ProbeCollector::new);
     let mut hasher = ContentHasher::new();
-    let mut buffer = vec![0; PIECE];
+    // One byte more than it should have shows the end without another read.
+    let mut buffer = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE).saturating_add(1))];
     loop {
         let at = hasher.position();
         let count = file.read_at(&mut buffer, at)?;
-        if count == 0 {
-            break;
-        }
         hasher.update(&buffer[..count]);
         if let Some(probes) = &mut probes {
             probes.update(at, &buffer[..count]);
+        }
+        if count < buffer.len() {
+            break;
         }
     }
     let hashed = hasher.finish();

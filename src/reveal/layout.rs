@@ -88,6 +88,11 @@ pub(super) fn held_content(digest: Digest) -> RelPath {
     join(&held(), &digest.to_string())
 }
 
+/// The same within `held`.
+pub(super) fn digest(content: Digest) -> RelPath {
+    join(&RelPath::root(), &content.to_string())
+}
+
 /// Where what a first generation replaced is kept; `number` tells apart two of one position.
 pub(super) fn replaced(position: Position, number: u32) -> RelPath {
     let more = if number == 0 { String::new() } else { format!("-{number}") };
@@ -109,11 +114,6 @@ pub(super) fn old_journal() -> RelPath {
 /// Where a file of `.hotspare` itself is made before it gets its name.
 pub(super) fn temporary() -> RelPath {
     join(&reserved(), "new")
-}
-
-/// One held content while it arrives.
-pub(super) fn held_part(digest: Digest) -> RelPath {
-    join(&held(), &format!("{digest}.part"))
 }
 
 /// The name of an area's child as a position.

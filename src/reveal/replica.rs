@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::ahead::Ahead;
 use super::disk::Disk;
 use super::layout::{self, Area};
 use super::operations::Journalled;
@@ -78,7 +79,8 @@ pub enum Opening {
 pub struct Replica {
     pub(super) root: Root,
     pub(super) options: ReplicaOptions,
-    privilege: Privilege,
+    pub(super) privilege: Privilege,
+    pub(super) ahead: Ahead,
     pub(super) tree: Tree<Index>,
     pub(super) log: Log,
     /// The generation it stood at last; its tree is what is there.
@@ -99,7 +101,7 @@ pub struct Replica {
     pub(super) unforeseen: UnheldCounts,
     put_aside: u64,
     /// What the next generation replaces belongs to no generation: it is kept.
-    keeps_replaced: bool,
+    pub(super) keeps_replaced: bool,
     /// A call failed half way: memory and disk may differ.
     pub(super) is_broken: bool,
 }
@@ -127,6 +129,7 @@ impl Replica {
         let standing = Standing { home, tree: tree.root().digest(), ..Standing::default() };
         let able = Able::detect(&root);
         let mut replica = Self {
+            ahead: Ahead::open(&root)?,
             root,
             options,
             privilege: Privilege::detect(),
@@ -325,13 +328,7 @@ impl Replica {
         self.root.remove_tree(&layout::of(Area::Stage, position))?;
         self.root.make_directory(&layout::of(Area::Stage, position), 0o700)?;
         let here = self.root.enter(&layout::of(Area::Stage, position))?;
-        let mut stager = Stager::new(
-            here,
-            position,
-            self.options.xattrs.clone(),
-            (self.privilege, self.able.clone()),
-            self.keeps_replaced,
-        );
+        let mut stager = Stager::new(self, here, position)?;
         if self.keeps_replaced {
             self.root.create_file(&layout::keep_mark(position))?;
             stager.note(layout::keep_mark(position));
@@ -347,7 +344,7 @@ impl Replica {
             Action::Edit { .. } | Action::Create { content: Content::Held | Content::Delta { .. }, .. }
         );
         while needs_content && self.reveal()?.is_some() {}
-        stager.operation(&self.root, &self.tree, operation)
+        stager.operation(&self.root, &self.tree, &mut self.ahead, operation)
     }
 
     /// Takes bytes of the payload of the operation staged last; true when it is whole.
@@ -388,6 +385,7 @@ impl Replica {
             able: &self.able,
             outcome: Outcome::default(),
         };
+        let _pass = self.root.pass();
         reveal.run()?;
         Ok(Some(reveal.outcome))
     }

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::io;
 
 use super::ReplicaError;
+use super::ahead::Ahead;
 use super::content::{Base, NewFile};
 use super::edit::{self, Checked};
 use super::layout::{self, Area};
+use super::replica::Replica;
 use super::unheld;
-use crate::fs::{Able, FileReader, FileWriter, Privilege, Root, XattrPolicy};
+use crate::fs::{Able, FileReader, FileWriter, Pass, Privilege, Root, XattrPolicy};
 use crate::thought::delta::pack::Unpacker;
 use crate::thought::delta::patch::Patcher;
 use crate::thought::generation::{Action, Content, Operation, Section};
@@ -22,7 +24,7 @@ use crate::words::position::Position;
 /// Up to this many staged things are synced one by one; more are synced with the whole file system.
 pub(super) const SYNC_ONE_BY_ONE: usize = 24;
 /// Of so many large files of one generation is remembered what an append to them needs; an append to a further one reads it whole, once.
-const REMEMBERED_FILES: usize = 10_000;
+pub(super) const REMEMBERED_FILES: usize = 10_000;
 
 /// What a generation needs beside the tree while it is staged.
 pub struct Stager {
@@ -30,8 +32,13 @@ pub struct Stager {
     /// `stage/<position>`, in which the number of an operation is a path: nothing has to be looked up on the way.
     pub(super) here: Root,
     xattrs: XattrPolicy,
+    no_xattrs: XattrPolicy,
+    /// What is made in the stage has no extended attributes that nobody gave it: they need not be looked for.
+    is_bare: bool,
     privilege: Privilege,
     able: Able,
+    /// All of the stage is reached through two directories.
+    _pass: Pass,
     current: Option<Current>,
     /// How many operations there were so far, and the section and path of the last.
     count: u32,
@@ -66,25 +73,22 @@ enum Making {
     /// A new file.
     File(NewFile),
     /// A new file, from a delta.
-    Patched { file: NewFile, patcher: Patcher, base: FileReader },
+    Patched { file: NewFile, patcher: Patcher, base: Box<FileReader> },
     /// The bytes of an edit, kept as they are until the reveal.
     Spans { file: FileWriter, at: u64 },
 }
 
 impl Stager {
-    pub(super) fn new(
-        here: Root,
-        position: Position,
-        xattrs: XattrPolicy,
-        (privilege, able): (Privilege, Able),
-        keeps_whole: bool,
-    ) -> Self {
-        Self {
+    pub(super) fn new(replica: &Replica, here: Root, position: Position) -> Result<Self, ReplicaError> {
+        Ok(Self {
+            is_bare: here.makes_bare()? && replica.ahead.makes_bare()?,
+            _pass: replica.root.pass(),
             position,
             here,
-            xattrs,
-            privilege,
-            able,
+            xattrs: replica.options.xattrs.clone(),
+            no_xattrs: XattrPolicy::none(),
+            privilege: replica.privilege,
+            able: replica.able.clone(),
             current: None,
             count: 0,
             last: None,
@@ -92,12 +96,12 @@ impl Stager {
             renames: HashMap::new(),
             room: None,
             room_bytes: 0,
-            keeps_whole,
+            keeps_whole: replica.keeps_replaced,
             memory: HashMap::new(),
             unsynced: Vec::new(),
             staged: 0,
             unforeseen: UnheldCounts::default(),
-        }
+        })
     }
 
     /// The generation being staged.
@@ -145,6 +149,7 @@ impl Stager {
         &mut self,
         root: &Root,
         tree: &Tree<S>,
+        ahead: &mut Ahead,
         operation: Operation,
     ) -> Result<(), ReplicaError> {
         if self.current.is_some() {
@@ -154,7 +159,7 @@ impl Stager {
         let slot = layout::number(operation.id);
         match &operation.action {
             Action::Create { path, entry, content, sparse } => {
-                self.create(root, tree, &operation, &slot, path, entry, content, *sparse)
+                self.create(root, tree, ahead, &operation, &slot, path, entry, content, *sparse)
             }
             Action::Edit { path, spans, .. } => {
                 let length = spans.iter().try_fold(0_u64, |sum, span| sum.checked_add(span.len));
@@ -182,6 +187,7 @@ impl Stager {
         &mut self,
         root: &Root,
         tree: &Tree<S>,
+        ahead: &mut Ahead,
         operation: &Operation,
         slot: &RelPath,
         path: &RelPath,
@@ -215,13 +221,13 @@ impl Stager {
                 self.expect(operation.clone(), making)
             }
             (Body::File { size, .. }, Content::Delta { base, base_length }) => {
-                let base = self.open_base(root, tree, path, *base, *base_length)?;
+                let base = Box::new(self.open_base(root, tree, path, *base, *base_length)?);
                 let file = NewFile::create(&self.here, slot, *size, sparse)?;
                 let patcher = Patcher::new(*base_length, *size);
                 self.expect(operation.clone(), Making::Patched { file, patcher, base })
             }
             (Body::File { digest, .. }, Content::Held) => {
-                self.take_held(root, tree, operation.id, slot, path, *digest, sparse)?;
+                self.take_held(root, tree, ahead, operation.id, slot, path, *digest, sparse)?;
                 self.attributes(operation.id, entry)
             }
             _ => Err(self.refused("an entry and its content do not go together")),
@@ -299,10 +305,12 @@ impl Stager {
         let Action::Create { path, entry, .. } = &operation.action else {
             return Err(self.refused("a payload belongs to nothing"));
         };
-        let (hashed, memory) = file.finish()?;
+        let (hashed, memory, writer) = file.finish()?;
         if Some(hashed.digest) != entry.content() || hashed.size != entry.size() {
             return Err(ReplicaError::Mismatch { path: path.clone(), position: self.position });
         }
+        writer.dress(entry.mode, entry.mtime)?;
+        drop(writer);
         self.remember(operation.id, memory);
         self.attributes(operation.id, entry)
     }
@@ -373,7 +381,9 @@ impl Stager {
     /// Sets the attributes of what was staged for `operation`.
     fn attributes(&mut self, operation: u32, entry: &Entry) -> Result<(), ReplicaError> {
         let slot = layout::number(operation);
-        let unheld = self.here.set_attributes(&slot, entry, &self.xattrs, &self.privilege)?;
+        let has_xattrs = !self.is_bare || !entry.xattrs.is_empty();
+        let xattrs = if has_xattrs { &self.xattrs } else { &self.no_xattrs };
+        let unheld = self.here.set_attributes(&slot, entry, xattrs, &self.privilege)?;
         let unforeseen = unheld::counts(&unheld).minus(unheld::of_entry(&self.able, entry));
         self.unforeseen = self.unforeseen.plus(unforeseen);
         self.note(layout::slot(Area::Stage, self.position, operation));

@@ -216,12 +216,11 @@ fn ask<F: Far, E>(far: &mut F, path: &RelPath) -> Result<Vec<FarChild>, CompareE
     }
 }
 
-/// The file content that the standby needs for `difference`, as digest and length in bytes: `None` if it needs none, being empty, or surely
-/// has it and can find it.
+/// The entry whose content the standby needs for `difference`: `None` if it needs none, there being none, or surely has it and can find it.
 ///
 /// The same content on both sides is told all the same when it goes into a new file (because of hard links) and is shorter than
 /// [`CONTENT_LOOKUP_BYTES`]: the standby could not find it by its digest.
-pub fn contents(difference: &Difference<'_>) -> Option<(Digest, u64)> {
+pub fn contents<'a>(difference: &Difference<'a>) -> Option<&'a Entry> {
     let entry = match difference {
         Difference::Extra { .. } => return None,
         Difference::Missing { row, .. } => &row.entry,
@@ -233,7 +232,7 @@ pub fn contents(difference: &Difference<'_>) -> Option<(Digest, u64)> {
             &row.entry
         }
     };
-    entry.content().filter(|_| entry.size() > 0).map(|digest| (digest, entry.size()))
+    (entry.content().is_some() && entry.size() > 0).then_some(entry)
 }
 
 /// True if what is at a path can stay there and needs only other attributes: a directory, or what has the same content and no other

@@ -62,7 +62,7 @@ fn catch_up_by(filter: &Filter, near: &Tree<MemoryStore>, far: &Tree<MemoryStore
     let root = (&far.root().entry, far.root().digest());
     differences(near, root, &mut asked, &mut |difference| {
         told.push(difference.path().clone());
-        needed.extend(contents(&difference).map(|(digest, _)| digest));
+        needed.extend(contents(&difference).and_then(Entry::content));
         emitter.take(difference)
     })
     .unwrap();
@@ -311,7 +311,7 @@ fn content_is_needed_unless_the_far_side_has_it_there_and_can_find_it() {
     let at = path("f");
     let needed = |near: (u64, Option<u64>), far: (u64, Option<u64>)| {
         let (row, far) = (row(near.0, near.1), row(far.0, far.1).entry);
-        contents(&Difference::Changed { path: &at, row: &row, far: &far }).map(|(_, size)| size)
+        contents(&Difference::Changed { path: &at, row: &row, far: &far }).map(Entry::size)
     };
     assert_eq!(needed((1, None), (1, None)), None);
     assert_eq!(needed((5, None), (5, Some(1))), None);
@@ -320,7 +320,8 @@ fn content_is_needed_unless_the_far_side_has_it_there_and_can_find_it() {
     assert_eq!(needed((5, None), (1, None)), Some(7500));
     assert_eq!(needed((0, None), (1, None)), None);
     let row = row(2, None);
-    assert_eq!(contents(&Difference::Missing { path: &at, row: &row }), Some((row.entry.content().unwrap(), 3000)));
+    assert_eq!(contents(&Difference::Missing { path: &at, row: &row }), Some(&row.entry));
+    assert_eq!(row.entry.size(), 3000);
     assert_eq!(contents(&Difference::Extra { path: &at, entry: &row.entry }), None);
 }
 

@@ -400,6 +400,10 @@ pub struct HeldContent {
     pub size: u64,
     /// True if it is to be stored with holes.
     pub sparse: bool,
+    /// The mode and modification time of the entry it is sent for: a hint, by which the standby has less to do later.
+    pub mode: u16,
+    /// See `mode`.
+    pub mtime: Timestamp,
     /// The bytes that follow.
     pub payload: Payload,
 }

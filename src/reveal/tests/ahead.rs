@@ -1,0 +1,118 @@
+//! Contents that come ahead of the generation that refers to them.
+
+use super::*;
+use crate::thought::generation::{Action, Content, Payload};
+use crate::thought::wire::message::HeldContent;
+use crate::words::entry::{Digest, Entry};
+
+/// A content as it is sent ahead.
+struct Sent {
+    content: HeldContent,
+    packed: Vec<u8>,
+}
+
+/// A generation whose contents are all sent ahead.
+fn parted(mut generation: Generation) -> (Generation, Vec<Sent>) {
+    let mut all = Vec::new();
+    for (operation, payload) in &mut generation.operations {
+        let Action::Create { entry, content, sparse, .. } = &mut operation.action else { continue };
+        let (Some(digest), Some(packed)) = (entry.content(), payload.take()) else { continue };
+        let Entry { mode, mtime, .. } = *entry;
+        let payload = operation.payload.take().unwrap_or(Payload { length: 0, unpacked: 0 });
+        *content = Content::Held;
+        all.push(Sent {
+            content: HeldContent { digest, size: entry.size(), sparse: *sparse, mode, mtime, payload },
+            packed,
+        });
+    }
+    (generation.sealed(), all)
+}
+
+/// Sends so many bytes of a content; true if that was all.
+fn send(replica: &mut Replica, sent: &Sent, bytes: usize) -> Result<bool, ReplicaError> {
+    let holding = replica.hold(sent.content.clone())?;
+    Ok(replica.hold_payload(holding, &sent.packed[..bytes])?.is_none())
+}
+
+fn held(ground: &Ground, content: Digest) -> PathBuf {
+    ground.replica().join(".hotspare/stage/held").join(content.to_string())
+}
+
+/// A ground with a generation of three files, one of which nobody may read, in parts.
+fn three_files() -> (Ground, Replica, Generation, Vec<Sent>) {
+    use std::os::unix::fs::PermissionsExt;
+    let ground = Ground::new();
+    for (name, mode) in [("a", 0o644), ("b", 0o600), ("secret", 0)] {
+        std::fs::write(ground.source().join(name), name.repeat(9000)).unwrap();
+        std::fs::set_permissions(ground.source().join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let replica = ground.open();
+    let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
+    let (generation, sent) = parted(primary.generation());
+    assert_eq!(sent.len(), 3);
+    (ground, replica, generation, sent)
+}
+
+#[test]
+fn contents_that_came_ahead_make_the_generation_in_this_life_or_the_next() {
+    for lives in [1, 2] {
+        let (ground, mut replica, generation, sent) = three_files();
+        for content in &sent {
+            assert!(!replica.has(content.content.digest).unwrap());
+            assert!(send(&mut replica, content, content.packed.len()).unwrap());
+            assert!(replica.has(content.content.digest).unwrap());
+        }
+        if lives == 2 {
+            drop(replica);
+            replica = ground.open();
+            assert!(sent.iter().all(|content| replica.has(content.content.digest).unwrap()));
+        }
+        take(&mut replica, &generation, &mut Random(1)).unwrap();
+        replica.drop_held().unwrap();
+        assert_eq!(ground.look(), ground.look_at_source());
+        assert!(ground.litter().is_empty());
+    }
+}
+
+#[test]
+fn a_content_that_was_cut_off_is_not_here_and_can_be_sent_again() {
+    let (ground, mut replica, generation, sent) = three_files();
+    let cut_off = &sent[0];
+    assert!(!send(&mut replica, cut_off, cut_off.packed.len() / 2).unwrap());
+    assert!(!replica.has(cut_off.content.digest).unwrap());
+    drop(replica);
+    let mut replica = ground.open();
+    assert!(held(&ground, cut_off.content.digest).exists());
+    assert!(!replica.has(cut_off.content.digest).unwrap());
+    for content in &sent {
+        assert!(send(&mut replica, content, content.packed.len()).unwrap());
+    }
+    take(&mut replica, &generation, &mut Random(1)).unwrap();
+    assert_eq!(ground.look(), ground.look_at_source());
+}
+
+#[test]
+fn a_content_that_was_damaged_between_two_lives_is_refused_and_forgotten() {
+    let (ground, mut replica, generation, sent) = three_files();
+    for content in &sent {
+        send(&mut replica, content, content.packed.len()).unwrap();
+    }
+    drop(replica);
+    // As a power cut may leave it: the name, the length, and no content.
+    let damaged = sent[1].content.digest;
+    std::fs::write(held(&ground, damaged), vec![0; usize::try_from(sent[1].content.size).unwrap()]).unwrap();
+    let mut replica = ground.open();
+    let refused = stage(&mut replica, &generation, &mut Random(1)).err();
+    assert!(matches!(refused, Some(ReplicaError::Lacking { content, .. }) if content == damaged), "{refused:?}");
+    assert!(!replica.has(damaged).unwrap());
+}
+
+#[test]
+fn what_does_not_have_its_digest_is_not_kept() {
+    let (ground, mut replica, _, mut sent) = three_files();
+    sent[0].content.digest = Digest([9; 32]);
+    let refused = send(&mut replica, &sent[0], sent[0].packed.len());
+    assert!(matches!(refused, Err(ReplicaError::Payload { .. })), "{refused:?}");
+    assert!(!replica.has(sent[0].content.digest).unwrap());
+    assert!(!held(&ground, sent[0].content.digest).exists());
+}

@@ -30,8 +30,8 @@ use crate::thought::wire::message::{
 use crate::words::entry::Digest;
 use crate::words::position::{HomeId, Position};
 
-/// How many jobs may wait.
-const JOBS: usize = 64;
+/// How many jobs may wait; what arrives on a data stream comes in batches of 128 KiB and one frame more, each of which counts as one.
+const JOBS: usize = 32;
 /// After so much quiet what was replaced is tidied up.
 const TIDY_AFTER: Duration = Duration::from_millis(500);
 
@@ -58,6 +58,8 @@ pub enum Job {
     Payload(Vec<u8>),
     /// The stream's end.
     End,
+    /// These, in order.
+    Several(Vec<Job>),
     /// Children of a directory of the tree.
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not here.
@@ -203,7 +205,10 @@ struct Work {
 impl Work {
     fn run(&mut self, runtime: &Handle, mut queue: mpsc::Receiver<Job>, failed: &Arc<dyn Fn(String) + Send + Sync>) {
         loop {
-            let next = runtime.block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await });
+            let next = match queue.try_recv() {
+                Ok(job) => Ok(Some(job)),
+                Err(_) => runtime.block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await }),
+            };
             let done = match next {
                 Ok(Some(Job::Stop(reply))) => {
                     self.break_holds("the daemon is ending");
@@ -279,6 +284,7 @@ impl Work {
                 self.or_reject(done)
             }
             Job::End => self.end(),
+            Job::Several(jobs) => jobs.into_iter().try_for_each(|job| self.job(job)),
             Job::List(list, reply) => {
                 if let Some(replica) = &self.replica {
                     reply.send(listing(replica.tree(), &list)?).ok();

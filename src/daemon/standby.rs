@@ -1,6 +1,7 @@
 //! The standby's side of its link: it greets whom it reached, and feeds its replica.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -30,6 +31,10 @@ const TICK: Duration = Duration::from_millis(250);
 /// What is said where a primary replicates by other filters than this standby would.
 pub const FILTERS_DIFFER: &str = "the primary has another [replicate] than this node: the replica follows the primary's, but once promoted this node would \
      replicate by its own; make both alike";
+
+/// Of what arrives on a data stream so much goes to the holder at once, at most: this many bytes, and jobs.
+const BATCH_BYTES: usize = 128 * 1024;
+const BATCH_JOBS: usize = 256;
 
 /// What a standby's links share.
 #[derive(Clone)]
@@ -445,22 +450,59 @@ async fn read_stream(mut stream: crate::net::link::DataReceiver, holder: &Holder
         }
         StreamStart::Contents => Job::Contents,
     };
-    give(holder, first).await?;
-    while let Some((kind, payload)) = stream.read_frame().await? {
-        let job = match kind {
+    let mut batch = Batch { holder, jobs: vec![first], bytes: 0 };
+    loop {
+        // What has arrived goes over in one piece: a job by itself costs the holder's thread a waking.
+        let read = poll_once(stream.read_frame()).await;
+        let read = match read {
+            Some(read) => read,
+            None => {
+                batch.give().await?;
+                stream.read_frame().await
+            }
+        };
+        let Some((kind, payload)) = read? else { break };
+        batch.bytes += payload.len();
+        batch.jobs.push(match kind {
             data::OPERATION => Job::Operation(payload),
             data::PAYLOAD => Job::Payload(payload),
             data::HELD => Job::Hold(body::<HeldContent>(&payload)?),
-            data::END => return give(holder, Job::End).await,
+            data::END => Job::End,
             _ => return Err(broken("has a frame of an unknown kind")),
-        };
-        give(holder, job).await?;
+        });
+        if kind == data::END {
+            return batch.give().await;
+        }
+        if batch.bytes >= BATCH_BYTES || batch.jobs.len() >= BATCH_JOBS {
+            batch.give().await?;
+        }
     }
     Err(broken("ended without its end"))
 }
 
-async fn give(holder: &Holder, job: Job) -> Result<(), SessionError> {
-    if holder.give(job).await { Ok(()) } else { Err(SessionError::Ending) }
+/// Jobs that go to the holder together.
+struct Batch<'a> {
+    holder: &'a Holder,
+    jobs: Vec<Job>,
+    bytes: usize,
+}
+
+impl Batch<'_> {
+    async fn give(&mut self) -> Result<(), SessionError> {
+        self.bytes = 0;
+        let jobs = std::mem::take(&mut self.jobs);
+        if jobs.is_empty() || self.holder.give(Job::Several(jobs)).await { Ok(()) } else { Err(SessionError::Ending) }
+    }
+}
+
+/// What `future` has now, if it need not wait. It is dropped all the same, so it must be one that loses nothing by that.
+async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// True if trying again cannot help: a person must do something.

@@ -185,13 +185,12 @@ impl CatchUp {
     fn send_ahead(&self, root: &Root, view: View) -> Result<Ahead, CatchUpError> {
         let (ticket, digest) = (view.ticket, view.digest);
         let tree = Tree::view(view.tree)?.ok_or(CatchUpError::Answer("the primary has no tree"))?;
-        let mut scratch = Spool::create(&self.state)?;
         let mut ahead = Ahead { ticket, missed: Vec::new() };
         let mut batch: Vec<Wanted> = Vec::new();
         let mut done = (0_u64, 0_u64);
         self.tell("comparing", (0, 0), (0, 0))?;
         let mut flush = |batch: &mut Vec<Wanted>, ahead: &mut Ahead| -> Result<(), CatchUpError> {
-            self.send_batch(root, batch, &mut scratch, ahead)?;
+            self.send_batch(root, batch, ahead)?;
             done.0 += batch.len() as u64;
             done.1 += batch.iter().map(|wanted| wanted.size).sum::<u64>();
             batch.clear();
@@ -217,13 +216,7 @@ impl CatchUp {
         Ok(ahead)
     }
 
-    fn send_batch(
-        &self,
-        root: &Root,
-        batch: &[Wanted],
-        scratch: &mut Spool,
-        ahead: &mut Ahead,
-    ) -> Result<(), CatchUpError> {
+    fn send_batch(&self, root: &Root, batch: &[Wanted], ahead: &mut Ahead) -> Result<(), CatchUpError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -244,7 +237,7 @@ impl CatchUp {
                     stream.insert(Stream::open(&self.runtime, &self.streams, Priority::BULK, &start, &self.sent)?)
                 }
             };
-            if send_content(open, root, wanted, scratch)? == Sent::Changed {
+            if send_content(open, root, wanted)? == Sent::Changed {
                 sent.remove(&wanted.digest);
                 ahead.missed.push(wanted.path.clone());
             }

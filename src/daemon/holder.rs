@@ -56,6 +56,8 @@ pub enum Job {
     Hold(HeldContent),
     /// Payload of what came last.
     Payload(Vec<u8>),
+    /// The end of a content whose length was not told; true if it is whole.
+    Held(bool),
     /// The stream's end.
     End,
     /// These, in order.
@@ -283,6 +285,7 @@ impl Work {
                 let done = self.payload(&bytes);
                 self.or_reject(done)
             }
+            Job::Held(is_whole) => self.end_held(is_whole),
             Job::End => self.end(),
             Job::Several(jobs) => jobs.into_iter().try_for_each(|job| self.job(job)),
             Job::List(list, reply) => {
@@ -412,6 +415,17 @@ impl Work {
             *holding = Some(Box::new(replica.hold(content)?));
         }
         Ok(())
+    }
+
+    fn end_held(&mut self, is_whole: bool) -> Result<(), ReplicaError> {
+        let (Some(replica), Incoming::Contents { holding, .. }) = (&mut self.replica, &mut self.incoming) else {
+            return Ok(());
+        };
+        let done = match holding.take() {
+            Some(open) => replica.end_held(*open, is_whole),
+            None => Err(FormatError::Malformed("end of a content").into()),
+        };
+        self.or_reject(done)
     }
 
     fn payload(&mut self, bytes: &[u8]) -> Result<(), ReplicaError> {

@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
 
 use super::window::Shipment;
-use crate::fs::{FsError, Root};
+use crate::fs::{FileReader, FsError, Root};
 use crate::net::NetError;
 use crate::net::link::{DataSender, DataStreams, Priority};
-use crate::spool::{Spool, SpoolReader};
+use crate::spool::SpoolReader;
 use crate::thought::delta::pack::{PackOptions, Packer};
 use crate::thought::delta::read_full;
 use crate::thought::generation::{FormatError, Operation, Payload};
 use crate::thought::tree::ApplyError;
 use crate::thought::wire::frame::{BodyError, Frame, FrameError, encode_body};
-use crate::thought::wire::message::{CHUNK_BYTES, DATA_CAP, HeldContent, StreamStart, data};
+use crate::thought::wire::message::{CHUNK_BYTES, DATA_CAP, HeldContent, StreamStart, UNTOLD_LENGTH, data};
 use crate::words::entry::{Digest, Timestamp};
 use crate::words::path::RelPath;
 
@@ -24,7 +24,7 @@ use crate::words::path::RelPath;
 const GATHER: usize = 128 * 1024;
 /// How much of a file is read at a time.
 const READ_BYTES: usize = 1 << 20;
-/// Contents up to this length are packed in memory, longer ones in a spool: how long a payload is must be known before it goes.
+/// Contents up to this length are packed in memory before they are sent, longer ones on their way.
 const SMALL_BYTES: u64 = 1 << 20;
 
 /// Why something was not shipped.
@@ -172,60 +172,98 @@ pub struct Wanted {
     pub mtime: Timestamp,
 }
 
-/// Sends the content of a file ahead, if it still is what was asked for.
-pub fn send_content(stream: &mut Stream, root: &Root, wanted: &Wanted, scratch: &mut Spool) -> Result<Sent, ShipError> {
-    let mut small = Vec::new();
-    scratch.truncate(0);
-    let is_small = wanted.size <= SMALL_BYTES;
-    let out: &mut dyn io::Write = if is_small { &mut small } else { scratch };
-    let (payload, sparse) = match pack(root, wanted, out) {
-        Ok(Some(packed)) => packed,
-        Ok(None) => return Ok(Sent::Changed),
-        Err(PackError::Spool(error)) => return Err(error.into()),
-        Err(PackError::File(error)) => {
-            tracing::debug!(path = %wanted.path, error = super::explain(&error), "not sent ahead");
-            return Ok(Sent::Changed);
-        }
-    };
+/// Sends the content of a file ahead, if it still is what was asked for. A small one is packed in memory first; a large one is packed
+/// while it is sent, and taken back in the end if it turns out to be another by now.
+pub fn send_content(stream: &mut Stream, root: &Root, wanted: &Wanted) -> Result<Sent, ShipError> {
     let Wanted { digest, size, mode, mtime, .. } = *wanted;
-    let content = HeldContent { digest, size, sparse, mode, mtime, payload };
-    stream.frame(data::HELD, &encode_body(&content)?)?;
-    match is_small {
-        true => small.chunks(CHUNK_BYTES).try_for_each(|piece| stream.frame(data::PAYLOAD, piece))?,
-        false => stream.payload(&scratch.reader(), 0, payload)?,
+    let held = |payload, sparse| HeldContent { digest, size, sparse, mode, mtime, payload };
+    let file = match root.open_read(&wanted.path) {
+        Ok(file) if file.opened().size == size => file,
+        Ok(_) => return Ok(Sent::Changed),
+        Err(error) => return Ok(wanted.is_not_sent(&error)),
+    };
+    let facts = file.opened();
+    let sparse = facts.blocks_512.saturating_mul(512).saturating_add(4096) <= facts.size;
+    if size <= SMALL_BYTES {
+        let mut packed = Vec::new();
+        return match pack(&file, wanted, &mut packed) {
+            Ok(true) => {
+                let payload = Payload { length: packed.len() as u64, unpacked: size };
+                stream.frame(data::HELD, &encode_body(&held(payload, sparse))?)?;
+                packed.chunks(CHUNK_BYTES).try_for_each(|piece| stream.frame(data::PAYLOAD, piece))?;
+                Ok(Sent::Yes)
+            }
+            Ok(false) => Ok(Sent::Changed),
+            Err(PackError::File(error)) => Ok(wanted.is_not_sent(&error)),
+            Err(PackError::Out(error)) => Err(error.into()),
+        };
     }
-    Ok(Sent::Yes)
+    let payload = Payload { length: UNTOLD_LENGTH, unpacked: size };
+    stream.frame(data::HELD, &encode_body(&held(payload, sparse))?)?;
+    let mut frames = Frames { stream, failed: None };
+    let packed = pack(&file, wanted, &mut frames);
+    if let Some(error) = frames.failed {
+        return Err(error);
+    }
+    let (is_whole, sent) = match packed {
+        Ok(true) => (true, Sent::Yes),
+        Ok(false) => (false, Sent::Changed),
+        Err(PackError::File(error)) => (false, wanted.is_not_sent(&error)),
+        Err(PackError::Out(error)) => return Err(error.into()),
+    };
+    stream.frame(data::HELD_END, &[u8::from(is_whole)])?;
+    Ok(sent)
+}
+
+impl Wanted {
+    fn is_not_sent(&self, error: &FsError) -> Sent {
+        tracing::debug!(path = %self.path, error = super::explain(error), "not sent ahead");
+        Sent::Changed
+    }
+}
+
+/// Payload frames as a place to write to.
+struct Frames<'a> {
+    stream: &'a mut Stream,
+    failed: Option<ShipError>,
+}
+
+impl io::Write for Frames<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(CHUNK_BYTES);
+        self.stream.frame(data::PAYLOAD, &bytes[..count]).map_err(|error| {
+            self.failed = Some(error);
+            io::Error::other("the stream ended")
+        })?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 enum PackError {
     File(FsError),
-    Spool(io::Error),
+    Out(io::Error),
 }
 
-fn pack(root: &Root, wanted: &Wanted, out: &mut dyn io::Write) -> Result<Option<(Payload, bool)>, PackError> {
-    let file = root.open_read(&wanted.path).map_err(PackError::File)?;
-    let stat = file.opened();
-    if stat.size != wanted.size {
-        return Ok(None);
-    }
+/// Packs a file; false if it is not, or no longer, what was asked for.
+fn pack(file: &FileReader, wanted: &Wanted, out: &mut dyn io::Write) -> Result<bool, PackError> {
     let mut hasher = blake3::Hasher::new();
     let mut packer = Packer::new(out, PackOptions::default());
-    let mut buffer = vec![0; READ_BYTES.min(usize::try_from(stat.size).unwrap_or(READ_BYTES)).max(1)];
+    let mut buffer = vec![0; READ_BYTES.min(usize::try_from(wanted.size).unwrap_or(READ_BYTES)).max(1)];
     let mut at = 0;
-    while at < stat.size {
+    while at < wanted.size {
         let count = file.read_at(&mut buffer, at).map_err(PackError::File)?;
-        let count = count.min(usize::try_from(stat.size - at).unwrap_or(count));
+        let count = count.min(usize::try_from(wanted.size - at).unwrap_or(count));
         if count == 0 {
-            return Ok(None);
+            return Ok(false);
         }
         hasher.update(&buffer[..count]);
-        packer.write(&buffer[..count]).map_err(PackError::Spool)?;
+        packer.write(&buffer[..count]).map_err(PackError::Out)?;
         at += count as u64;
     }
-    let packed = packer.finish().map_err(PackError::Spool)?;
-    if Digest::from(hasher.finalize()) != wanted.digest {
-        return Ok(None);
-    }
-    let sparse = stat.blocks_512.saturating_mul(512).saturating_add(4096) <= stat.size;
-    Ok(Some((Payload { length: packed.packed_bytes, unpacked: packed.raw_bytes }, sparse)))
+    packer.finish().map_err(PackError::Out)?;
+    Ok(Digest::from(hasher.finalize()) == wanted.digest)
 }

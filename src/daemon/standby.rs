@@ -467,6 +467,7 @@ async fn read_stream(mut stream: crate::net::link::DataReceiver, holder: &Holder
             data::OPERATION => Job::Operation(payload),
             data::PAYLOAD => Job::Payload(payload),
             data::HELD => Job::Hold(body::<HeldContent>(&payload)?),
+            data::HELD_END => Job::Held(payload == [1]),
             data::END => Job::End,
             _ => return Err(broken("has a frame of an unknown kind")),
         });

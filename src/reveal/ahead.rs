@@ -15,7 +15,7 @@ use super::{Replica, ReplicaError, layout};
 use crate::fs::{FsError, Root};
 use crate::thought::delta::pack::Unpacker;
 use crate::thought::tree::FileMemory;
-use crate::thought::wire::message::HeldContent;
+use crate::thought::wire::message::{HeldContent, UNTOLD_LENGTH};
 use crate::words::entry::Digest;
 use crate::words::path::RelPath;
 
@@ -29,7 +29,18 @@ pub struct Holding {
     content: HeldContent,
     file: NewFile,
     unpacker: Unpacker,
-    left: u64,
+    /// How many bytes of payload are still to come; `None` if that was not told.
+    left: Option<u64>,
+}
+
+impl Holding {
+    fn path(&self) -> RelPath {
+        layout::digest(self.content.digest)
+    }
+
+    fn refused(&self, source: Box<dyn std::error::Error + Send + Sync>) -> ReplicaError {
+        ReplicaError::Payload { path: self.path(), source }
+    }
 }
 
 /// The contents that are here.
@@ -113,23 +124,42 @@ impl Replica {
     /// Begins to take a content in.
     pub fn hold(&mut self, content: HeldContent) -> Result<Holding, ReplicaError> {
         let file = self.ahead.begin(&content)?;
-        let (unpacker, left) = (Unpacker::new(content.payload.unpacked), content.payload.length);
-        Ok(Holding { content, file, unpacker, left })
+        let left = Some(content.payload.length).filter(|length| *length != UNTOLD_LENGTH);
+        Ok(Holding { unpacker: Unpacker::new(content.payload.unpacked), content, file, left })
     }
 
-    /// Takes the next bytes; when all are here, checks the digest and keeps the content: `None`.
+    /// Takes the next bytes. When all are here that were announced, checks the digest and keeps the content: `None`.
     pub fn hold_payload(&mut self, mut holding: Holding, bytes: &[u8]) -> Result<Option<Holding>, ReplicaError> {
-        let path = layout::digest(holding.content.digest);
-        let failed =
-            |source: Box<dyn std::error::Error + Send + Sync>| ReplicaError::Payload { path: path.clone(), source };
-        holding.left =
-            holding.left.checked_sub(bytes.len() as u64).ok_or_else(|| failed("it is longer than announced".into()))?;
+        if let Some(left) = holding.left {
+            let rest = left.checked_sub(bytes.len() as u64);
+            holding.left = Some(rest.ok_or_else(|| holding.refused("it is longer than announced".into()))?);
+        }
         let file = &mut holding.file;
         let mut write = |piece: &[u8]| -> io::Result<()> { file.write(piece) };
-        holding.unpacker.feed(bytes, &mut write).map_err(|error| failed(Box::new(error)))?;
-        if holding.left > 0 {
+        let fed = holding.unpacker.feed(bytes, &mut write);
+        fed.map_err(|error| holding.refused(Box::new(error)))?;
+        if holding.left != Some(0) {
             return Ok(Some(holding));
         }
+        self.keep_held(holding)?;
+        Ok(None)
+    }
+
+    /// Ends a content whose length was not told: keeps it if it `is_whole`, forgets it otherwise.
+    pub fn end_held(&mut self, holding: Holding, is_whole: bool) -> Result<(), ReplicaError> {
+        if holding.left.is_some() {
+            return Err(holding.refused("it ended before all that was announced had come".into()));
+        }
+        match is_whole {
+            true => self.keep_held(holding),
+            false => Ok(self.ahead.here.remove_file(&holding.path())?),
+        }
+    }
+
+    fn keep_held(&mut self, holding: Holding) -> Result<(), ReplicaError> {
+        let path = holding.path();
+        let failed =
+            |source: Box<dyn std::error::Error + Send + Sync>| ReplicaError::Payload { path: path.clone(), source };
         let Holding { content, file, unpacker, .. } = holding;
         unpacker.finish().map_err(|error| failed(Box::new(error)))?;
         let (hashed, memory, writer) = file.finish()?;
@@ -139,7 +169,7 @@ impl Replica {
         }
         writer.dress(content.mode | WHOLE, content.mtime)?;
         self.ahead.keep(content.digest, memory);
-        Ok(None)
+        Ok(())
     }
 
     /// Drops all contents that came ahead.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::thought::generation::{Action, Content, Payload};
-use crate::thought::wire::message::HeldContent;
+use crate::thought::wire::message::{HeldContent, UNTOLD_LENGTH};
 use crate::words::entry::{Digest, Entry};
 
 /// A content as it is sent ahead.
@@ -115,4 +115,31 @@ fn what_does_not_have_its_digest_is_not_kept() {
     assert!(matches!(refused, Err(ReplicaError::Payload { .. })), "{refused:?}");
     assert!(!replica.has(sent[0].content.digest).unwrap());
     assert!(!held(&ground, sent[0].content.digest).exists());
+}
+
+#[test]
+fn a_content_of_untold_length_ends_when_it_is_said_to() {
+    let (ground, mut replica, generation, mut sent) = three_files();
+    for content in &mut sent {
+        content.content.payload.length = UNTOLD_LENGTH;
+    }
+    let begin = |replica: &mut Replica, sent: &Sent, bytes: usize| {
+        let holding = replica.hold(sent.content.clone()).unwrap();
+        replica.hold_payload(holding, &sent.packed[..bytes]).unwrap().unwrap()
+    };
+    // It changed while it was read: it is forgotten, as if nothing had been sent.
+    let holding = begin(&mut replica, &sent[0], sent[0].packed.len() / 2);
+    replica.end_held(holding, false).unwrap();
+    assert!(!held(&ground, sent[0].content.digest).exists());
+    // What is said to be whole is checked all the same.
+    let holding = begin(&mut replica, &sent[0], sent[0].packed.len() / 2);
+    assert!(matches!(replica.end_held(holding, true), Err(ReplicaError::Payload { .. })));
+    assert!(!replica.has(sent[0].content.digest).unwrap());
+    for content in &sent {
+        let holding = begin(&mut replica, content, content.packed.len());
+        replica.end_held(holding, true).unwrap();
+        assert!(replica.has(content.content.digest).unwrap());
+    }
+    take(&mut replica, &generation, &mut Random(1)).unwrap();
+    assert_eq!(ground.look(), ground.look_at_source());
 }

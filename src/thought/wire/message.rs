@@ -26,6 +26,7 @@
 //! | 34 | payload bytes of the operation or content before, 64 KiB at most | both |
 //! | 35 | [`HeldContent`] | contents ahead |
 //! | 36 | end: nothing may follow | both |
+//! | 37 | one byte: 1, the content before is whole; 0, it changed while it was read and is to be forgotten | contents ahead, after a payload of [`UNTOLD_LENGTH`] |
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,8 @@ pub const CONTROL_CAP: usize = 1024 * 1024;
 pub const DATA_CAP: usize = crate::thought::generation::OPERATION_CAP + 64 * 1024;
 /// How many bytes of payload go into one frame.
 pub const CHUNK_BYTES: usize = 64 * 1024;
+/// The length of a payload that is packed while it is sent: a frame of its own says where it ends.
+pub const UNTOLD_LENGTH: u64 = u64::MAX;
 /// How many children one listing holds at most.
 pub const LISTING_CAP: usize = 1000;
 /// How many digests one question holds at most.
@@ -66,6 +69,8 @@ pub mod data {
     pub const HELD: u8 = 35;
     /// The end.
     pub const END: u8 = 36;
+    /// The end of a content whose length was not told.
+    pub const HELD_END: u8 = 37;
 }
 
 /// What a node does at present.
@@ -404,7 +409,7 @@ pub struct HeldContent {
     pub mode: u16,
     /// See `mode`.
     pub mtime: Timestamp,
-    /// The bytes that follow.
+    /// The bytes that follow; of large contents the length is [`UNTOLD_LENGTH`].
     pub payload: Payload,
 }
 

@@ -32,6 +32,10 @@ struct Place {
 /// Follows one primary after the other until it is cancelled.
 pub(super) async fn search(inner: &Arc<Inner>) {
     let Part::Standby { context } = &inner.part else { return };
+    // A replica is brought to a whole generation whether or not a primary can be reached; what keeps it from that stands in `status`.
+    if let Err(error) = context.stand(None).await {
+        tracing::warn!(error = crate::daemon::explain(&error), "the replica cannot be opened");
+    }
     let mut places = Vec::new();
     for peer in &inner.options.peers {
         for address in &peer.addresses {

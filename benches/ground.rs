@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -24,6 +25,8 @@ pub(crate) struct Ground {
     rounds: usize,
     wanted: Option<String>,
     directory: TempDir,
+    /// How many directories were made.
+    made: Cell<u32>,
 }
 
 impl Ground {
@@ -43,15 +46,15 @@ impl Ground {
         let place = std::env::var_os("HOTSPARE_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let directory = tempfile::Builder::new().prefix("hotspare-bench-").tempdir_in(place)?;
         let wanted = arguments.into_iter().find(|argument| !argument.starts_with('-'));
-        Ok(Some(Self { rounds: usize::max(rounds, 1), wanted, directory }))
+        Ok(Some(Self { rounds: usize::max(rounds, 1), wanted, directory, made: Cell::new(0) }))
     }
 
-    /// A new empty directory.
+    /// A new empty directory. Nothing is removed before the end: ext4 is slow to use inodes again that were freed in the last minutes, so
+    /// whoever came second would pay for the first.
     pub(crate) fn fresh(&self, name: &str) -> Result<PathBuf> {
-        let path = self.directory.path().join(name);
-        if path.exists() {
-            fs::remove_dir_all(&path)?;
-        }
+        let number = self.made.get();
+        self.made.set(number + 1);
+        let path = self.directory.path().join(format!("{name}-{number}"));
         fs::create_dir(&path)?;
         Ok(path)
     }

@@ -72,8 +72,8 @@ fn settle(directory: &Path) -> Result<()> {
 fn first_copies(ground: &Ground) -> Result<()> {
     let cases: [(&str, Make); 2] = [
         ("first copy of 10 000 small files", |root| small_files(root, 10_000).map(drop)),
-        ("first copy of 4 large files of 256 MiB", |root| {
-            (0..4).try_for_each(|number| large_file(&root.join(format!("large-{number}")), 256 * MIB, number))
+        ("first copy of 2 large files of 256 MiB", |root| {
+            (0..2).try_for_each(|number| large_file(&root.join(format!("large-{number}")), 256 * MIB, number))
         }),
     ];
     for (name, make) in cases.into_iter().filter(|(name, _)| ground.wants(name)) {
@@ -115,8 +115,8 @@ fn second_runs(ground: &Ground) -> Result<()> {
         let source = ground.fresh("source")?;
         let paths = small_files(&source, 10_000)?;
         let mut contestants: Vec<Contestant<'_>> = Vec::new();
-        for (index, (who, copy)) in COPIES.into_iter().enumerate() {
-            let destination = ground.fresh(&format!("destination-{index}"))?;
+        for (who, copy) in COPIES {
+            let destination = ground.fresh("destination")?;
             copy(&source, &destination)?;
             let (source, paths) = (&source, &paths);
             contestants.push((
@@ -214,8 +214,9 @@ fn live_lag(ground: &Ground) -> Result<()> {
             }
         })
     };
-    let alone = || timed(|| rsync(&source, &destination.with_file_name("rsync")));
-    rsync(&source, &destination.with_file_name("rsync"))?;
+    let beside = ground.fresh("rsync")?;
+    rsync(&source, &beside)?;
+    let alone = || timed(|| rsync(&source, &beside));
     let contestants: Vec<Contestant<'_>> = vec![
         ("idle", Box::new(idle)),
         ("beside a log that grows by 100 KB/s", Box::new(logging)),

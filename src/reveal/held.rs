@@ -31,7 +31,7 @@ impl Stager {
         sparse: bool,
     ) -> Result<(), ReplicaError> {
         let ours = layout::slot(Area::Stage, self.position, operation);
-        let moved = match self.used.contains_key(&digest) {
+        let moved = match self.used.by(digest).is_some() {
             true => false,
             false => match root.rename(&layout::held_content(digest), &ours) {
                 Err(error) if error.is_not_found() => false,
@@ -45,7 +45,7 @@ impl Stager {
             };
             if found == digest {
                 self.remember(operation, memory);
-                self.used.insert(digest, operation);
+                self.used.note(digest, operation);
                 return Ok(());
             }
             self.here.remove_file(slot)?;
@@ -89,7 +89,7 @@ impl Stager {
 
     /// Where a content should be: come ahead, staged, or in the replica.
     fn candidates<S: Store>(&self, tree: &Tree<S>, digest: Digest) -> Result<Vec<RelPath>, ReplicaError> {
-        let staged = self.used.get(&digest).map(|operation| layout::slot(Area::Stage, self.position, *operation));
+        let staged = self.used.by(digest).map(|operation| layout::slot(Area::Stage, self.position, operation));
         let ahead = [layout::held_content(digest)];
         Ok(staged.into_iter().chain(ahead).chain(tree.holders(digest, HOLDERS)?).collect())
     }

@@ -44,7 +44,7 @@ pub struct Stager {
     count: u32,
     last: Option<(Section, RelPath)>,
     /// Contents that came ahead and were used already: where the staged file is.
-    pub(super) used: HashMap<Digest, u32>,
+    pub(super) used: Used,
     /// Renames of this generation: new path to old path.
     renames: HashMap<RelPath, RelPath>,
     /// Holds space for what edits append, until the reveal gives it free: reserving in the files themselves would move their times.
@@ -58,6 +58,25 @@ pub struct Stager {
     pub(super) unsynced: Vec<RelPath>,
     pub(super) staged: u64,
     pub(super) unforeseen: UnheldCounts,
+}
+
+/// Contents, by the first 8 bytes of their digests, and the operations that took them: 16 bytes each, of which there may be a million. Two
+/// that begin alike cost no more than a copy: what is found by it is hashed.
+#[derive(Default)]
+pub(super) struct Used(HashMap<u64, u32>);
+
+impl Used {
+    fn key(content: Digest) -> u64 {
+        u64::from_le_bytes(*content.0.first_chunk().unwrap_or(&[0; 8]))
+    }
+
+    pub(super) fn note(&mut self, content: Digest, operation: u32) {
+        self.0.insert(Self::key(content), operation);
+    }
+
+    pub(super) fn by(&self, content: Digest) -> Option<u32> {
+        self.0.get(&Self::key(content)).copied()
+    }
 }
 
 /// The operation whose payload is arriving.
@@ -92,7 +111,7 @@ impl Stager {
             current: None,
             count: 0,
             last: None,
-            used: HashMap::new(),
+            used: Used::default(),
             renames: HashMap::new(),
             room: None,
             room_bytes: 0,

@@ -10,12 +10,18 @@ use crate::words::path::RelPath;
 /// Does a number of changes, and none after that. Looking is free.
 pub(super) struct Faulty<'a> {
     root: &'a Root,
+    allowed: usize,
     left: Cell<usize>,
 }
 
 impl<'a> Faulty<'a> {
     pub(super) fn after(root: &'a Root, changes: usize) -> Self {
-        Self { root, left: Cell::new(changes) }
+        Self { root, allowed: changes, left: Cell::new(changes) }
+    }
+
+    /// How many changes were made.
+    pub(super) fn made(&self) -> usize {
+        self.allowed - self.left.get()
     }
 
     fn change(&self, path: &RelPath) -> Result<(), FsError> {

@@ -5,6 +5,7 @@ mod adoption;
 mod ahead;
 mod churn;
 mod converge;
+mod economy;
 mod faulty;
 mod hostile;
 mod interrupt;

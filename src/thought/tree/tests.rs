@@ -5,11 +5,12 @@ use crate::thought::generation::{Action, Content, Operation};
 use crate::thought::store::{MemoryStore, Pair};
 use crate::words::entry::{Body, Inode, Proof, Timestamp, Xattrs};
 
-/// A store that counts how often it is asked for a value.
+/// A store that counts how often it is asked for a value, and how many pairs its scans found.
 #[derive(Default)]
 struct Counting {
     store: MemoryStore,
     gets: AtomicUsize,
+    scanned: AtomicUsize,
 }
 
 impl ReadStore for Counting {
@@ -19,7 +20,9 @@ impl ReadStore for Counting {
     }
 
     fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError> {
-        self.store.scan(table, prefix, after, limit)
+        let pairs = self.store.scan(table, prefix, after, limit)?;
+        self.scanned.fetch_add(pairs.len(), Ordering::Relaxed);
+        Ok(pairs)
     }
 }
 
@@ -88,6 +91,24 @@ fn siblings_are_looked_up_without_going_down_from_the_root_each() {
     }
     let gets = tree.store().gets.load(Ordering::Relaxed);
     assert!(gets <= 103, "{gets} reads for 100 siblings");
+}
+
+#[test]
+fn a_change_in_a_directory_of_very_many_costs_one_bucket_of_them() {
+    const MANY: usize = 20_000;
+    let mut tree = tree(Counting::default());
+    let mut actions = vec![create("d", entry(Body::Directory))];
+    actions.extend((0..MANY).map(|index| create(&format!("d/{index:05}"), file(b""))));
+    apply(&mut tree, actions).unwrap();
+    let before = tree.digest().unwrap();
+    tree.store().gets.store(0, Ordering::Relaxed);
+    tree.store().scanned.store(0, Ordering::Relaxed);
+    apply(&mut tree, vec![Action::Attributes { path: path("d/07777"), entry: Entry { mode: 0o600, ..file(b"") } }])
+        .unwrap();
+    assert_ne!(tree.digest().unwrap(), before);
+    let (gets, scanned) = (tree.store().gets.load(Ordering::Relaxed), tree.store().scanned.load(Ordering::Relaxed));
+    // All 256 bucket digests, and the rows of the one bucket.
+    assert!(scanned <= 256 + 2 * MANY / 256 && gets <= 20, "{scanned} pairs and {gets} values read");
 }
 
 #[test]

@@ -227,7 +227,7 @@ impl<S: Store> Round<'_, S> {
                 }
             };
             if let Some(steps) = steps {
-                return Ok(self.finish(steps, &opening, round, reasons, &conflicts, grown));
+                return self.finish(steps, &opening, round, reasons, &conflicts, grown);
             }
             after = self.latest_change(&conflicts);
             for path in conflicts.iter().chain(&grown) {
@@ -272,7 +272,11 @@ impl<S: Store> Round<'_, S> {
         let mut opening = 0;
         loop {
             let now = self.now();
-            self.walker.scan(self.tree, SCAN_BUDGET, now)?;
+            // What is far more than one cut takes need not be known yet: of a home of a million new files not all wait in memory.
+            let is_full = self.walker.dirty().len() >= self.options.paths.saturating_add(SCAN_BUDGET);
+            if !is_full {
+                self.walker.scan(self.tree, SCAN_BUDGET, now)?;
+            }
             self.walker.take_doubts();
             let mut edge = self.barrier()?;
             if edge.barrier.ctime <= after && ticks > 0 {
@@ -284,7 +288,8 @@ impl<S: Store> Round<'_, S> {
             if !self.walker.was_settled_at(&edge.barrier) {
                 edge.reasons.insert(Reason::AwaitingScan);
             }
-            if edge.reasons.is_empty() || edge.reasons.contains(&Reason::BarrierLate) || opening >= OPENINGS {
+            if edge.reasons.is_empty() || edge.reasons.contains(&Reason::BarrierLate) || is_full || opening >= OPENINGS
+            {
                 return Ok(edge);
             }
         }
@@ -360,7 +365,7 @@ impl<S: Store> Round<'_, S> {
         mut reasons: BTreeSet<Reason>,
         conflicts: &BTreeSet<RelPath>,
         grown: BTreeSet<RelPath>,
-    ) -> Cut {
+    ) -> Result<Cut, CutError> {
         let now = self.now();
         if !conflicts.is_empty() {
             reasons.insert(Reason::Conflict);
@@ -373,7 +378,7 @@ impl<S: Store> Round<'_, S> {
         if deferred.count > NAMED_PATHS_CAP as u64 {
             reasons.insert(Reason::Deferred);
         }
-        self.give_back(conflicts, &grown, now, !reasons.is_empty());
+        self.give_back(conflicts, &grown, now, !reasons.is_empty())?;
         let findings = self.walker.findings();
         if self.walker.polled() > 0 {
             reasons.insert(Reason::Polled);
@@ -391,7 +396,7 @@ impl<S: Store> Round<'_, S> {
         };
         let cut_time = opening.moment.realtime;
         let oldest_change = self.heard.values().min().copied().unwrap_or(cut_time);
-        Cut { steps, captures: self.captures, quality, deferred, grown, rounds, cut_time, oldest_change }
+        Ok(Cut { steps, captures: self.captures, quality, deferred, grown, rounds, cut_time, oldest_change })
     }
 
     /// Marks what must be captured again, with the time it was first heard of. What the tree is about to be told of it must match no file;
@@ -402,7 +407,7 @@ impl<S: Store> Round<'_, S> {
         grown: &BTreeSet<RelPath>,
         now: Timestamp,
         is_unproven: bool,
-    ) {
+    ) -> Result<(), CutError> {
         let severed = self.captures.iter().filter_map(|(path, found)| Some((path, found.as_ref()?)));
         let severed = severed.filter(|(_, present)| self.severed.contains(&present.inode.id));
         let conflicts: BTreeSet<RelPath> = severed.map(|(path, _)| path).chain(conflicts).cloned().collect();
@@ -425,14 +430,28 @@ impl<S: Store> Round<'_, S> {
             rescans.append(&mut self.shaken);
         }
         if is_unproven || !self.missed.is_empty() || self.captures.len() >= self.options.paths {
-            // The other half of a rename may be among what is left.
-            rescans.extend(self.walker.dirty().paths().cloned());
+            // The other half of a rename may be among what is left: what is below it was compared with a place in the tree that has gone by now.
+            // Of what is new to the tree all was marked when it was scanned.
+            for path in self.walker.dirty().paths() {
+                if let Some(id) = self.directory_at(path)
+                    && !self.tree.names_of(id, 1)?.is_empty()
+                {
+                    rescans.insert(path.clone());
+                }
+            }
         }
         for path in rescans {
-            if self.walker.root().stat(&path).ok().flatten().is_some_and(|stat| stat.is_directory()) {
+            if self.directory_at(&path).is_some() {
                 self.walker.rescan(&path);
             }
         }
+        Ok(())
+    }
+
+    /// The inode of the directory that is at `path`.
+    fn directory_at(&self, path: &RelPath) -> Option<InodeId> {
+        let stat = self.walker.root().stat(path).ok().flatten()?;
+        stat.is_directory().then_some(stat.inode.id)
     }
 }
 

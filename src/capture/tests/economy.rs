@@ -218,3 +218,15 @@ fn a_link_made_along_with_an_edit_remembers_the_content_after_it() {
     append(&bench, "b", b"more");
     cut(&mut bench);
 }
+
+#[test]
+fn a_home_of_more_than_one_cut_takes_is_not_scanned_again_for_each() {
+    let mut bench = Bench::new(BACKENDS[0]);
+    (0..60).for_each(|number| bench.make(&format!("{number}/file"), b"x"));
+    bench.rounds.paths = 20;
+    bench.cut();
+    assert!(!bench.walker.dirty().is_empty());
+    assert_eq!(bench.walker.awaiting(), 0, "new directories are to be scanned again");
+    bench.settle();
+    bench.assert_same();
+}

@@ -404,7 +404,12 @@ impl Keeper {
         }
         let begun = self.begun;
         let clock = move || moment(begun);
-        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.options.rounds, &clock)?;
+        let mut rounds = self.options.rounds;
+        if !self.is_ready {
+            // The first reading of a home makes no generation: nothing has to be proven.
+            (rounds.rounds, rounds.persistence) = (1, Duration::ZERO);
+        }
+        let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, rounds, &clock)?;
         self.read_bytes += capturer.read_bytes();
         let (spool, signatures) = capturer.finish();
         for kept in signatures.iter() {

@@ -101,8 +101,16 @@ fn a_standby_is_added_to_a_running_primary_and_taken_away_again() {
     let status = pair.status(&other);
     assert!(status["peers"][0]["trouble"].as_str().unwrap().contains("hotspare trust"), "{status:#}");
     assert!(!pair.replica_of("jenkins-c").join("later").exists());
+    // Another machine may take its name, with nothing: nobody went backwards.
+    other.kill();
+    for gone in [pair.replica_of(other.name), pair.state(&other)] {
+        fs::remove_dir_all(gone).unwrap();
+    }
     pair.introduce(&other);
+    other.daemon = Some(pair.spawn(&other));
+    pair.until("it streams", |pair| peer(pair, "jenkins-c")["state"] == "streaming");
     converge(&mut pair, &[&other]);
+    assert_eq!(pair.status(&pair.primary)["alarms"], serde_json::json!([]));
 }
 
 #[test]

@@ -118,6 +118,11 @@ impl Peers {
         Self { all: Mutex::new(known.collect()), ..Self::default() }
     }
 
+    /// Forgets what a peer acked: who comes under its name next may have less.
+    pub fn forget_acks(&self, name: &NodeName) {
+        self.change(name, |peer| (peer.best, peer.went_back) = (None, None));
+    }
+
     /// The newest position that each peer acked.
     pub fn acks(&self) -> BTreeMap<NodeName, Position> {
         self.all().iter().filter_map(|(name, peer)| Some((name.clone(), peer.best?))).collect()

@@ -444,8 +444,12 @@ impl Inner {
         let parsed = parse_id(id)?;
         let other = |error: MemoryError| Refusal::new(RefusalClass::Other, super::explain(&error));
         let was_trusted = untrust_in(&self.options.state, id).map_err(other)?;
-        if self.trusted.untrust(&parsed).is_none() && !was_trusted {
+        let name = self.trusted.untrust(&parsed);
+        if name.is_none() && !was_trusted {
             return Err(Refusal::new(RefusalClass::Usage, format!("{id} was not trusted")));
+        }
+        if let Some(name) = name {
+            self.peers.forget_acks(&name);
         }
         self.endpoint.cut_untrusted();
         if self.is_configured(&parsed) {

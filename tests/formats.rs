@@ -21,8 +21,9 @@ use hotspare::thought::store::{MemoryStore, ReadStore, Table};
 use hotspare::thought::tree::{FileMemory, Row, Tree};
 use hotspare::thought::wire::frame::{Frame, body, encode_body};
 use hotspare::thought::wire::message::{
-    Abilities, Acked, Audit, Audited, CatchingUp, Child, Deposed, Differing, Have, Heartbeat, HeldAll, HeldContent,
-    Hello, Lack, List, Listing, Message, Refused, RefusedWhy, Rejected, Revealed, Role, StreamStart, UnheldCounts,
+    Abilities, Acked, Audit, Audited, CatchingUp, Child, Deposed, Differing, Have, Heartbeat, Held, HeldAll, HeldBy,
+    HeldContent, Hello, Lack, List, Listing, Message, Refused, RefusedWhy, Rejected, Release, Revealed, Role,
+    StreamStart, UnheldCounts,
 };
 use hotspare::words::entry::{Body, Digest, Entry, Inode, InodeId, Kind, LinkId, Proof, Timestamp, Xattr, Xattrs};
 use hotspare::words::path::{Name, RelPath};
@@ -237,6 +238,7 @@ fn messages() -> Vec<Message> {
             unheld: UnheldCounts { owner: 2, mode: 3, xattrs: 4 },
             next_id: Some(Digest([5; 32])),
             accepted_id: Some(Digest([6; 32])),
+            held: Some(Held { by: HeldBy::Fuse, text: "too much".into() }),
         }
         .into(),
         Deposed { reign }.into(),
@@ -267,6 +269,7 @@ fn messages() -> Vec<Message> {
         }
         .into(),
         CatchingUp { phase: "comparing".into(), entries: (1, 2), bytes: (3, 4) }.into(),
+        Release {}.into(),
     ]
 }
 

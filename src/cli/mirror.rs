@@ -10,14 +10,16 @@ use super::exit::{Answer, Class, Failure};
 use super::progress::Progress;
 use super::{log, output};
 use crate::config::LogFormat;
+use crate::daemon::holder::Guards;
 use crate::daemon::node::{Node, NodeOptions, PeerOptions};
 use crate::daemon::window::WindowLimits;
 use crate::fs::Root;
 use crate::fs::state::create_directory;
 use crate::net::identity::Identity;
-use crate::observe::status::Status;
+use crate::observe::status::{State, Status};
 use crate::reveal::marker;
 use crate::thought::filter::{Filter, Preset};
+use crate::thought::fuse::FuseOptions;
 use crate::thought::timing::Windows;
 use crate::thought::wire::message::Role;
 use crate::watch::Options;
@@ -32,7 +34,7 @@ Examples:
   hotspare mirror --exclude '*.tmp' --exclude /cache --include /cache/keep SRC DST
 
 Exit status: 0 done; 2 SRC or DST will not do; 4 DST is neither empty nor a replica of SRC
-(see --adopt); 5 another failure.";
+(see --adopt), or too much would be deleted (see --release); 5 another failure.";
 
 /// Keep a live copy of a directory, without configuration
 ///
@@ -71,6 +73,10 @@ pub(super) struct MirrorArgs {
     /// Take over a DST that has content of its own: what differs from SRC is put aside under DST/.hotspare first
     #[arg(long)]
     pub(super) adopt: bool,
+
+    /// Delete whatever SRC has not; else a change that deletes more than half of DST, and more than 1000 entries, is held back
+    #[arg(long)]
+    pub(super) release: bool,
 
     /// Say nothing but errors
     #[arg(short, long, conflicts_with = "verbose")]
@@ -146,6 +152,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         poll: POLL,
         scrub: None,
         bandwidth: None,
+        guards: Guards::default(),
         adopt: false,
         moved: true,
     };
@@ -165,6 +172,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         poll: POLL,
         scrub: None,
         bandwidth: None,
+        guards: Guards { fuse: (!args.release).then(FuseOptions::default), reserve: None },
         adopt: args.adopt,
         moved: true,
     };
@@ -185,6 +193,7 @@ async fn follow(args: &MirrorArgs, primary: &Node, standby: &Node, progress: &mu
     tokio::pin!(marked);
     let mut position = None;
     let mut is_live = false;
+    let mut held = Held::default();
     loop {
         tokio::select! {
             at = &mut marked, if position.is_none() => position = Some(at),
@@ -195,6 +204,7 @@ async fn follow(args: &MirrorArgs, primary: &Node, standby: &Node, progress: &mu
             return Err(Failure::new(Class::Guard, why).hint(ADOPT_HINT).into());
         }
         let (here, there) = (primary.status(), standby.status());
+        held.tell(args, [&here, &there])?;
         if let Some(snapshot) = there.progress.as_ref().or(here.progress.as_ref()) {
             progress.update(super::instant(), snapshot);
         }
@@ -213,6 +223,30 @@ async fn follow(args: &MirrorArgs, primary: &Node, standby: &Node, progress: &mu
         }
     }
 }
+
+/// What was said of what is held back.
+#[derive(Default)]
+struct Held(Vec<String>);
+
+impl Held {
+    /// Says what holds replication back, when that is news; with `--once` it is the end.
+    fn tell(&mut self, args: &MirrorArgs, both: [&Status; 2]) -> anyhow::Result<()> {
+        let held = both.into_iter().filter(|status| status.state == State::Held);
+        let alarms: Vec<String> = held.flat_map(|status| status.alarms.iter().cloned()).collect();
+        let Some(news) = alarms.iter().find(|alarm| !self.0.contains(alarm)) else {
+            self.0 = alarms;
+            return Ok(());
+        };
+        if args.once {
+            return Err(Failure::new(Class::Guard, news.clone()).hint(RELEASE_HINT).into());
+        }
+        output::complain(&format!("held back: {news}\nhint: {RELEASE_HINT}"));
+        self.0 = alarms;
+        Ok(())
+    }
+}
+
+const RELEASE_HINT: &str = "is SRC what it should be? If so much is to be deleted, run this again with --release; if the disk is full, make room";
 
 /// Says once what the copy cannot hold and what was not read.
 fn tell_losses(here: &Status, there: &Status) {

@@ -13,6 +13,7 @@ mod output;
 mod pause;
 pub mod progress;
 mod prove;
+mod release;
 mod resync;
 mod run;
 mod status;
@@ -75,6 +76,7 @@ enum Command {
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Doctor(doctor::DoctorArgs),
+    Release(release::ReleaseArgs),
     Id(identity::IdArgs),
     Trust(identity::TrustArgs),
     Untrust(identity::UntrustArgs),
@@ -109,6 +111,7 @@ fn dispatch(command: Command) -> anyhow::Result<Answer> {
         Command::Pause(args) => brief(pause::pause(&args)),
         Command::Resume(args) => brief(pause::resume(&args)),
         Command::Doctor(args) => doctor::main(&args),
+        Command::Release(args) => brief(release::main(&args)),
         Command::Id(args) => identity::id(&args),
         Command::Trust(args) => brief(identity::trust(&args)),
         Command::Untrust(args) => brief(identity::untrust(&args)),

@@ -8,6 +8,7 @@ use super::log;
 use super::target::ConfigArgs;
 use crate::config::{self, Settings};
 use crate::control::Server;
+use crate::daemon::holder::{Guards, Reserve};
 use crate::daemon::node::{Node, NodeOptions, PeerOptions, ScrubOptions};
 use crate::daemon::window::WindowLimits;
 use crate::fs::state::create_directory;
@@ -124,6 +125,7 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
             max_watches: settings.watch.max_watches,
         },
         poll: settings.watch.poll,
+        guards: Guards { fuse: Some(settings.standby.fuse), reserve: settings.standby.reserve.map(reserve) },
         scrub: settings
             .scrub
             .bytes_per_second
@@ -132,4 +134,11 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
         adopt: settings.standby.adopt,
         moved: false,
     })
+}
+
+fn reserve(reserve: config::Reserve) -> Reserve {
+    match reserve {
+        config::Reserve::Bytes(bytes) => Reserve::Bytes(bytes),
+        config::Reserve::Percent(percent) => Reserve::Percent(percent),
+    }
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 use super::error::{ConfigError, Origin, Problem};
 use super::raw::{Given, Place, Raw, RawPeer, allowed};
 use super::settings::{
-    Address, Backend, Batch, Engine, Failover, Hooks, LogFormat, Node, Observe, Peer, PeerId, Preset, Replicate, Role,
-    Scrub, Settings, Standby, Watch, Window,
+    Address, Backend, Batch, Engine, Failover, Hooks, LogFormat, Node, Observe, Peer, PeerId, Preset, Replicate,
+    Reserve, Role, Scrub, Settings, Standby, Watch, Window,
 };
 use super::units::{parse_percent, parse_size};
+use crate::thought::fuse::FuseOptions;
 use crate::thought::timing::Windows;
 use crate::thought::wire::message::Bandwidth;
 use crate::words::position::NodeName;
@@ -31,11 +32,10 @@ pub(super) fn judge(file: &Path, text: &str, overrides: &[(String, String)]) -> 
     }
 }
 
-const DORMANT: [&str; 12] = [
+const DORMANT: [&str; 11] = [
     "batch.big_file",
     "standby.history_age",
     "standby.history_size",
-    "standby.fuse",
     "failover.engine",
     "failover.max_lag",
     "failover.lease",
@@ -104,13 +104,7 @@ impl Judge<'_> {
         let watch = self.watch(&watch);
         let scrub = self.scrub(&scrub);
         let window = self.window(&window);
-        let standby = Standby {
-            history_age: self.value("standby.history_age", standby.history_age.as_ref(), parse_duration),
-            history_bytes: self.value("standby.history_size", standby.history_size.as_ref(), parse_size),
-            fuse_percent: self.value("standby.fuse", standby.fuse.as_ref(), parse_percent),
-            bandwidth: self.bandwidth(&standby),
-            adopt: self.value("standby.adopt", standby.adopt.as_ref(), parse_yes).unwrap_or(false),
-        };
+        let standby = self.standby(&standby);
         let failover = Failover {
             engine: self.value("failover.engine", failover.engine.as_ref(), parse_engine).unwrap_or(Engine::Manual),
             max_lag: self.value("failover.max_lag", failover.max_lag.as_ref(), parse_duration),
@@ -159,6 +153,30 @@ impl Judge<'_> {
             max_watches: self.value("watch.max_watches", raw.max_watches.as_ref(), number(16, usize::MAX)),
             queue: self.value("watch.queue", raw.queue.as_ref(), number(64, 1 << 24)).unwrap_or(65_536),
             poll: self.value("watch.poll", raw.poll.as_ref(), poll).unwrap_or(Duration::from_secs(30)),
+        }
+    }
+
+    fn standby(&mut self, standby: &super::raw::RawStandby) -> Standby {
+        let fuse = FuseOptions::default();
+        let window = |text: &str| {
+            let fits =
+                |window: &Duration| (Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600)).contains(window);
+            parse_duration(text).filter(fits)
+        };
+        let count = self.value("standby.fuse_count", standby.fuse_count.as_ref(), |text| text.parse().ok());
+        let share = self.value("standby.fuse", standby.fuse.as_ref(), parse_percent);
+        let window = self.value("standby.fuse_window", standby.fuse_window.as_ref(), window);
+        Standby {
+            history_age: self.value("standby.history_age", standby.history_age.as_ref(), parse_duration),
+            history_bytes: self.value("standby.history_size", standby.history_size.as_ref(), parse_size),
+            fuse: FuseOptions {
+                count: count.unwrap_or(fuse.count),
+                share_percent: share.unwrap_or(fuse.share_percent),
+                window: window.unwrap_or(fuse.window),
+            },
+            reserve: self.value("standby.reserve", standby.reserve.as_ref(), parse_reserve),
+            bandwidth: self.bandwidth(standby),
+            adopt: self.value("standby.adopt", standby.adopt.as_ref(), parse_yes).unwrap_or(false),
         }
     }
 
@@ -323,6 +341,13 @@ impl Judge<'_> {
 fn is_of_a_service(rest: &str) -> bool {
     let last = |suffix: &str| rest.ends_with(suffix);
     last("_SERVICE_HOST") || last("_PORT") || rest.contains("_SERVICE_PORT") || rest.contains("_PORT_")
+}
+
+fn parse_reserve(text: &str) -> Option<Reserve> {
+    match parse_percent(text) {
+        Some(percent) => (percent <= 90).then_some(Reserve::Percent(percent)),
+        None => parse_size(text).map(Reserve::Bytes),
+    }
 }
 
 fn parse_name(text: &str) -> Option<NodeName> {

@@ -123,7 +123,10 @@ sections! {
     standby: RawStandby {
         history_age: "a duration, such as \"7days\"",
         history_size: "a size, such as \"10GiB\"",
-        fuse: "a share from \"1%\" to \"100%\"",
+        fuse: "a share from \"1%\" to \"100%\", such as \"50%\"",
+        fuse_count: "a number of entries, in quotes, such as \"1000\"",
+        fuse_window: "a duration from \"1s\" to \"7days\", such as \"10m\"",
+        reserve: "a size, such as \"256MiB\", or a share from \"1%\" to \"90%\"",
         bandwidth: "a size a second from \"64KiB\", such as \"50MiB\"",
         burst: "a size from \"64KiB\", such as \"50MiB\", with standby.bandwidth",
         adopt: "\"yes\" or \"no\"",

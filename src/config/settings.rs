@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::judge;
+use crate::thought::fuse::FuseOptions;
 use crate::thought::wire::message::Bandwidth;
 use crate::words::position::NodeName;
 
@@ -220,19 +221,31 @@ pub struct Scrub {
     pub every: Duration,
 }
 
-/// What is particular to a replica. History and fuse are not yet acted upon.
+/// What is particular to a replica. History is not yet acted upon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standby {
-    /// How long what a generation replaced is kept.
+    /// How long what a generation replaced is kept. Not yet acted upon.
     pub history_age: Option<Duration>,
-    /// How much of it is kept, in bytes.
+    /// How much of it is kept, in bytes. Not yet acted upon.
     pub history_bytes: Option<u64>,
-    /// A generation that deletes more than this share of all entries waits for a person's word, in percent, 1 to 100.
-    pub fuse_percent: Option<u8>,
+    /// A generation that deletes more than this waits for a person's word. Default: more than 1000 entries and half of all, within
+    /// ten minutes.
+    pub fuse: FuseOptions,
+    /// What stays free on the replica's disk. Default: 1 % of it, 256 MiB at most.
+    pub reserve: Option<Reserve>,
     /// The most that its primary is to send to it; at once, by default, what it may send in a second.
     pub bandwidth: Option<Bandwidth>,
     /// Whether a directory that has content of its own, and is no replica, becomes one. Default no.
     pub adopt: bool,
+}
+
+/// What stays free on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserve {
+    /// So many bytes.
+    Bytes(u64),
+    /// This share of the file system, 1 to 90.
+    Percent(u8),
 }
 
 /// Who decides which node is primary. Not yet acted upon.

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::thought::fuse::FuseOptions;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const LEAST: &str = "[node]\nname = \"a\"\nhome = \"/srv/home\"\n";
@@ -58,6 +59,9 @@ fn every_bad_value_is_told_with_line_key_find_and_what_is_allowed() {
         ("[standby]\nburst = \"1MiB\"", "h.toml:2: standby.burst", "\"1MiB\""),
         ("[standby]\nadopt = \"maybe\"", "h.toml:2: standby.adopt", "\"maybe\""),
         ("[standby]\nfuse = \"0%\"", "h.toml:2: standby.fuse", "\"0%\""),
+        ("[standby]\nfuse_count = \"many\"", "h.toml:2: standby.fuse_count", "\"many\""),
+        ("[standby]\nfuse_window = \"0s\"", "h.toml:2: standby.fuse_window", "\"0s\""),
+        ("[standby]\nreserve = \"91%\"", "h.toml:2: standby.reserve", "\"91%\""),
         ("[failover]\nengine = \"raft\"", "h.toml:2: failover.engine", "\"raft\""),
         ("[hooks]\ndemoted = \"stop.sh\"", "h.toml:2: hooks.demoted", "\"stop.sh\""),
         ("[observe]\nhttp = \"7421\"", "h.toml:2: observe.http", "\"7421\""),
@@ -155,10 +159,9 @@ fn what_is_not_acted_upon_is_checked_and_listed() {
          [hooks]\nalarm = \"/bin/true\"\n[observe]\nhttp = \"127.0.0.1:1\"\nlog_format = \"json\"\n"
     );
     let settings = parse(&text, &[("HOTSPARE_FAILOVER_MAX_LAG", "10s")]).unwrap();
-    let dormant =
-        ["standby.history_size", "standby.fuse", "failover.engine", "failover.max_lag", "hooks.alarm", "observe.http"];
+    let dormant = ["standby.history_size", "failover.engine", "failover.max_lag", "hooks.alarm", "observe.http"];
     assert_eq!(settings.dormant, dormant);
-    assert_eq!(settings.standby.fuse_percent, Some(30));
+    assert_eq!(settings.standby.fuse, FuseOptions { share_percent: 30, ..FuseOptions::default() });
     assert_eq!(settings.failover.max_lag, Some(Duration::from_secs(10)));
 }
 

@@ -15,8 +15,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::net::UnixStream;
 
 use super::{
-    Held, HoldAsk, Refusal, ResyncAsk, ResyncReport, RotateAsk, Rotation, TrustAsk, Trusting, UntrustAsk, VerifyAsk,
-    VerifyReport, WaitAsk, WaitOutcome,
+    Held, HoldAsk, Refusal, ReleaseOutcome, ResyncAsk, ResyncReport, RotateAsk, Rotation, TrustAsk, Trusting,
+    UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome,
 };
 use crate::observe::PathText;
 use crate::observe::status::Status;
@@ -155,6 +155,11 @@ impl Client {
     /// Lets it go on.
     pub async fn resume(&self) -> Result<(), ClientError> {
         self.ask(Method::POST, "/v1/resume", Bytes::new(), Some(PROMPT)).await.map(|IgnoredAny| ())
+    }
+
+    /// Lets through what a guard holds back; returns when it is taken.
+    pub async fn release(&self) -> Result<ReleaseOutcome, ClientError> {
+        self.ask(Method::POST, "/v1/release", Bytes::new(), None).await
     }
 
     /// Has the daemon believe a node, instead of the ids it knew under that name, or `also`, beside them.

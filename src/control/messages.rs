@@ -190,6 +190,13 @@ pub struct HoldAsk {
     pub longest_milliseconds: u64,
 }
 
+/// What was let through by `POST /v1/release`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseOutcome {
+    /// What was held back, in words; never empty.
+    pub released: Vec<String>,
+}
+
 /// The body of `POST /v1/trust`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -11,6 +11,7 @@
 //! | `POST /v1/resync` | [`ResyncAsk`] | [`ResyncReport`] |
 //! | `POST /v1/hold` | [`HoldAsk`] | the position, and then nothing as long as the replica is held: see [`Hold`] |
 //! | `POST /v1/pause`, `POST /v1/resume` | | `{}` |
+//! | `POST /v1/release` | | [`ReleaseOutcome`] |
 //! | `POST /v1/trust` | [`TrustAsk`] | [`Trusting`] |
 //! | `POST /v1/rotate` | [`RotateAsk`] | [`Rotation`] |
 //! | `POST /v1/untrust` | [`UntrustAsk`] | `{}` |
@@ -32,8 +33,9 @@ use tokio::sync::oneshot;
 pub use client::{Client, ClientError};
 pub use hold::{Held, Hold};
 pub use messages::{
-    Difference, HoldAsk, PathKind, PeerReport, PeerWait, Refusal, RefusalClass, ResyncAsk, ResyncReport, ResyncedPeer,
-    RotateAsk, Rotation, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome, What,
+    Difference, HoldAsk, PathKind, PeerReport, PeerWait, Refusal, RefusalClass, ReleaseOutcome, ResyncAsk,
+    ResyncReport, ResyncedPeer, RotateAsk, Rotation, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk,
+    WaitOutcome, What,
 };
 pub use server::{ServeError, Server, serve};
 
@@ -86,6 +88,8 @@ pub enum Request {
     Pause(Reply<()>),
     /// Go on after a pause.
     Resume(Reply<()>),
+    /// Let through what a guard holds back.
+    Release(Reply<ReleaseOutcome>),
     /// Believe a node, from now on and after a restart.
     Trust {
         /// Its id, `hs1-...`; not checked yet.

@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 
 use super::hold::HoldBody;
 use super::{
-    BODY_MAX, HoldAsk, Refusal, RefusalClass, Reply, Request, ResyncAsk, ResyncReport, RotateAsk, Rotation, Status,
-    TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome,
+    BODY_MAX, HoldAsk, Refusal, RefusalClass, ReleaseOutcome, Reply, Request, ResyncAsk, ResyncReport, RotateAsk,
+    Rotation, Status, TrustAsk, Trusting, UntrustAsk, VerifyAsk, VerifyReport, WaitAsk, WaitOutcome,
 };
 
 /// Connections that may wait to be accepted; commands come one at a time.
@@ -162,6 +162,7 @@ fn router(sender: mpsc::Sender<Request>) -> Router {
         .route("/v1/hold", post(hold))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
+        .route("/v1/release", post(release))
         .route("/v1/trust", post(trust))
         .route("/v1/rotate", post(rotate))
         .route("/v1/untrust", post(untrust))
@@ -225,6 +226,10 @@ async fn pause(State(asker): State<Asker>) -> Result<Json<Done>, Refusal> {
 
 async fn resume(State(asker): State<Asker>) -> Result<Json<Done>, Refusal> {
     asker.ask(Request::Resume).await.map(|_| Json(Done {}))
+}
+
+async fn release(State(asker): State<Asker>) -> Result<Json<ReleaseOutcome>, Refusal> {
+    asker.ask(Request::Release).await
 }
 
 async fn trust(State(asker): State<Asker>, asked: Asked<TrustAsk>) -> Result<Json<Trusting>, Refusal> {

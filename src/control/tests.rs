@@ -107,6 +107,7 @@ async fn questions_and_answers_go_over_the_socket_whole() {
             let waiting_for = vec!["c".to_owned()];
             reply.send(Ok(Rotation { id: "hs1-next".to_owned(), waiting_for, is_done: true }));
         }
+        Request::Release(reply) => reply.send(Ok(ReleaseOutcome { released: vec!["much".to_owned()] })),
         Request::Status(reply) => drop(reply),
         Request::Hold { longest, reply } => {
             assert_eq!(longest, Duration::from_secs(1));
@@ -116,6 +117,7 @@ async fn questions_and_answers_go_over_the_socket_whole() {
     })
     .await;
     let client = fake.client().await;
+    assert_eq!(client.release().await.unwrap().released, ["much"]);
     let outcome = client.wait(Some(2), Some(Duration::from_millis(1500))).await.unwrap();
     assert!(outcome.reached && outcome.peers[0].reached);
     assert_eq!(client.verify(vec![odd_path(), RelPath::root()]).await.unwrap(), report());

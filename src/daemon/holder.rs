@@ -5,30 +5,37 @@
 
 mod hold;
 mod inspect;
+mod waiting;
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use hold::{Hold, HoldAsk, Holds};
 
-use crate::fs::{Able, Root};
+use crate::fs::{Able, Root, is_no_space};
 use crate::index::Snapshot;
 use crate::reveal::{Holding, Opening, Records, Replica, ReplicaError, ReplicaOptions, Stager, Standing, marker};
 use crate::spool::Spool;
 use crate::thought::filter::Filter;
+use crate::thought::fuse::Tally;
 use crate::thought::generation::{FormatError, Header, Joint, Operation, OperationsDigest};
 use crate::thought::session::receiver::Receiver;
 use crate::thought::tree::{Counts, Tree};
 use crate::thought::wire::message::{
-    Acked, Audit, Audited, Child, HeldAll, HeldContent, LISTING_CAP, Lack, List, Listing, Rejected, Revealed,
+    Acked, Audit, Audited, Child, Held, HeldAll, HeldContent, LISTING_CAP, Lack, List, Listing, Rejected, Revealed,
     UnheldCounts,
 };
 use crate::words::entry::Digest;
 use crate::words::position::{HomeId, Position};
+
+pub use waiting::{Guards, Reserve};
+
+use waiting::{Guard, Waiting, needs};
 
 /// How many jobs may wait; what arrives on a data stream comes in batches of 128 KiB and one frame more, each of which counts as one.
 const JOBS: usize = 32;
@@ -72,10 +79,29 @@ pub enum Job {
     HoldStill(HoldAsk),
     /// A generation is about to begin: answered when it may.
     MayBegin(oneshot::Sender<()>),
+    /// Lets through what the fuse holds back; says what that was.
+    Release(oneshot::Sender<Option<String>>),
     /// Tidies up, closes the replica and says so; nothing is taken after it.
     Stop(oneshot::Sender<()>),
     /// A comparison of the disk with the tree. No answer if there is no replica.
     Inspect(Audit, oneshot::Sender<Audited>),
+}
+
+impl Job {
+    /// True for what comes on data streams, in an order of its own.
+    fn is_data(&self) -> bool {
+        matches!(
+            self,
+            Self::Contents
+                | Self::Begin(_)
+                | Self::Operation(_)
+                | Self::Hold(_)
+                | Self::Payload(_)
+                | Self::Held(_)
+                | Self::End
+                | Self::Several(_)
+        )
+    }
 }
 
 /// Where a replica stands.
@@ -123,6 +149,7 @@ pub enum Event {
 pub struct Holder {
     jobs: mpsc::Sender<Job>,
     holds: Arc<Holds>,
+    waits: watch::Receiver<Option<Held>>,
 }
 
 impl Holder {
@@ -130,14 +157,17 @@ impl Holder {
     pub fn start(
         options: ReplicaOptions,
         filter: Arc<dyn Fn() -> Filter + Send + Sync>,
+        guards: Guards,
         failed: Arc<dyn Fn(String) + Send + Sync>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(JOBS);
+        let (tells, waits) = watch::channel(None);
         let runtime = Handle::current();
         let holds: Arc<Holds> = Arc::default();
         let shared = Arc::clone(&holds);
         std::thread::Builder::new().name("holder".into()).spawn(move || {
             let mut work = Work {
+                guard: Guard::new(guards, options.state.clone()),
                 options,
                 filter,
                 replica: None,
@@ -147,10 +177,24 @@ impl Holder {
                 held: Vec::new(),
                 waiting: Vec::new(),
                 holds: shared,
+                blocked: None,
+                parked: VecDeque::new(),
+                staged_bytes: 0,
+                tells,
             };
             work.run(&runtime, queue, &failed);
         })?;
-        Ok(Self { jobs, holds })
+        Ok(Self { jobs, holds, waits })
+    }
+
+    /// What it waits for, if it does.
+    pub fn waits_for(&self) -> Option<Held> {
+        self.waits.borrow().clone()
+    }
+
+    /// Returns when it waits for nothing, or has ended.
+    pub async fn opened(&self) {
+        self.waits.clone().wait_for(Option::is_none).await.ok();
     }
 
     /// Gives the holder a job; false if it has ended.
@@ -187,9 +231,11 @@ struct Arriving {
     operations: Records,
     digest: OperationsDigest,
     count: u64,
+    tally: Tally,
 }
 
 struct Work {
+    guard: Guard,
     options: ReplicaOptions,
     /// What the primary replicates, as far as this node knows.
     filter: Arc<dyn Fn() -> Filter + Send + Sync>,
@@ -202,6 +248,13 @@ struct Work {
     /// Streams that may not begin meanwhile.
     waiting: Vec<oneshot::Sender<()>>,
     holds: Arc<Holds>,
+    /// What it waits for.
+    blocked: Option<Waiting>,
+    /// What arrived meanwhile.
+    parked: VecDeque<Job>,
+    /// What was staged since the present stream began takes so much.
+    staged_bytes: u64,
+    tells: watch::Sender<Option<Held>>,
 }
 
 impl Work {
@@ -218,26 +271,33 @@ impl Work {
                     reply.send(()).ok();
                     break;
                 }
+                Ok(Some(job)) if self.blocked.is_some() && job.is_data() => {
+                    self.parked.push_back(job);
+                    Ok(())
+                }
                 Ok(Some(job)) => self.job(job),
                 Ok(None) => break,
                 Err(_) => self.tidy(),
             };
-            let done = done.and_then(|()| self.look_at_holds());
+            let done = done.and_then(|()| self.go_on()).and_then(|()| self.look_at_holds());
             if let Err(error) = done {
                 let text = super::explain(&error);
                 tracing::error!(%text, "the replica cannot go on");
                 failed(text);
                 // The index may be ahead of the journal: only opening it again tells.
                 self.break_holds("the replica failed, and must be opened again");
+                self.forget_waiting();
                 self.incoming = Incoming::Nothing;
                 self.events = None;
                 self.replica = None;
+                self.tells.send_replace(None);
             }
         }
         self.close();
     }
 
     fn close(&mut self) {
+        self.forget_waiting();
         if let Err(error) = self.give_up().and_then(|()| self.tidy()) {
             tracing::warn!(
                 error = super::explain(&error),
@@ -262,6 +322,7 @@ impl Work {
                 Ok(())
             }
             Job::Link(events, receiver) => {
+                self.forget_waiting();
                 self.give_up()?;
                 self.events = Some(events);
                 self.receiver = Some(receiver);
@@ -270,14 +331,18 @@ impl Work {
             Job::Contents => {
                 self.give_up()?;
                 self.incoming = Incoming::Contents { holding: None, count: 0 };
+                self.staged_bytes = 0;
                 Ok(())
             }
             Job::Begin(header) => self.begin(header),
             Job::Operation(bytes) => {
-                let done = self.operation(&bytes);
+                let done = self.operation(bytes);
                 self.or_reject(done)
             }
             Job::Hold(content) => {
+                if !self.has_room(content.size, || Job::Hold(content.clone()))? {
+                    return Ok(());
+                }
                 let done = self.hold(content);
                 self.or_reject(done)
             }
@@ -287,7 +352,7 @@ impl Work {
             }
             Job::Held(is_whole) => self.end_held(is_whole),
             Job::End => self.end(),
-            Job::Several(jobs) => jobs.into_iter().try_for_each(|job| self.job(job)),
+            Job::Several(jobs) => self.several(jobs),
             Job::List(list, reply) => {
                 if let Some(replica) = &self.replica {
                     reply.send(listing(replica.tree(), &list)?).ok();
@@ -320,6 +385,11 @@ impl Work {
             }
             Job::MayBegin(reply) => {
                 self.may_begin(reply);
+                Ok(())
+            }
+            Job::Release(reply) => {
+                let released = self.release()?;
+                reply.send(released).ok();
                 Ok(())
             }
             Job::Stop(reply) => {
@@ -379,6 +449,10 @@ impl Work {
         if let Some(Err(error)) = self.receiver.map(|receiver| receiver.check(&header)) {
             return self.reject(header.position, &error);
         }
+        self.staged_bytes = 0;
+        if !self.has_room(0, || Job::Begin(header.clone()))? {
+            return Ok(());
+        }
         let Some(replica) = &mut self.replica else { return Ok(()) };
         // One is revealed before the next is staged: its bases and targets are where the tree says.
         while replica.reveal()?.is_some() {}
@@ -386,26 +460,33 @@ impl Work {
             Ok(stager) => {
                 let operations = Records::new(Spool::create(&self.options.state)?);
                 let digest = OperationsDigest::default();
-                let arriving = Arriving { header, stager, operations, digest, count: 0 };
+                let arriving = Arriving { header, stager, operations, digest, count: 0, tally: Tally::default() };
                 self.incoming = Incoming::Generation(Box::new(arriving));
                 Ok(())
             }
+            Err(error) if is_no_space(&error) => self.ran_out(header.position, &error),
             Err(error) => self.reject(header.position, &error),
         }
     }
 
-    fn operation(&mut self, bytes: &[u8]) -> Result<(), ReplicaError> {
+    fn operation(&mut self, bytes: Vec<u8>) -> Result<(), ReplicaError> {
+        let Incoming::Generation(arriving) = &self.incoming else { return Ok(()) };
+        let operation = Operation::decode(&bytes)?;
+        let needed = needs(&operation, &arriving.header.joint);
+        if needed > 0 && !self.has_room(needed, || Job::Operation(bytes.clone()))? {
+            return Ok(());
+        }
         let (Some(replica), Incoming::Generation(arriving)) = (&mut self.replica, &mut self.incoming) else {
             return Ok(());
         };
-        let Arriving { stager, operations, digest, count, .. } = &mut **arriving;
-        let operation = Operation::decode(bytes)?;
+        let Arriving { stager, operations, digest, count, tally, .. } = &mut **arriving;
         if u64::from(operation.id) != *count {
             return Err(FormatError::Malformed("operation number").into());
         }
         *count += 1;
-        digest.update(bytes);
-        operations.push(operation.action.section(), bytes)?;
+        digest.update(&bytes);
+        operations.push(operation.action.section(), &bytes)?;
+        tally.take(replica.tree(), &operation.action)?;
         replica.stage(stager, operation)
     }
 
@@ -451,35 +532,58 @@ impl Work {
                 Ok(())
             }
             Incoming::Generation(arriving) => {
-                let Arriving { header, stager, operations, digest, count } = *arriving;
-                let Some(replica) = &mut self.replica else { return Ok(()) };
-                if count != header.operations || digest.finish() != header.operations_digest {
-                    replica.give_up(stager)?;
-                    let what = "the operations are not those it announces";
-                    return self.reject(header.position, &ReplicaError::Header { position: header.position, what });
+                let position = arriving.header.position;
+                let is_whole = arriving.count == arriving.header.operations
+                    && arriving.digest.clone().finish() == arriving.header.operations_digest;
+                if is_whole {
+                    return self.take_or_wait(arriving);
                 }
-                let position = header.position;
-                if let Err(error) = replica.commit(&header, &operations, stager) {
-                    self.tell(Event::Rejected(Rejected { position, text: super::explain(&error) }));
-                    return Err(error);
-                }
-                let is_catch_up = matches!(header.joint, Joint::CatchUp { .. });
-                if let Some(receiver) = &mut self.receiver {
-                    receiver.accepted(&header);
-                }
-                self.tell(Event::Acked(Acked { position, chain: header.chain() }, header));
-                if self.held.is_empty() {
-                    self.reveal_all()?;
-                }
-                let Some(replica) = &mut self.replica else { return Ok(()) };
-                if is_catch_up {
-                    replica.tidy()?;
-                    replica.drop_held()?;
-                }
-                Ok(())
+                self.incoming = Incoming::Generation(arriving);
+                self.give_up()?;
+                let what = "the operations are not those it announces";
+                self.reject(position, &ReplicaError::Header { position, what })
             }
             Incoming::Nothing | Incoming::Refused => Ok(()),
         }
+    }
+
+    /// One after the other; what is left when one must wait is parked right behind it.
+    fn several(&mut self, jobs: Vec<Job>) -> Result<(), ReplicaError> {
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
+            self.job(job)?;
+            if let Some(waiting) = &self.blocked {
+                let behind = usize::from(waiting.has_parked());
+                self.parked.insert(behind, Job::Several(jobs.collect()));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a whole generation durable, and shows it.
+    fn take(&mut self, arriving: Arriving) -> Result<(), ReplicaError> {
+        let Arriving { header, stager, operations, .. } = arriving;
+        let Some(replica) = &mut self.replica else { return Ok(()) };
+        let position = header.position;
+        if let Err(error) = replica.commit(&header, &operations, stager) {
+            self.tell(Event::Rejected(Rejected { position, text: super::explain(&error) }));
+            return Err(error);
+        }
+        let is_catch_up = matches!(header.joint, Joint::CatchUp { .. });
+        if let Some(receiver) = &mut self.receiver {
+            receiver.accepted(&header);
+        }
+        self.tell(Event::Acked(Acked { position, chain: header.chain() }, header));
+        if self.held.is_empty() {
+            self.reveal_all()?;
+        }
+        let Some(replica) = &mut self.replica else { return Ok(()) };
+        if is_catch_up {
+            replica.tidy()?;
+            replica.drop_held()?;
+        }
+        Ok(())
     }
 
     /// Shows everything that is acked.
@@ -499,6 +603,9 @@ impl Work {
             Incoming::Generation(arriving) => arriving.header.position,
             _ => Position::default(),
         };
+        if is_no_space(&error) {
+            return self.ran_out(position, &error);
+        }
         self.give_up()?;
         self.reject(position, &error)
     }
@@ -507,8 +614,12 @@ impl Work {
         let text = super::explain(error);
         tracing::warn!(%position, %text, "what the primary sent was not taken");
         self.incoming = Incoming::Refused;
-        self.tell(Event::Rejected(Rejected { position, text }));
+        self.tell_rejected(position, text);
         Ok(())
+    }
+
+    fn tell_rejected(&self, position: Position, text: String) {
+        self.tell(Event::Rejected(Rejected { position, text }));
     }
 
     fn tell(&self, event: Event) {

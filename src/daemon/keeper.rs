@@ -30,6 +30,7 @@ use crate::thought::filter::Filter;
 use crate::thought::generation::{NamedPaths, Quality, Reason};
 use crate::thought::plan::Spooled;
 use crate::thought::timing::Windows;
+use crate::thought::wire::message::{Held, HeldBy};
 use crate::walk::Findings;
 use crate::watch::Options as WatchOptions;
 use crate::words::entry::{Digest, Timestamp};
@@ -189,6 +190,14 @@ pub struct Report {
     pub polls_home: Option<Duration>,
     /// The kind of the file system.
     pub filesystem: String,
+}
+
+impl Report {
+    /// What the guard of the home has to say, if it holds everything back.
+    pub fn held(&self) -> Option<Held> {
+        let text = self.alarms.first().filter(|_| self.is_held)?;
+        Some(Held { by: HeldBy::Home, text: text.clone() })
+    }
 }
 
 /// What the keeper shares with everybody.

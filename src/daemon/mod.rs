@@ -2,6 +2,7 @@
 
 pub mod bound;
 pub mod catch_up;
+mod fuse_memory;
 pub mod holder;
 pub mod keeper;
 pub mod keys;

@@ -20,6 +20,8 @@ pub enum Ask {
     GiveWay,
     /// To have the standby compare its disk with its tree.
     Audit(Audit, oneshot::Sender<Audited>),
+    /// To have the standby let through what its fuse holds back.
+    Release,
 }
 
 /// What a link is busy with.

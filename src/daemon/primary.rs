@@ -26,7 +26,7 @@ use crate::thought::session::sender::{Sender, SenderError};
 use crate::thought::session::{Pulse, judge};
 use crate::thought::wire::frame::BodyError;
 use crate::thought::wire::message::{
-    Audited, Bandwidth, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy,
+    Audited, Bandwidth, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy, Release,
 };
 use crate::words::entry::Digest;
 use crate::words::position::{ClusterId, HomeId, NodeName, Position, ReignId};
@@ -312,6 +312,7 @@ impl Session {
                         self.audits.push_back(reply);
                         self.tell(&audit.into()).await?;
                     }
+                    Ask::Release => self.tell(&Release {}.into()).await?,
                 },
                 ended = wait_for(&mut self.catching_up) => {
                     self.catching_up = None;
@@ -489,6 +490,7 @@ impl Session {
                 oldest: report.oldest,
                 sample: report.sample.clone(),
                 lag_milliseconds: lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+                held: report.held(),
                 ..Heartbeat::default()
             }
         };

@@ -21,7 +21,7 @@ use crate::thought::session::receiver::Receiver;
 use crate::thought::session::{HEARTBEAT, Pulse, judge};
 use crate::thought::wire::frame::body;
 use crate::thought::wire::message::{
-    CatchingUp, Heartbeat, HeldContent, Hello, Message, Refused, RefusedWhy, StreamStart, UnheldCounts, data,
+    CatchingUp, Heartbeat, HeldContent, Hello, Message, Refused, RefusedWhy, Release, StreamStart, UnheldCounts, data,
 };
 use crate::words::position::Position;
 
@@ -271,7 +271,11 @@ impl Session {
                     Ok(None) => Err(SessionError::Closed),
                     Err(error) => Err(error.into()),
                 },
-                Some(event) = happened.recv() => self.happened(event).await,
+                event = happened.recv() => match event {
+                    Some(event) => self.happened(event).await,
+                    // The replica failed: it is opened anew with the next link.
+                    None => Err(SessionError::Ending),
+                },
                 Some(message) = answered.recv() => self.tell(&message).await,
                 Some(task) = tasks.join_next() => task.unwrap_or(Err(SessionError::Ending)),
                 _ = tick.tick() => self.tick().await,
@@ -329,6 +333,12 @@ impl Session {
                     answers.send(audited.into()).await.map_err(|_| SessionError::Ending)
                 });
             }
+            Some(Message::Release(Release {})) => {
+                tasks.spawn(async move {
+                    // One that holds nothing back needs no word.
+                    holder.ask(Job::Release).await.map(|_| ()).ok_or(SessionError::Ending)
+                });
+            }
             Some(Message::Refused(refused)) => return Err(SessionError::Refused(refused)),
             Some(Message::Deposed(deposed)) => {
                 let mut memory = self.context.memory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -380,6 +390,7 @@ impl Session {
             Heartbeat {
                 position: stand.map(|stand| stand.standing.position).unwrap_or_default(),
                 unheld: stand.map(|stand| stand.unheld).unwrap_or_default(),
+                held: self.context.holder.waits_for(),
                 ..Heartbeat::default()
             }
         };
@@ -492,6 +503,8 @@ impl Batch<'_> {
     async fn give(&mut self) -> Result<(), SessionError> {
         self.bytes = 0;
         let jobs = std::mem::take(&mut self.jobs);
+        // A holder that waits is given nothing: what is under way is all that it must keep.
+        self.holder.opened().await;
         if jobs.is_empty() || self.holder.give(Job::Several(jobs)).await { Ok(()) } else { Err(SessionError::Ending) }
     }
 }

@@ -138,6 +138,14 @@ impl FsError {
     }
 }
 
+/// True if somewhere among the causes of `error` is that a file system, or a quota, is full.
+pub fn is_no_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let errno = error.downcast_ref::<io::Error>().and_then(Errno::from_io_error);
+        matches!(errno, Some(Errno::NOSPC | Errno::DQUOT))
+    })
+}
+
 /// `failed!(Variant, path)`: what turns the kernel's error into that [`FsError`], for `map_err`.
 macro_rules! failed {
     ($variant:ident, $path:expr) => {

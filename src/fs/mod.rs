@@ -46,7 +46,7 @@ mod xattr;
 pub use able::Able;
 pub use attributes::{Privilege, Unheld};
 pub use content::{DataRanges, FileReader, FileWriter};
-pub use error::FsError;
+pub use error::{FsError, is_no_space};
 pub use mounts::{Identity, MountTable};
 pub use pass::Pass;
 pub use root::Root;

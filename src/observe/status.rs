@@ -222,6 +222,9 @@ pub struct PeerStatus {
     pub bytes_received: u64,
     /// What this peer's replica cannot hold.
     pub unheld: UnheldCounts,
+    /// What holds replication back on its side, with what to do; `None` while nothing does.
+    #[serde(default)]
+    pub held: Option<String>,
     /// Why the last link ended or could not be made; `None` when it is up.
     pub trouble: Option<String>,
 }

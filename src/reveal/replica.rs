@@ -212,6 +212,11 @@ impl Replica {
         self.put_aside
     }
 
+    /// True if what the next generation replaces is put aside, for it belongs to no generation.
+    pub fn keeps_replaced(&self) -> bool {
+        self.keeps_replaced
+    }
+
     /// How many generations are acked and not yet revealed.
     pub fn unrevealed(&self) -> usize {
         self.unrevealed.len()

@@ -5,6 +5,7 @@ pub mod delta;
 pub mod digest;
 pub mod dirty;
 pub mod filter;
+pub mod fuse;
 pub mod generation;
 pub mod plan;
 pub mod session;

@@ -79,7 +79,7 @@ impl Keeper {
             let whole = whole.iter().filter(|path| !self.walker.is_suspended(path)).cloned().collect();
             self.walker.forget_suspended();
             let captured = self.capture(&whole, payloads);
-            if let Some(alarm) = self.guard.home.alarm(&self.tree)? {
+            if let Some(alarm) = self.guard.home.alarm(&self.tree) {
                 self.hold(alarm);
                 return Ok(None);
             }
@@ -104,7 +104,7 @@ impl Keeper {
         }
         self.guard.looked = instant();
         self.review_mounts(false)?;
-        if let Some(alarm) = self.guard.home.alarm(&self.tree)? {
+        if let Some(alarm) = self.guard.home.alarm(&self.tree) {
             self.hold(alarm);
         }
         Ok(())
@@ -141,7 +141,7 @@ impl Keeper {
     /// One step while everything is held: goes on when what was the matter is not any more.
     pub(super) fn wait_for_home(&mut self) -> Result<(), KeeperError> {
         self.walker.mailbox().drain(IDLE);
-        let alarm = self.guard.home.alarm(&self.tree)?;
+        let alarm = self.guard.home.alarm(&self.tree);
         match (alarm, self.guard.held.clone()) {
             (Some(alarm), _) => self.hold(alarm),
             (None, Some(Alarm::Emptied)) if !self.guard.home.is_refilled(&self.tree)? => {}

@@ -60,7 +60,7 @@ impl Home {
     }
 
     /// What is wrong with what is at the home's path now, compared with what was there and with what `tree` knows.
-    pub(super) fn alarm<S: ReadStore>(&mut self, tree: &Tree<S>) -> Result<Option<Alarm>, TreeError> {
+    pub(super) fn alarm<S: ReadStore>(&mut self, tree: &Tree<S>) -> Option<Alarm> {
         let looked = Root::open(&self.path).and_then(|root| {
             let identity = root.identity(&RelPath::root())?;
             let is_empty = root.list(&RelPath::root())?.iter().all(|(name, _)| is_of_no_account(name));
@@ -68,17 +68,17 @@ impl Home {
         });
         let (root, identity, is_empty) = match looked {
             Ok(looked) => looked,
-            Err(error) => return Ok(Some(Alarm::Gone(error.reason()))),
+            Err(error) => return Some(Alarm::Gone(error.reason())),
         };
         if !identity.is_same(&self.identity) {
-            return Ok(Some(Alarm::Replaced));
+            return Some(Alarm::Replaced);
         }
         if !matches!(marker::read(&root), Ok(Some(id)) if id == self.id) {
-            return Ok(Some(Alarm::Unmarked));
+            return Some(Alarm::Unmarked);
         }
         self.may_be_empty &= is_empty;
         let is_news = is_empty && !self.may_be_empty;
-        Ok((is_news && tree.entries_within(tree.root(), EMPTIED_FROM)? >= EMPTIED_FROM).then_some(Alarm::Emptied))
+        (is_news && tree.counts().entries >= EMPTIED_FROM).then_some(Alarm::Emptied)
     }
 
     /// True if at least half of what `tree` knows at the top of the home is there.

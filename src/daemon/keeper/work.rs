@@ -196,7 +196,7 @@ impl Keeper {
 
     fn work(&mut self) -> Result<(), KeeperError> {
         self.review_mounts(true)?;
-        if let Some(alarm) = self.guard.home.alarm(&self.tree)? {
+        if let Some(alarm) = self.guard.home.alarm(&self.tree) {
             self.hold(alarm);
         }
         while !self.shared.is_stopping() {
@@ -207,7 +207,7 @@ impl Keeper {
             };
             // A home that is not there fails in many ways.
             if let Err(error) = done {
-                let alarm = self.guard.home.alarm(&self.tree)?.ok_or(error)?;
+                let alarm = self.guard.home.alarm(&self.tree).ok_or(error)?;
                 self.hold(alarm);
             }
         }

@@ -1,6 +1,7 @@
 //! A node: everything one daemon runs, in one role, and what it answers.
 
 mod pause;
+mod release;
 mod resync;
 mod scrub;
 mod search;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::holder::Guards;
 use super::keeper::{Command, Shared};
 use super::keys::{Keys, KeysError, Rotating};
 use super::memory::{Memory, MemoryError, save_acks, trust_in, untrust_in};
@@ -68,6 +70,8 @@ pub struct NodeOptions {
     pub scrub: Option<ScrubOptions>,
     /// A standby's: the most that is to be sent to it.
     pub bandwidth: Option<Bandwidth>,
+    /// What guards a replica.
+    pub guards: Guards,
     /// A standby takes over a directory that has content of its own.
     pub adopt: bool,
     /// The state directory, or the home, was moved here on purpose.
@@ -328,6 +332,10 @@ impl Inner {
             }
             Request::Pause(reply) => reply.send(self.pause(true)),
             Request::Resume(reply) => reply.send(self.pause(false)),
+            Request::Release(reply) => {
+                let released = self.release().await;
+                reply.send(released);
+            }
             Request::Trust { id, name, also, reply } => reply.send(self.trust(&id, name, also)),
             Request::Rotate { now, reply } => reply.send(self.rotate(now)),
             Request::Untrust { id, reply } => reply.send(self.untrust(&id)),
@@ -380,9 +388,7 @@ impl Inner {
     /// What the guard of the home has to say, if it holds everything back.
     fn held(&self) -> Option<Refusal> {
         let Part::Primary { shared, .. } = &self.part else { return None };
-        let report = shared.report();
-        let alarm = report.alarms.first().filter(|_| report.is_held)?;
-        Some(Refusal::new(RefusalClass::Guard, alarm.clone()))
+        shared.report().held().map(|held| Refusal::new(RefusalClass::Guard, held.text))
     }
 
     fn position(&self) -> Option<Position> {

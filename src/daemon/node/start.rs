@@ -236,7 +236,7 @@ fn start_standby(
     });
     let (own, known) = (options.filter.clone(), Arc::clone(memory));
     let filter = Arc::new(move || known.lock().unwrap_or_else(PoisonError::into_inner).filter_of_primary(&own));
-    let holder = Holder::start(replica, filter, failed).map_err(NodeError::Thread)?;
+    let holder = Holder::start(replica, filter, options.guards, failed).map_err(NodeError::Thread)?;
     let is_paused = memory.lock().unwrap_or_else(PoisonError::into_inner).paused_since.is_some();
     Ok(StandbyContext {
         holder,

@@ -83,6 +83,10 @@ impl Inner {
                     status.position = Some(position.to_string());
                     status.still_seconds = Some(since.elapsed().as_secs_f64());
                 }
+                if let Some(held) = context.holder.waits_for() {
+                    status.state = State::Held;
+                    status.alarms.push(held.text);
+                }
             }
         }
         if let Some(since) = self.paused_since() {
@@ -94,6 +98,9 @@ impl Inner {
         status.scrub = self.scrub.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let resync = self.resync.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.progress = resync.or(status.progress);
+        let connected = status.peers.iter().filter(|peer| peer.connected);
+        let held = connected.filter_map(|peer| Some(format!("{}: {}", peer.name, peer.held.as_ref()?)));
+        status.alarms.extend(held.collect::<Vec<_>>());
         let is_linked = status.peers.iter().any(|peer| peer.connected);
         let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.alarms.extend(hopeless.filter(|text| !is_linked && !status.alarms.contains(text)));
@@ -141,6 +148,7 @@ impl Inner {
                     bytes_sent: peer.sent.load(Ordering::Relaxed),
                     bytes_received: 0,
                     unheld: peer.heartbeat.as_ref().map(|beat| beat.unheld.into()).unwrap_or_default(),
+                    held: peer.heartbeat.as_ref().and_then(|beat| Some(beat.held.as_ref()?.text.clone())),
                     trouble: peer.trouble.clone(),
                 }
             })

@@ -51,6 +51,7 @@ pub(crate) fn sample() -> Status {
             bytes_sent: 1,
             bytes_received: 2,
             unheld: UnheldCounts { owner: 1, mode: 0, xattr: 0 },
+            held: Some("the disk is full".to_owned()),
             trouble: None,
         }],
         pending: Pending { paths: 1, oldest_age_seconds: Some(0.5), sample: vec![path(b"a\nb")] },

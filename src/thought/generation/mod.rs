@@ -158,7 +158,7 @@ impl Header {
 }
 
 /// Digests operations as [`Header::operations_digest`] says.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct OperationsDigest(blake3::Hasher);
 
 impl OperationsDigest {

@@ -18,6 +18,7 @@
 //! | 12 | [`HeldAll`] | standby |
 //! | 13, 14 | [`Audit`], [`Audited`] | primary, standby |
 //! | 15 | [`CatchingUp`] | primary |
+//! | 24 | [`Release`] | primary |
 //!
 //! | kind | data frame | in |
 //! |---|---|---|
@@ -239,7 +240,33 @@ pub struct Heartbeat {
     pub next_id: Option<Digest>,
     /// The same of the receiver, once the sender has written down that it trusts it.
     pub accepted_id: Option<Digest>,
+    /// What holds replication back on the sender's side.
+    pub held: Option<Held>,
 }
+
+/// Replication stands still, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Held {
+    /// What holds it.
+    pub by: HeldBy,
+    /// With numbers and paths, and what to do, for a person.
+    pub text: String,
+}
+
+/// What holds replication back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum HeldBy {
+    /// Primary: its home is not there.
+    Home,
+    /// Standby: a generation would delete too much.
+    Fuse,
+    /// Standby: its disk is full.
+    Room,
+}
+
+/// A person's word that what the fuse holds back may be deleted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Release {}
 
 /// A higher reign exists.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -462,4 +489,5 @@ messages! {
     13 Audit,
     14 Audited,
     15 CatchingUp,
+    24 Release,
 }

@@ -1,0 +1,149 @@
+//! Full disks: replication pauses before a standby's disk is full, keeps its last whole generation, and goes on when there is room.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests make, change and remove files of their own")]
+
+mod common;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::build::{Dice, file};
+use common::compare::{Snapshot, differences};
+use common::pair::{Node, Pair};
+use common::{is_root, skip};
+
+const MIB: usize = 1 << 20;
+
+/// A small file system in memory; unmounted in the end.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path, options: &str) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(at).output().unwrap();
+        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.0).status().unwrap();
+    }
+}
+
+fn alarms(pair: &Pair, node: &Node) -> String {
+    pair.status(node)["alarms"].to_string()
+}
+
+fn until_both_say(pair: &mut Pair, words: &str) {
+    pair.until(words, |pair| [&pair.primary, &pair.standby].iter().all(|node| alarms(pair, node).contains(words)));
+}
+
+fn streaming(pair: &mut Pair) {
+    file(&pair.bed.src("small"), "there from the beginning");
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    pair.converge();
+}
+
+/// Takes the disk of the replica, as somebody else's file would, but for so much.
+fn fill_disk(pair: &Pair, but: usize) -> PathBuf {
+    let facts = rustix::fs::statvfs(pair.bed.destination()).unwrap();
+    let free = usize::try_from(facts.f_bavail * facts.f_frsize).unwrap();
+    let ballast = pair.bed.dst(".hotspare/ballast");
+    file(&ballast, vec![1; free - but]);
+    ballast
+}
+
+/// The files, with their bytes, that are staged or half shown.
+fn litter(pair: &Pair) -> (usize, u64) {
+    let (mut files, mut bytes) = (0, 0);
+    let mut below = ["stage", "reveal"].map(|area| pair.bed.dst(".hotspare").join(area)).to_vec();
+    while let Some(directory) = below.pop() {
+        // What is looked at may go meanwhile.
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => below.push(entry.path()),
+                Ok(metadata) => (files, bytes) = (files + 1, bytes + metadata.blocks() * 512),
+                Err(_) => {}
+            }
+        }
+    }
+    (files, bytes)
+}
+
+#[test]
+fn replication_pauses_before_the_disk_is_full_and_goes_on_when_there_is_room() {
+    if !is_root() {
+        return skip("a full disk", "only root may mount a small one");
+    }
+    let mut pair = Pair::trusting();
+    let disk = Disk::mount(&pair.bed.destination(), "size=64m");
+    pair.standby.edit("# reserve = \"256MiB\"", "reserve = \"8MiB\"");
+    streaming(&mut pair);
+    let mut dice = Dice::new(7);
+    let ballast = fill_disk(&pair, 14 * MIB);
+    let before = Snapshot::of(&pair.bed.destination()).unwrap();
+    file(&pair.bed.src("big"), dice.noise(10 * MIB));
+    until_both_say(&mut pair, "MiB are free, of which 8 are kept");
+    assert_eq!(pair.status(&pair.standby)["state"], "held");
+    assert!(pair.standby.log().contains("the disk of the replica"), "{}", pair.standby.log());
+    file(&pair.bed.src("behind it"), "small enough, and yet it waits");
+    assert_eq!(pair.ask(&pair.primary, &["wait", "--timeout", "2s"]).code, Some(1));
+    assert_eq!(differences(&before, &Snapshot::of(&pair.bed.destination()).unwrap()), [""; 0]);
+    std::fs::remove_file(ballast).unwrap();
+    pair.converge();
+    pair.until("both say that all is well", |pair| {
+        [&pair.primary, &pair.standby].iter().all(|node| alarms(pair, node) == "[]")
+    });
+    pair.until("nothing is left of it", |pair| litter(pair) == (0, 0));
+    pair.standby.stop();
+    drop(disk);
+}
+
+#[test]
+fn a_disk_that_is_full_in_the_middle_of_a_generation_leaves_the_last_whole_one() {
+    if !is_root() {
+        return skip("a disk that is full in the middle", "only root may mount a small one");
+    }
+    let mut pair = Pair::trusting();
+    let disk = Disk::mount(&pair.bed.destination(), "size=64m");
+    pair.standby.edit("# reserve = \"256MiB\"", "reserve = \"0\"");
+    streaming(&mut pair);
+    let mut dice = Dice::new(8);
+    let ballast = pair.bed.dst(".hotspare/ballast");
+    // What is announced fits; then others take the disk while it arrives, and a write fails. Where it was there already, once more.
+    let has_failed = (0..10).any(|round| {
+        file(&pair.bed.src("big"), dice.noise(16 * MIB));
+        pair.until("something is staged", |pair| litter(pair).1 > 0);
+        let mut taken = std::fs::File::create(&ballast).unwrap();
+        while std::io::Write::write_all(&mut taken, &[1; 4096]).is_ok() {}
+        drop(taken);
+        let content = std::fs::read(pair.bed.src("big")).unwrap();
+        pair.until("it fails, or is there", |pair| {
+            alarms(pair, &pair.standby) != "[]"
+                || std::fs::read(pair.bed.dst("big")).is_ok_and(|there| there == content)
+        });
+        let has_failed = alarms(&pair, &pair.standby).contains("No space left on device");
+        if !has_failed {
+            common::note(&format!("the disk was full too late in round {round}"));
+            std::fs::remove_file(&ballast).unwrap();
+            pair.converge();
+        }
+        has_failed
+    });
+    assert!(has_failed, "{}", pair.told());
+    pair.until("the primary says so", |pair| alarms(pair, &pair.primary).contains("replication waits until"));
+    let shown = std::fs::read(pair.bed.dst("big")).map(|big| big.len());
+    assert!(shown.as_ref().is_err() || shown.as_ref().is_ok_and(|length| *length == 16 * MIB), "{shown:?}");
+    assert!(pair.bed.dst("small").exists());
+    assert_eq!(litter(&pair), (0, 0), "what was half staged is gone");
+    std::fs::remove_file(&ballast).unwrap();
+    pair.converge();
+    pair.until("nothing is left of it", |pair| litter(pair) == (0, 0));
+    pair.standby.stop();
+    drop(disk);
+}

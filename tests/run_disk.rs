@@ -147,3 +147,41 @@ fn a_disk_that_is_full_in_the_middle_of_a_generation_leaves_the_last_whole_one()
     pair.standby.stop();
     drop(disk);
 }
+
+#[test]
+fn a_full_state_directory_holds_the_primary_until_there_is_room() {
+    if !is_root() {
+        return skip("a full state directory", "only root may mount a small one");
+    }
+    let mut pair = Pair::new();
+    let state = pair.state(&pair.primary);
+    let disk = Disk::mount(&state, "size=48m");
+    pair.exchange_ids();
+    streaming(&mut pair);
+    let ballast = state.join("ballast");
+    let mut taken = std::fs::File::create(&ballast).unwrap();
+    while std::io::Write::write_all(&mut taken, &[1; 4096]).is_ok() {}
+    drop(taken);
+    file(&pair.bed.src("behind it"), "waits");
+    pair.until("the primary says so", |pair| alarms(pair, &pair.primary).contains("is full: nothing is replicated"));
+    pair.until("the standby is told", |pair| alarms(pair, &pair.standby).contains("is full: nothing is replicated"));
+    assert_eq!(pair.ask(&pair.primary, &["wait", "--timeout", "60s"]).code, Some(4));
+    assert!(!pair.bed.dst("behind it").exists());
+    std::fs::remove_file(&ballast).unwrap();
+    pair.until("it goes on", |pair| alarms(pair, &pair.primary) == "[]");
+    pair.converge();
+
+    // What is larger than all the room there is fails in the middle, and again, until there is room.
+    let mut dice = Dice::new(9);
+    file(&ballast, vec![1; 24 * MIB]);
+    let big = pair.bed.src("big");
+    file(&big, dice.noise(32 * MIB));
+    pair.until("the primary says so", |pair| alarms(pair, &pair.primary).contains("is full: nothing is replicated"));
+    file(&pair.bed.src("meanwhile"), "and what happens meanwhile");
+    std::fs::remove_file(&big).unwrap();
+    std::fs::remove_file(&ballast).unwrap();
+    pair.until("it goes on", |pair| alarms(pair, &pair.primary) == "[]");
+    pair.converge();
+    pair.primary.stop();
+    drop(disk);
+}

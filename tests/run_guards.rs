@@ -159,7 +159,8 @@ fn a_home_that_was_removed_is_held_and_a_restart_refuses_a_directory_without_its
     std::fs::remove_dir_all(backup.join(".hotspare")).unwrap();
     empty(&backup, &pair.bed.source());
     run("sh", &[Path::new("-c"), Path::new(command)]);
-    pair.start_primary();
+    pair.primary.daemon = Some(pair.bed.start(pair.command(&pair.primary, &["run", "--moved"])));
+    pair.until("the daemon answers", |pair| pair.ask(&pair.primary, &["status", "--json"]).code == Some(0));
     pair.until_streaming();
     file(&pair.bed.src("restored"), "and goes on");
     pair.converge();
@@ -261,5 +262,10 @@ fn what_was_mounted_inside_the_home_stays_on_the_standby_until_it_is_back_or_rel
     assert!(pair.bed.dst("jobs/big disk/written elsewhere").exists());
     drop(mounted);
     pair.until("the alarm", |pair| alarms(pair).contains("jobs/big disk is left as it was"));
-    pair.primary.stop();
+    // It is gone for good.
+    let released = pair.ask(&pair.primary, &["release"]);
+    assert_eq!((released.code, released.stdout.contains("jobs/big disk")), (Some(0), true), "{released:?}");
+    pair.until("no alarm is left", |pair| alarms(pair) == "[]");
+    pair.converge();
+    assert!(!pair.bed.dst("jobs/big disk/written elsewhere").exists());
 }

@@ -5,10 +5,12 @@
 mod common;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::build::file;
 use common::pair::Pair;
+use common::{is_root, skip};
 
 /// Sets a line in `[watch]` of the primary.
 fn watching(settings: &str) -> Pair {
@@ -26,6 +28,8 @@ fn start(pair: &mut Pair) {
 #[test]
 fn five_hundred_watches_are_enough_for_five_thousand_directories_and_status_says_how_to_get_more() {
     let mut pair = watching("max_watches = \"500\"\npoll = \"2s\"");
+    // Most of the directories go in the end.
+    pair.standby.edit("# fuse = \"50%\"", "fuse = \"100%\"");
     let directory = |pair: &Pair, index: usize| pair.bed.src(format!("{}/{}", index / 100, index % 100));
     for index in 0..5_000 {
         std::fs::create_dir_all(directory(&pair, index)).unwrap();
@@ -92,4 +96,47 @@ fn a_queue_of_64_events_overflows_under_load_and_nothing_is_missed() {
     assert!(pair.primary.log().contains("more happened than a queue holds"), "{}", pair.primary.log());
     assert!(pair.ask(&pair.primary, &["status"]).stdout.contains("overflows"));
     pair.assert_verified(&pair.primary);
+}
+
+/// What is mounted, unmounted in the end.
+struct Mount(PathBuf);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.0).status().unwrap();
+    }
+}
+
+#[test]
+fn where_nothing_tells_of_a_write_it_is_found_by_scanning() {
+    if !is_root() {
+        return skip("writes that no event tells of", "only root may mount what they are made under");
+    }
+    let mut pair = watching("scan = \"always\"\npoll = \"1s\"");
+    // What is written into a layer of an overlay is seen through it, and nobody watching the overlay is told.
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| pair.bed.path(name));
+    for layer in [&lower, &upper, &work] {
+        std::fs::create_dir(layer).unwrap();
+    }
+    file(&upper.join("jobs/a/config.xml"), "<job/>");
+    let layers = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    let mounted = Command::new("mount").args(["-t", "overlay", "-o", &layers, "none"]).arg(pair.bed.source()).output();
+    let mounted = mounted.unwrap();
+    if !mounted.status.success() {
+        return skip("writes that no event tells of", &String::from_utf8_lossy(&mounted.stderr));
+    }
+    let _mount = Mount(pair.bed.source());
+    start(&mut pair);
+    pair.until_equal();
+    let before = pair.status(&pair.primary)["position"].clone();
+    std::fs::write(upper.join("jobs/a/config.xml"), "<job>changed unseen</job>").unwrap();
+    pair.until("it arrives", |pair| {
+        std::fs::read(pair.bed.dst("jobs/a/config.xml")).is_ok_and(|content| content == b"<job>changed unseen</job>")
+    });
+    let status = pair.status(&pair.primary);
+    assert_ne!(status["position"], before);
+    assert_eq!(status["watches"]["home_scanned_every_seconds"], 1);
+    assert!(pair.ask(&pair.primary, &["status"]).stdout.contains("all of the home every 1 s"));
+    assert!(pair.primary.log().contains("others may write to this file system unseen"));
+    pair.primary.stop();
 }

@@ -125,6 +125,7 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
             max_watches: settings.watch.max_watches,
         },
         poll: settings.watch.poll,
+        scan_always: settings.watch.scan_always,
         guards: Guards { fuse: Some(settings.standby.fuse), reserve: settings.standby.reserve.map(reserve) },
         scrub: settings
             .scrub

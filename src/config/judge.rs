@@ -152,6 +152,7 @@ impl Judge<'_> {
             backend: self.value("watch.backend", raw.backend.as_ref(), parse_backend).unwrap_or(Backend::Notify),
             max_watches: self.value("watch.max_watches", raw.max_watches.as_ref(), number(16, usize::MAX)),
             queue: self.value("watch.queue", raw.queue.as_ref(), number(64, 1 << 24)).unwrap_or(65_536),
+            scan_always: self.value("watch.scan", raw.scan.as_ref(), parse_scan).unwrap_or(false),
             poll: self.value("watch.poll", raw.poll.as_ref(), poll).unwrap_or(Duration::from_secs(30)),
         }
     }
@@ -377,6 +378,14 @@ fn parse_preset(text: &str) -> Option<Preset> {
     match text {
         "jenkins" => Some(Preset::Jenkins),
         "none" => Some(Preset::None),
+        _ => None,
+    }
+}
+
+fn parse_scan(text: &str) -> Option<bool> {
+    match text {
+        "auto" => Some(false),
+        "always" => Some(true),
         _ => None,
     }
 }

@@ -114,6 +114,7 @@ sections! {
         backend: "\"notify\" or \"inotify\"",
         max_watches: "a number of watches from \"16\", in quotes, such as \"100000\"",
         queue: "a number of events from \"64\" to \"16777216\", in quotes, such as \"65536\"",
+        scan: "\"auto\" or \"always\"",
         poll: "a duration from \"1s\" to \"1day\", such as \"30s\"",
     }
     scrub: RawScrub {

@@ -199,6 +199,8 @@ pub struct Watch {
     pub max_watches: Option<usize>,
     /// How many changes may wait to be looked at. Default 65536.
     pub queue: usize,
+    /// All of the home is scanned from time to time, whatever file system it is on. Default: where others may write unseen.
+    pub scan_always: bool,
     /// How often what no watch tells of is scanned. Default 30 s.
     pub poll: Duration,
 }

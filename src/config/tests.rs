@@ -31,7 +31,13 @@ fn what_is_not_said_has_the_documented_defaults() {
     assert_eq!(settings.window.linger, Duration::from_secs(600));
     assert_eq!((settings.standby.bandwidth, settings.standby.adopt), (None, false));
     assert_eq!(settings.replicate.preset, Preset::Jenkins);
-    let watch = Watch { backend: Backend::Notify, max_watches: None, queue: 65_536, poll: Duration::from_secs(30) };
+    let watch = Watch {
+        backend: Backend::Notify,
+        max_watches: None,
+        queue: 65_536,
+        scan_always: false,
+        poll: Duration::from_secs(30),
+    };
     assert_eq!(settings.watch, watch);
     assert_eq!(settings.observe.log_format, LogFormat::Text);
     assert_eq!((settings.peers, settings.dormant), (vec![], vec![]));
@@ -51,6 +57,7 @@ fn every_bad_value_is_told_with_line_key_find_and_what_is_allowed() {
         ("[watch]\nbackend = \"fanotify\"", "h.toml:2: watch.backend", "\"fanotify\""),
         ("[watch]\nmax_watches = \"15\"", "h.toml:2: watch.max_watches", "\"15\""),
         ("[watch]\nqueue = \"63\"", "h.toml:2: watch.queue", "\"63\""),
+        ("[watch]\nscan = \"never\"", "h.toml:2: watch.scan", "\"never\""),
         ("[watch]\npoll = \"999ms\"", "h.toml:2: watch.poll", "\"999ms\""),
         ("[replicate]\npreset = \"all\"", "h.toml:2: replicate.preset", "\"all\""),
         ("[replicate]\nexclude = [\n\"a\",\n\"b[z-a]\"]", "h.toml:4: replicate.exclude", "\"b[z-a]\""),

@@ -63,6 +63,9 @@ pub enum CatchUpError {
     /// The primary is ending.
     #[error("the primary is ending")]
     Ending,
+    /// The guard of the home holds replication back.
+    #[error("{0}")]
+    Held(String),
     /// The standby's answer makes no sense.
     #[error("the standby's answer makes no sense: {0}")]
     Answer(&'static str),
@@ -136,7 +139,10 @@ impl CatchUp {
         let (reply, answer) = oneshot::channel();
         self.keeper.blocking_send(command(reply)).map_err(|_| CatchUpError::Ending)?;
         self.shared.wake();
-        answer.blocking_recv().map_err(|_| CatchUpError::Ending)
+        answer.blocking_recv().map_err(|_| match self.shared.report().held() {
+            Some(held) => CatchUpError::Held(held.text),
+            None => CatchUpError::Ending,
+        })
     }
 
     fn view(&self) -> Result<View, CatchUpError> {

@@ -339,10 +339,8 @@ impl Work {
                 let done = self.operation(bytes);
                 self.or_reject(done)
             }
+            Job::Hold(content) if !self.has_room(content.size, || Job::Hold(content.clone()))? => Ok(()),
             Job::Hold(content) => {
-                if !self.has_room(content.size, || Job::Hold(content.clone()))? {
-                    return Ok(());
-                }
                 let done = self.hold(content);
                 self.or_reject(done)
             }
@@ -361,13 +359,7 @@ impl Work {
             }
             Job::Have(contents, reply) => {
                 if let Some(replica) = &self.replica {
-                    let mut bits = vec![0; contents.len().div_ceil(8)];
-                    for (index, content) in contents.iter().enumerate() {
-                        if !replica.has(*content)? {
-                            bits[index / 8] |= 1 << (index % 8);
-                        }
-                    }
-                    reply.send(Lack { bits }).ok();
+                    reply.send(lack(replica, &contents)?).ok();
                 }
                 Ok(())
             }
@@ -632,6 +624,17 @@ fn tell(events: Option<&mpsc::Sender<Event>>, event: Event) {
     if let Some(events) = events {
         events.blocking_send(event).ok();
     }
+}
+
+/// Which of `contents` are not here.
+fn lack(replica: &Replica, contents: &[Digest]) -> Result<Lack, ReplicaError> {
+    let mut bits = vec![0; contents.len().div_ceil(8)];
+    for (index, content) in contents.iter().enumerate() {
+        if !replica.has(*content)? {
+            bits[index / 8] |= 1 << (index % 8);
+        }
+    }
+    Ok(Lack { bits })
 }
 
 fn marked(home: &Path) -> Result<Option<HomeId>, ReplicaError> {

@@ -60,6 +60,8 @@ pub struct KeeperOptions {
     pub rounds: RoundOptions,
     /// How often what no watch tells of is scanned.
     pub poll: Duration,
+    /// All of the home is scanned as often, whatever file system it is on.
+    pub scan_always: bool,
     /// How much of recent generations is kept.
     pub window: WindowLimits,
     /// The cluster.

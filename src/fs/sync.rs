@@ -52,7 +52,14 @@ impl FilesystemKind {
 
     /// True if others may change files without this kernel seeing an event. FUSE counts: most of it in servers is remote.
     pub fn is_network(self) -> bool {
-        matches!(self, Self::Nfs | Self::Ceph | Self::Fuse | Self::Cifs)
+        match self {
+            Self::Nfs | Self::Ceph | Self::Fuse | Self::Cifs => true,
+            // Lustre, GPFS, 9p, OCFS2, GFS2.
+            Self::Other(magic) => {
+                matches!(magic, 0x0bd0_0bd0 | 0x4750_4653 | 0x0102_1997 | 0x7461_636f | 0x0116_1970)
+            }
+            _ => false,
+        }
     }
 
     /// True for overlayfs.

@@ -14,17 +14,23 @@ use std::time::{Duration, Instant};
 use super::home::{Alarm, Home};
 use super::work::{IDLE, Keeper, KeeperError, Payloads, begin_walk, instant, wall_clock};
 use crate::capture::Cut;
-use crate::fs::{Identity, MountTable};
+use crate::fs::{Identity, MountTable, Root};
 use crate::spool::Spool;
 use crate::thought::generation::{Action, Reason};
 use crate::thought::store::{ReadStore, Store, Table};
 use crate::thought::tree::{Tree, TreeError};
+use crate::words::entry::Digest;
 use crate::words::path::RelPath;
+use crate::words::position::ChainDigest;
 
 /// The fact that names what is mounted inside the home.
 const MOUNTS_FACT: &[u8] = b"mounts";
 /// So often a capture is made anew because something was unmounted meanwhile; then it is left for the next time.
 const TRIES: u32 = 3;
+/// One percent of the state directory's disk stays free, and this at most.
+const STATE_RESERVE: u64 = 64 << 20;
+/// A state directory that was full is not tried again sooner: what filled it may have been a temporary file of ours.
+const NO_ROOM: Duration = Duration::from_secs(5);
 /// How often the home is looked at when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,6 +44,7 @@ pub(super) struct Guard {
     /// What is not mounted any more, and what is to be said of it.
     lost: BTreeMap<RelPath, String>,
     held: Option<Alarm>,
+    held_since: Instant,
     looked: Instant,
 }
 
@@ -50,7 +57,15 @@ impl Guard {
         if let Err(error) = &table {
             tracing::warn!(%error, "the mount table cannot be read: what is unmounted inside the home will not be noticed");
         }
-        Ok(Self { home, table: table.ok(), mounted, lost: BTreeMap::new(), held: None, looked: instant() })
+        Ok(Self {
+            home,
+            table: table.ok(),
+            mounted,
+            lost: BTreeMap::new(),
+            held: None,
+            held_since: instant(),
+            looked: instant(),
+        })
     }
 
     pub(super) fn is_holding(&self) -> bool {
@@ -72,6 +87,9 @@ impl Keeper {
         payloads: Payloads,
     ) -> Result<Option<(Cut, Spool)>, KeeperError> {
         self.review_mounts(false)?;
+        if !self.has_room() {
+            self.hold(Alarm::NoRoom(self.options.state.clone()));
+        }
         for _ in 0..TRIES {
             if self.guard.is_holding() {
                 return Ok(None);
@@ -129,11 +147,27 @@ impl Keeper {
         leaving.filter_map(|path| Some(Alarm::AboveLost(path.clone(), above(path)?))).next()
     }
 
+    /// True if the state directory has room for temporary files. Where that cannot be told, their making tells.
+    fn has_room(&self) -> bool {
+        let space = Root::open(&self.options.state).and_then(|state| state.space());
+        space.is_ok_and(|space| space.available_bytes >= (space.total_bytes / 100).min(STATE_RESERVE))
+    }
+
+    /// A temporary file found the state directory full: what it was for is lost. The home is compared anew when there is room, and the history that
+    /// follows is another one, so that every standby is compared as well.
+    pub(super) fn ran_out(&mut self) {
+        self.position.generation += 1;
+        self.chain = ChainDigest(Digest::of(&self.chain.0.0));
+        self.shared.window().skip_to((self.position, self.chain));
+        self.hold(Alarm::NoRoom(self.options.state.clone()));
+    }
+
     /// Replicates nothing from now on, unless `alarm` is old news.
     pub(super) fn hold(&mut self, alarm: Alarm) {
         if self.guard.held.as_ref() != Some(&alarm) {
             tracing::error!("{}", self.guard.home.explain(&alarm));
             self.guard.held = Some(alarm);
+            self.guard.held_since = instant();
         }
         self.report();
     }
@@ -144,6 +178,7 @@ impl Keeper {
         let alarm = self.guard.home.alarm(&self.tree);
         match (alarm, self.guard.held.clone()) {
             (Some(alarm), _) => self.hold(alarm),
+            (None, Some(Alarm::NoRoom(_))) if !self.has_room() || self.guard.held_since.elapsed() < NO_ROOM => {}
             (None, Some(Alarm::Emptied)) if !self.guard.home.is_refilled(&self.tree)? => {}
             (None, Some(Alarm::AboveLost(directory, _))) if self.walker.root().stat(&directory)?.is_none() => {
                 self.review_mounts(false)?;

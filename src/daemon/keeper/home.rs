@@ -33,6 +33,8 @@ pub(super) enum Alarm {
     Emptied,
     /// The first directory is to be removed or renamed, and in it was the second, a file system that is not mounted any more.
     AboveLost(RelPath, RelPath),
+    /// The state directory is full.
+    NoRoom(PathBuf),
 }
 
 /// The home as it was when the keeper began.
@@ -100,7 +102,7 @@ impl Home {
             Alarm::Gone(reason) => format!("the home {home} cannot be read ({reason}): {rest}, until it is back"),
             Alarm::Replaced => format!(
                 "the home {home} is not the directory that was there: another one, or another file system, has its place: {rest}, until \
-                 the right one is back; if this one is the home from now on, restart hotspare"
+                 the right one is back; if this one is the home from now on: `hotspare run --moved`"
             ),
             Alarm::Unmarked => format!(
                 "the home {home} has lost the file that says that it is one: {rest}, until the right home is back; if this is it: {}",
@@ -108,6 +110,10 @@ impl Home {
             ),
             Alarm::Emptied => format!(
                 "the home {home} was emptied: {rest}, until half of what was at its top is back; if it is to be empty: `hotspare release`"
+            ),
+            Alarm::NoRoom(state) => format!(
+                "the state directory {} is full: nothing is replicated until there is room for the temporary files of a generation",
+                state.display()
             ),
             Alarm::AboveLost(directory, mount) => format!(
                 "{directory} was removed or renamed, and what was mounted at {mount} is not mounted any more: {rest}, until both are back; \

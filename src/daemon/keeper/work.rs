@@ -13,7 +13,7 @@ use super::poll::{Poller, Turn};
 use super::report::Told;
 use super::{Command, Fold, KeeperOptions, Shared, Touched, View, Whole};
 use crate::capture::{Capturer, Cut, CutError, Moment, cut};
-use crate::fs::{FsError, Root};
+use crate::fs::{FsError, Root, is_no_space};
 use crate::index::{Index, IndexError, Opened};
 use crate::spool::Spool;
 use crate::thought::filter::Filter;
@@ -140,14 +140,15 @@ impl Keeper {
         let guard = Guard::new(Home::new(options.home.clone(), options.home_id, &root)?, &tree)?;
         let kind = root.filesystem()?;
         let mut standing_doubts = BTreeSet::new();
-        if kind.is_network() {
+        if kind.is_network() || options.scan_always {
             standing_doubts.insert(Reason::Network);
         }
         if kind.is_overlay() {
             standing_doubts.insert(Reason::Overlay);
         }
         let filesystem = kind.to_string();
-        if kind.is_network() {
+        let polls_home = kind.is_network() || options.scan_always;
+        if polls_home {
             let every = humantime::format_duration(options.poll);
             tracing::info!(%filesystem, %every, "others may write to this file system unseen: all of the home is scanned at intervals");
             shared.report().polls_home = Some(options.poll);
@@ -168,7 +169,7 @@ impl Keeper {
             next_view: 0,
             begun: now,
             committed: now,
-            poller: Poller::new(options.poll, kind.is_network(), now),
+            poller: Poller::new(options.poll, polls_home, now),
             reported: now,
             told: Told::default(),
             read_bytes: 0,
@@ -207,8 +208,11 @@ impl Keeper {
             };
             // A home that is not there fails in many ways.
             if let Err(error) = done {
-                let alarm = self.guard.home.alarm(&self.tree).ok_or(error)?;
-                self.hold(alarm);
+                match self.guard.home.alarm(&self.tree) {
+                    Some(alarm) => self.hold(alarm),
+                    None if is_no_space(&error) => self.ran_out(),
+                    None => return Err(error),
+                }
             }
         }
         Ok(())

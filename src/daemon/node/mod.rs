@@ -70,6 +70,8 @@ pub struct NodeOptions {
     pub scrub: Option<ScrubOptions>,
     /// A standby's: the most that is to be sent to it.
     pub bandwidth: Option<Bandwidth>,
+    /// All of the home is scanned as often, whatever file system it is on.
+    pub scan_always: bool,
     /// What guards a replica.
     pub guards: Guards,
     /// A standby takes over a directory that has content of its own.

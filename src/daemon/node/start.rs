@@ -189,6 +189,7 @@ fn start_primary(
         poll: options.poll,
         window: options.window,
         paused: memory.paused_since.is_some(),
+        scan_always: options.scan_always,
         cluster,
         home_id: home,
         reign,

@@ -14,7 +14,7 @@ use crate::observe::status::{
     Watches,
 };
 use crate::thought::generation::{NamedPaths, Quality};
-use crate::thought::wire::message::{CatchingUp, Role};
+use crate::thought::wire::message::{CatchingUp, Held, Role};
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
@@ -83,10 +83,7 @@ impl Inner {
                     status.position = Some(position.to_string());
                     status.still_seconds = Some(since.elapsed().as_secs_f64());
                 }
-                if let Some(held) = context.holder.waits_for() {
-                    status.state = State::Held;
-                    status.alarms.push(held.text);
-                }
+                held_back(&mut status, context.holder.waits_for());
             }
         }
         if let Some(since) = self.paused_since() {
@@ -96,11 +93,8 @@ impl Inner {
             }
         }
         status.scrub = self.scrub.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let resync = self.resync.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        status.progress = resync.or(status.progress);
-        let connected = status.peers.iter().filter(|peer| peer.connected);
-        let held = connected.filter_map(|peer| Some(format!("{}: {}", peer.name, peer.held.as_ref()?)));
-        status.alarms.extend(held.collect::<Vec<_>>());
+        status.progress = self.resync.lock().unwrap_or_else(PoisonError::into_inner).clone().or(status.progress);
+        status.alarms.extend(held_peers(&status.peers));
         let is_linked = status.peers.iter().any(|peer| peer.connected);
         let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.alarms.extend(hopeless.filter(|text| !is_linked && !status.alarms.contains(text)));
@@ -160,6 +154,19 @@ impl Inner {
         let Part::Primary { shared, .. } = &self.part else { return None };
         peer.acked.map(|acked| shared.lag_after(acked).as_secs_f64())
     }
+}
+
+fn held_back(status: &mut Status, held: Option<Held>) {
+    if let Some(held) = held {
+        status.state = State::Held;
+        status.alarms.push(held.text);
+    }
+}
+
+/// What connected peers say that holds them back.
+fn held_peers(peers: &[PeerStatus]) -> Vec<String> {
+    let connected = peers.iter().filter(|peer| peer.connected);
+    connected.filter_map(|peer| Some(format!("{}: {}", peer.name, peer.held.as_ref()?))).collect()
 }
 
 fn primary(status: &mut Status, report: &Report) {

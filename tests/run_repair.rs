@@ -175,6 +175,7 @@ fn the_scrub_finds_rot_on_a_replica_and_changes_that_left_no_trace_on_the_primar
     assert!(log.contains("path=plugins/git.jpi") && log.contains("path=jobs/job-1/config.xml"), "{log}");
     let page = pair.ask(&pair.standby, &["status"]).stdout;
     assert!(page.contains("paths found different"), "{page}");
+    missed_write(&mut pair);
     // Passes go on, and are remembered.
     let passes = |pair: &Pair| pair.status(&pair.primary)["scrub"]["passes"].as_u64();
     pair.until("two passes", |pair| passes(pair) >= Some(2));
@@ -183,4 +184,30 @@ fn the_scrub_finds_rot_on_a_replica_and_changes_that_left_no_trace_on_the_primar
     pair.until("they are remembered", |pair| passes(pair) >= Some(2));
     pair.converge();
     pair.assert_verified(&pair.primary);
+}
+
+/// Written through a memory map by a process that keeps the file open, a change makes no event.
+fn missed_write(pair: &mut Pair) {
+    if !common::has_tool("python3") {
+        return common::skip("a change that made no event is found by the scrub", "there is no python3");
+    }
+    let (path, end) = (pair.bed.src("jobs/job-2/config.xml"), pair.bed.path("end"));
+    let script = "import mmap, os, sys, time\n\
+        f = open(sys.argv[1], 'r+b')\n\
+        m = mmap.mmap(f.fileno(), 0)\n\
+        m[0:7] = b'by mmap'\n\
+        m.flush()\n\
+        while not os.path.exists(sys.argv[2]): time.sleep(0.05)\n";
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", script]).arg(&path).arg(&end);
+    let mut writer = pair.bed.start(command);
+    let is_there = |pair: &mut Pair| fs::read(pair.bed.dst("jobs/job-2/config.xml")).unwrap().starts_with(b"by mmap");
+    pair.until("what made no event is replicated", is_there);
+    fs::write(&end, "").unwrap();
+    assert_eq!(writer.wait(), Some(0), "{}", writer.stderr());
+    let log = pair.primary.log();
+    assert!(
+        log.contains("the scrub found a change that nothing told of") && log.contains("path=jobs/job-2/config.xml"),
+        "{log}"
+    );
 }

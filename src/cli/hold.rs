@@ -57,11 +57,13 @@ pub(super) async fn main(args: &HoldArgs) -> anyhow::Result<Answer> {
     let mut lost = None;
     let status = loop {
         tokio::select! {
-            status = &mut ended => break status,
+            // Whether it was held comes first: at the command's end it is too late to hear of it.
+            biased;
             why = held.ended(), if lost.is_none() => {
                 output::complain(&format!("warning: the replica is not held any more: {why}"));
                 lost = Some(why);
             }
+            status = &mut ended => break status,
             // Ctrl-C reaches the command by the terminal; what is sent to this process alone is passed on.
             signal = super::signalled() => {
                 if signal == Signal::TERM {

@@ -17,6 +17,8 @@ use crate::daemon::primary::now;
 use crate::reveal::ReplicaError;
 use crate::words::position::Position;
 
+/// No hold lasts longer, whatever was asked for.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// So many holds may stand at a time.
 const HOLDS: usize = 16;
 
@@ -101,7 +103,7 @@ impl Work {
         let position = position.map(|position| shown.unwrap_or(position));
         if let Ok(position) = position {
             self.holds.shown.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((position, now()));
-            self.held.push(Hold { until: now() + longest, keeper, ended });
+            self.held.push(Hold { until: now() + longest.min(LONGEST), keeper, ended });
             tracing::info!(%position, "the replica is held still");
         }
         if reply.send(position).is_err() && position.is_ok() {

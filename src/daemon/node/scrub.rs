@@ -27,7 +27,7 @@ use crate::observe::status::ScrubStatus;
 use crate::thought::filter::Filter;
 use crate::thought::tree::Tree;
 use crate::thought::wire::message::Audit;
-use crate::words::entry::Timestamp;
+use crate::words::entry::{Digest, Timestamp};
 use crate::words::path::RelPath;
 
 /// After so long a view of the index is let go; a file that takes longer is read to its end.
@@ -72,9 +72,15 @@ struct Slice {
     from: RelPath,
 }
 
+/// A path that differed, and what the index said of it.
+struct Suspect {
+    path: RelPath,
+    entry: Option<Digest>,
+}
+
 /// What came of a slice.
 struct Read {
-    suspects: Vec<RelPath>,
+    suspects: Vec<Suspect>,
     /// `None` at the end of the home.
     next: Option<RelPath>,
     entries: u64,
@@ -96,8 +102,9 @@ pub(super) async fn scrub(inner: Arc<Inner>, options: ScrubOptions) {
             continue;
         };
         if let Some(read) = read(&inner, from.0, options).await {
-            if !read.suspects.is_empty() {
-                inner.settle_suspects(read.suspects).await;
+            let suspects = inner.unchanged(read.suspects).await;
+            if !suspects.is_empty() {
+                inner.settle_suspects(suspects).await;
             }
             inner.scrub_status(|status| {
                 status.entries += read.entries;
@@ -132,7 +139,7 @@ async fn read(inner: &Arc<Inner>, from: RelPath, options: ScrubOptions) -> Optio
 impl Slice {
     fn read(self, rate: u64, is_ending: &dyn Fn() -> bool) -> Result<Option<Read>, AuditError> {
         let Some(tree) = Tree::view(self.index)? else { return Ok(None) };
-        let mut suspects: Vec<RelPath> = Vec::new();
+        let mut suspects: Vec<Suspect> = Vec::new();
         let count = std::cell::Cell::new(0);
         let begun = now();
         let (mut last, mut seen) = (0, (0, 0));
@@ -158,8 +165,9 @@ impl Slice {
         };
         let policy = XattrPolicy::default();
         let audited = audit(&self.root, &tree, &self.filter, &policy, &[], options, &mut |difference| {
-            if suspects.last() != Some(&difference.path) {
-                suspects.push(difference.path);
+            if suspects.last().is_none_or(|last| last.path != difference.path) {
+                let entry = tree.row(&difference.path).ok().flatten().map(|row| row.entry.digest());
+                suspects.push(Suspect { path: difference.path, entry });
                 count.set(suspects.len());
             }
         });
@@ -209,6 +217,21 @@ impl Inner {
                 Some((index, able, memory.filter_of_primary(&self.options.filter)))
             }
         }
+    }
+
+    /// Those of which the index says the same as when they were suspected: what it says of the others is newer than what was read.
+    async fn unchanged(&self, suspects: Vec<Suspect>) -> Vec<RelPath> {
+        if suspects.is_empty() {
+            return Vec::new();
+        }
+        let Some((index, ..)) = self.scrub_view().await else { return Vec::new() };
+        let looking = move || {
+            let Ok(Some(tree)) = Tree::view(index) else { return Vec::new() };
+            let entry = |path: &RelPath| tree.row(path).ok().flatten().map(|row| row.entry.digest());
+            let same = suspects.into_iter().filter(|suspect| entry(&suspect.path) == suspect.entry);
+            same.map(|suspect| suspect.path).collect()
+        };
+        tokio::task::spawn_blocking(looking).await.unwrap_or_default()
     }
 
     /// Looks again at what differed, and has mended what goes on differing.

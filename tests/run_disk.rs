@@ -87,7 +87,9 @@ fn replication_pauses_before_the_disk_is_full_and_goes_on_when_there_is_room() {
     let mut dice = Dice::new(7);
     let ballast = fill_disk(&pair, 14 * MIB);
     let before = Snapshot::of(&pair.bed.destination()).unwrap();
-    file(&pair.bed.src("big"), dice.noise(10 * MIB));
+    // At once: the half of it would fit.
+    file(&pair.bed.path("big"), dice.noise(10 * MIB));
+    std::fs::rename(pair.bed.path("big"), pair.bed.src("big")).unwrap();
     until_both_say(&mut pair, "MiB are free, of which 8 are kept");
     assert_eq!(pair.status(&pair.standby)["state"], "held");
     assert!(pair.standby.log().contains("the disk of the replica"), "{}", pair.standby.log());

@@ -429,7 +429,12 @@ impl Session {
                 self.lacks.pop_front().ok_or_else(|| unasked("lack"))?.send(lack).ok();
             }
             Some(Message::HeldAll(all)) => {
-                self.held.pop_front().ok_or_else(|| unasked("held"))?.send(all).ok();
+                match self.held.pop_front() {
+                    Some(reply) => drop(reply.send(all)),
+                    // The answer to a catch-up that a refusal has ended.
+                    None if self.rejected > 0 => {}
+                    None => return Err(unasked("held")),
+                }
             }
             Some(Message::Audited(audited)) => {
                 let has_strayed = audited.strayed > 0;

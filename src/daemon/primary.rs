@@ -303,6 +303,8 @@ impl Session {
                 received = receiver.recv() => {
                     let (kind, payload) = received?.ok_or(SessionError::Closed)?;
                     self.pulse.heard(now());
+                    // It may be the answer to a question that was put, and that nobody took note of yet.
+                    self.take_questions(&mut questioned).await?;
                     self.received(kind, &payload)?;
                 }
                 Some(question) = questioned.recv() => self.questioned(question).await?,
@@ -317,9 +319,7 @@ impl Session {
                 ended = wait_for(&mut self.catching_up) => {
                     self.catching_up = None;
                     // What it said before it ended comes first, above all what it shipped.
-                    while let Ok(question) = questioned.try_recv() {
-                        self.questioned(question).await?;
-                    }
+                    self.take_questions(&mut questioned).await?;
                     ended.map_err(|_| SessionError::Ending)??;
                 }
                 ended = wait_for(&mut self.shipping) => {
@@ -446,6 +446,13 @@ impl Session {
             Some(Message::Refused(refused)) => return Err(SessionError::Refused(refused)),
             Some(other) => return Err(SessionError::Protocol(format!("not for a primary: {other:?}"))),
             None => return Err(SessionError::Protocol(format!("message of kind {kind}"))),
+        }
+        Ok(())
+    }
+
+    async fn take_questions(&mut self, questioned: &mut mpsc::Receiver<Question>) -> Result<(), SessionError> {
+        while let Ok(question) = questioned.try_recv() {
+            self.questioned(question).await?;
         }
         Ok(())
     }

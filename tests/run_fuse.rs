@@ -33,6 +33,7 @@ fn streaming() -> Pair {
     let mut pair = Pair::trusting();
     fill(&pair, ENTRIES / 40);
     pair.primary.edit("[batch]\n", "[batch]\nquiet = \"500ms\"\nlongest = \"10s\"\n");
+    pair.standby.edit("# fuse = \"75%\"", "fuse = \"50%\"");
     pair.standby.edit("# fuse_count = \"1000\"", "fuse_count = \"300\"");
     pair.start_primary();
     pair.start_standby();

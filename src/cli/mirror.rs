@@ -74,7 +74,7 @@ pub(super) struct MirrorArgs {
     #[arg(long)]
     pub(super) adopt: bool,
 
-    /// Delete whatever SRC has not; else a change that deletes more than half of DST, and more than 1000 entries, is held back
+    /// Delete whatever SRC has not; else a change that deletes more than three quarters of DST, and more than 1000 entries, is held back
     #[arg(long)]
     pub(super) release: bool,
 

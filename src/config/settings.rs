@@ -230,7 +230,7 @@ pub struct Standby {
     pub history_age: Option<Duration>,
     /// How much of it is kept, in bytes. Not yet acted upon.
     pub history_bytes: Option<u64>,
-    /// A generation that deletes more than this waits for a person's word. Default: more than 1000 entries and half of all, within
+    /// A generation that deletes more than this waits for a person's word. Default: more than 1000 entries and three quarters of all, within
     /// ten minutes.
     pub fuse: FuseOptions,
     /// What stays free on the replica's disk. Default: 1 % of it, 256 MiB at most.

@@ -2,7 +2,7 @@
 //!
 //! A generation blows it when more than so many entries **and** more than that share of all are lost: by the generation alone, every entry counted that is
 //! neither there afterwards nor renamed; or since the most there were within the window, so that a slow `rm -rf` that is spread over many generations is
-//! stopped, too. Only both together are an alarm: Jenkins that discards old builds deletes thousands of files, but not half of its home; and half of a small
+//! stopped, too. Only both together are an alarm: Jenkins that discards old builds deletes thousands of files, but not most of its home; and most of a small
 //! home is soon deleted by hand.
 //!
 //! What a person released counts no more: the window begins anew.
@@ -33,8 +33,9 @@ pub struct FuseOptions {
 }
 
 impl Default for FuseOptions {
+    /// Three quarters: a copy of a large directory beside it, or two, may go again without a word.
     fn default() -> Self {
-        Self { count: 1000, share_percent: 50, window: Duration::from_secs(600) }
+        Self { count: 1000, share_percent: 75, window: Duration::from_secs(600) }
     }
 }
 

@@ -244,6 +244,10 @@ fn lacking(replica: &Replica, reserve: Option<Reserve>, bytes: u64) -> Result<Op
         Some(Reserve::Percent(percent)) => total_bytes / 100 * u64::from(percent),
         None => (total_bytes / 100).min(RESERVE_CAP),
     };
+    if total_bytes == 0 {
+        // One that does not say, such as ramfs: it is found out by a write.
+        return Ok(None);
+    }
     let home = replica.root().path().display();
     if available_bytes < kept.saturating_add(bytes) {
         let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);

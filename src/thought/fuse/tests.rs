@@ -4,6 +4,10 @@ use crate::thought::store::MemoryStore;
 use crate::thought::tree::Row;
 use crate::words::entry::{Body, Digest, Entry, Inode, Proof, Xattrs};
 
+fn options() -> FuseOptions {
+    FuseOptions { share_percent: 50, ..FuseOptions::default() }
+}
+
 fn path(text: &str) -> RelPath {
     RelPath::parse(text.as_bytes()).unwrap()
 }
@@ -79,7 +83,7 @@ fn what_a_filter_leaves_out_from_now_on_is_no_loss() {
         tally.take(&tree, &action).unwrap();
     }
     assert_eq!((tally.deleted(), tally.forgotten()), (3, 2));
-    let options = FuseOptions::default();
+    let options = options();
     let mut fuse = Fuse::default();
     fuse.judge(options, (10_000, 10_000), 0, Timestamp::default()).unwrap();
     fuse.forget(8_000);
@@ -88,7 +92,7 @@ fn what_a_filter_leaves_out_from_now_on_is_no_loss() {
 
 #[test]
 fn too_much_is_many_entries_and_a_large_share_of_all() {
-    let options = FuseOptions::default();
+    let options = options();
     let judge = |before, deleted| {
         Fuse::default().judge(options, (before, before - deleted), deleted, Timestamp::default()).is_ok()
     };
@@ -103,7 +107,7 @@ fn too_much_is_many_entries_and_a_large_share_of_all() {
 
 #[test]
 fn what_is_lost_little_by_little_within_the_window_is_lost_together() {
-    let options = FuseOptions::default();
+    let options = options();
     let at = |seconds| Timestamp { seconds, nanoseconds: 0 };
     let mut fuse = Fuse::default();
     for step in 0..5 {
@@ -130,7 +134,7 @@ fn what_is_lost_little_by_little_within_the_window_is_lost_together() {
 
 #[test]
 fn files_that_come_and_go_are_no_loss() {
-    let options = FuseOptions::default();
+    let options = options();
     let mut fuse = Fuse::default();
     for second in 0..500 {
         let now = Timestamp { seconds: second, nanoseconds: 0 };

@@ -34,9 +34,12 @@ pub(crate) fn measure(ground: &Ground) -> Result<()> {
     if !ground.wants(name) {
         return Ok(());
     }
-    let source = ground.fresh("source")?;
-    small_files(&source, FILES)?;
-    ground.measure_parts(name, || round(ground, &source))
+    ground.measure_parts(name, || {
+        // New for each round: one that was watched before has a directory for barriers already, and its root does not change any more.
+        let source = ground.fresh("source")?;
+        small_files(&source, FILES)?;
+        round(ground, &source)
+    })
 }
 
 fn round(ground: &Ground, source: &Path) -> Result<Vec<Timed>> {

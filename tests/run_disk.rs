@@ -114,6 +114,8 @@ fn a_disk_that_is_full_in_the_middle_of_a_generation_leaves_the_last_whole_one()
     let mut pair = Pair::trusting();
     let disk = Disk::mount(&pair.bed.destination(), "size=64m");
     pair.standby.edit("# reserve = \"256MiB\"", "reserve = \"0\"");
+    // It takes seconds to arrive, and the disk is full long before.
+    pair.standby.edit("# bandwidth = \"50MiB\"", "bandwidth = \"4MiB\"");
     streaming(&mut pair);
     let mut dice = Dice::new(8);
     let ballast = pair.bed.dst(".hotspare/ballast");

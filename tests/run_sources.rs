@@ -29,7 +29,7 @@ fn start(pair: &mut Pair) {
 fn five_hundred_watches_are_enough_for_five_thousand_directories_and_status_says_how_to_get_more() {
     let mut pair = watching("max_watches = \"500\"\npoll = \"2s\"");
     // Most of the directories go in the end.
-    pair.standby.edit("# fuse = \"50%\"", "fuse = \"100%\"");
+    pair.standby.edit("# fuse = \"75%\"", "fuse = \"100%\"");
     let directory = |pair: &Pair, index: usize| pair.bed.src(format!("{}/{}", index / 100, index % 100));
     for index in 0..5_000 {
         std::fs::create_dir_all(directory(&pair, index)).unwrap();

@@ -8,6 +8,7 @@
 //!
 //! On conflict the next round has a B1 of its own, later than every change time that was in the way, and captures again what conflicted with
 //! all that is newly dirty. What was captured in an earlier round and has had no event since is the same at the later cut.
+//! Only the first round plans between its barriers; a further one is planned once it is clean, and what the plan then needs is a round more.
 //!
 //! **Invariant:** nothing is forgotten. What a cut took from the dirty paths it captured, or gives back; what it could not prove it gives
 //! back too, with change times that no file has, so that it is read again.

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Holder, Job, Work};
+use super::work::Work;
+use super::{Holder, Job};
 use crate::daemon::primary::now;
 use crate::reveal::ReplicaError;
 use crate::words::position::Position;

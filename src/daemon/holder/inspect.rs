@@ -1,6 +1,7 @@
 //! Looking at the replica's disk: when it is opened, for `verify` and for `resync`.
 
-use super::{Incoming, Work};
+use super::incoming::Incoming;
+use super::work::Work;
 use crate::audit::{self, AuditOptions};
 use crate::fs::XattrPolicy;
 use crate::reveal::{Depth, Replica, ReplicaError};

@@ -8,7 +8,9 @@
 
 use std::path::PathBuf;
 
-use super::{Arriving, Incoming, Job, Work};
+use super::Job;
+use super::incoming::{Arriving, Incoming};
+use super::work::Work;
 use crate::daemon::explain;
 use crate::daemon::fuse_memory::{keep, recall};
 use crate::fs::{FsError, Space};

@@ -1,0 +1,54 @@
+//! Answers to the questions of a primary, from the replica's tree.
+
+use std::path::Path;
+
+use crate::fs::Root;
+use crate::reveal::{Replica, ReplicaError, marker};
+use crate::thought::store::ReadStore;
+use crate::thought::tree::{Tree, TreeError};
+use crate::thought::wire::message::{CONTROL_CAP, Child, LISTING_CAP, Lack, List, Listing};
+use crate::words::entry::Digest;
+use crate::words::position::HomeId;
+
+/// Which of `contents` are not here.
+pub(super) fn lack(replica: &Replica, contents: &[Digest]) -> Result<Lack, ReplicaError> {
+    let mut bits = vec![0; contents.len().div_ceil(8)];
+    for (index, content) in contents.iter().enumerate() {
+        if !replica.has(*content)? {
+            bits[index / 8] |= 1 << (index % 8);
+        }
+    }
+    Ok(Lack { bits })
+}
+
+pub(super) fn marked(home: &Path) -> Result<Option<HomeId>, ReplicaError> {
+    match Root::open(home) {
+        Ok(root) => marker::read(&root),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn listing<S: ReadStore>(tree: &Tree<S>, list: &List) -> Result<Listing, TreeError> {
+    let Some(row) = tree.row(&list.path)? else {
+        return Ok(Listing { directory: None, children: Vec::new(), more: false });
+    };
+    let Some(facts) = &row.directory else {
+        return Ok(Listing { directory: None, children: Vec::new(), more: false });
+    };
+    let mut children = Vec::new();
+    let mut bytes = 0;
+    let page = tree.children(facts.id, list.after.as_ref(), LISTING_CAP)?;
+    let full = page.len() == LISTING_CAP;
+    let mut more = full;
+    for (name, row) in page {
+        // A listing fits into one message, whatever xattrs its entries have.
+        bytes += 256 + row.entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if bytes > CONTROL_CAP / 2 && !children.is_empty() {
+            more = true;
+            break;
+        }
+        children.push(Child { name, digest: row.digest(), entry: row.entry });
+    }
+    Ok(Listing { directory: Some((row.entry.clone(), row.digest())), children, more })
+}

@@ -1,0 +1,247 @@
+//! The holder's thread: one job after the other.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::answers::{lack, listing, marked};
+use super::hold::{Hold, Holds};
+use super::incoming::Incoming;
+use super::waiting::{Guard, Guards, Waiting};
+use super::{Event, Job, Stand};
+use crate::reveal::{Opening, Replica, ReplicaError, ReplicaOptions};
+use crate::thought::filter::Filter;
+use crate::thought::session::receiver::Receiver;
+use crate::thought::wire::message::Held;
+use crate::words::position::HomeId;
+
+/// After so much quiet what was replaced is tidied up.
+const TIDY_AFTER: Duration = Duration::from_millis(500);
+
+/// The holder's own side.
+pub(super) struct Work {
+    pub(super) guard: Guard,
+    pub(super) options: ReplicaOptions,
+    /// What the primary replicates, as far as this node knows.
+    pub(super) filter: Arc<dyn Fn() -> Filter + Send + Sync>,
+    pub(super) replica: Option<Replica>,
+    pub(super) incoming: Incoming,
+    pub(super) events: Option<mpsc::Sender<Event>>,
+    pub(super) receiver: Option<Receiver>,
+    /// Who wants the replica to stand still.
+    pub(super) held: Vec<Hold>,
+    /// Streams that may not begin meanwhile.
+    pub(super) waiting: Vec<oneshot::Sender<()>>,
+    pub(super) holds: Arc<Holds>,
+    /// What it waits for.
+    pub(super) blocked: Option<Waiting>,
+    /// What arrived meanwhile.
+    pub(super) parked: VecDeque<Job>,
+    /// What was staged since the present stream began takes so much.
+    pub(super) staged_bytes: u64,
+    pub(super) tells: watch::Sender<Option<Held>>,
+}
+
+impl Work {
+    pub(super) fn new(
+        options: ReplicaOptions,
+        filter: Arc<dyn Fn() -> Filter + Send + Sync>,
+        guards: Guards,
+        holds: Arc<Holds>,
+        tells: watch::Sender<Option<Held>>,
+    ) -> Self {
+        Self {
+            guard: Guard::new(guards, options.state.clone()),
+            options,
+            filter,
+            replica: None,
+            incoming: Incoming::Nothing,
+            events: None,
+            receiver: None,
+            held: Vec::new(),
+            waiting: Vec::new(),
+            holds,
+            blocked: None,
+            parked: VecDeque::new(),
+            staged_bytes: 0,
+            tells,
+        }
+    }
+
+    pub(super) fn run(
+        &mut self,
+        runtime: &Handle,
+        mut queue: mpsc::Receiver<Job>,
+        failed: &Arc<dyn Fn(String) + Send + Sync>,
+    ) {
+        loop {
+            let next = match queue.try_recv() {
+                Ok(job) => Ok(Some(job)),
+                Err(_) => runtime.block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await }),
+            };
+            let done = match next {
+                Ok(Some(Job::Stop(reply))) => {
+                    self.break_holds("the daemon is ending");
+                    self.close();
+                    reply.send(()).ok();
+                    break;
+                }
+                Ok(Some(job)) if self.blocked.is_some() && job.is_data() => {
+                    self.parked.push_back(job);
+                    Ok(())
+                }
+                Ok(Some(job)) => self.job(job),
+                Ok(None) => break,
+                Err(_) => self.tidy(),
+            };
+            let done = done.and_then(|()| self.go_on()).and_then(|()| self.look_at_holds());
+            if let Err(error) = done {
+                let text = crate::daemon::explain(&error);
+                tracing::error!(%text, "the replica cannot go on");
+                failed(text);
+                // The index may be ahead of the journal: only opening it again tells.
+                self.break_holds("the replica failed, and must be opened again");
+                self.forget_waiting();
+                self.incoming = Incoming::Nothing;
+                self.events = None;
+                self.replica = None;
+                self.tells.send_replace(None);
+            }
+        }
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.forget_waiting();
+        if let Err(error) = self.give_up().and_then(|()| self.tidy()) {
+            tracing::warn!(
+                error = crate::daemon::explain(&error),
+                "the replica was left untidy; that is mended when it is opened"
+            );
+        }
+        self.replica = None;
+    }
+
+    fn tidy(&mut self) -> Result<(), ReplicaError> {
+        match &mut self.replica {
+            Some(replica) if replica.is_untidy() => replica.tidy(),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn job(&mut self, job: Job) -> Result<(), ReplicaError> {
+        match job {
+            Job::Stand { home, reply } => {
+                let stand = self.stand(home);
+                reply.send(stand).ok();
+                Ok(())
+            }
+            Job::Link(events, receiver) => {
+                self.forget_waiting();
+                self.give_up()?;
+                self.events = Some(events);
+                self.receiver = Some(receiver);
+                Ok(())
+            }
+            Job::Contents => {
+                self.give_up()?;
+                self.incoming = Incoming::Contents { holding: None, count: 0 };
+                self.staged_bytes = 0;
+                Ok(())
+            }
+            Job::Begin(header) => self.begin(header),
+            Job::Operation(bytes) => {
+                let done = self.operation(bytes);
+                self.or_reject(done)
+            }
+            Job::Hold(content) if !self.has_room(content.size, || Job::Hold(content.clone()))? => Ok(()),
+            Job::Hold(content) => {
+                let done = self.hold(content);
+                self.or_reject(done)
+            }
+            Job::Payload(bytes) => {
+                let done = self.payload(&bytes);
+                self.or_reject(done)
+            }
+            Job::Held(is_whole) => self.end_held(is_whole),
+            Job::End => self.end(),
+            Job::Several(jobs) => self.several(jobs),
+            Job::List(list, reply) => {
+                if let Some(replica) = &self.replica {
+                    reply.send(listing(replica.tree(), &list)?).ok();
+                }
+                Ok(())
+            }
+            Job::Have(contents, reply) => {
+                if let Some(replica) = &self.replica {
+                    reply.send(lack(replica, &contents)?).ok();
+                }
+                Ok(())
+            }
+            Job::Snapshot(reply) => {
+                if let Some(replica) = &mut self.replica
+                    && let Some(index) = replica.snapshot()?
+                {
+                    reply.send((index, replica.able().clone())).ok();
+                }
+                Ok(())
+            }
+            Job::HoldStill(asked) => {
+                self.hold_still(asked);
+                Ok(())
+            }
+            Job::MayBegin(reply) => {
+                self.may_begin(reply);
+                Ok(())
+            }
+            Job::Release(reply) => {
+                let released = self.release()?;
+                reply.send(released).ok();
+                Ok(())
+            }
+            Job::Stop(reply) => {
+                reply.send(()).ok();
+                Ok(())
+            }
+            Job::Inspect(asked, reply) => {
+                if let Some(audited) = self.inspect(&asked)? {
+                    reply.send(audited).ok();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn stand(&mut self, home: Option<HomeId>) -> Result<Option<Stand>, ReplicaError> {
+        if self.replica.is_none() {
+            let Some(home) = (match home {
+                Some(home) => Some(home),
+                None => marked(&self.options.home)?,
+            }) else {
+                return Ok(None);
+            };
+            let (replica, opening) = Replica::open(self.options.clone(), home)?;
+            let standing = replica.standing();
+            match opening {
+                Opening::Empty => tracing::info!("an empty directory becomes the replica"),
+                Opening::Recovered(0) => tracing::info!(position = %standing.position, "replica opened"),
+                Opening::Recovered(count) => {
+                    tracing::info!(position = %standing.position, count, "replica opened; acked generations were revealed");
+                }
+                Opening::Adopted => tracing::info!("the directory is adopted"),
+                Opening::Reread => tracing::info!("the replica was read again"),
+            }
+            self.replica = Some(replica);
+            if matches!(opening, Opening::Recovered(_))
+                && let Err(error) = self.look_over()
+            {
+                self.replica = None;
+                return Err(error);
+            }
+        }
+        Ok(self.replica.as_ref().map(Stand::of))
+    }
+}

@@ -1,41 +1,35 @@
 //! The standby's side of its link: it greets whom it reached, and feeds its replica.
 
+mod report;
+mod session;
+mod streams;
+
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
-use super::holder::{Event, Holder, Job, Stand};
+pub use report::{Behind, StandbyReport};
+
+use session::Session;
+
+use super::holder::{Holder, Job, Stand};
 use super::keys::{Keys, Peered};
 use super::memory::Memory;
 use super::peers::{Busy, Peers};
 use super::primary::{SessionError, hello, now, send};
 use crate::net::connection::Connection;
-use crate::net::link::{ControlSender, DataStreams, Link};
+use crate::net::link::Link;
 use crate::reveal::ReplicaError;
 use crate::thought::filter::Filter;
-use crate::thought::generation::Header;
 use crate::thought::session::receiver::Receiver;
-use crate::thought::session::{HEARTBEAT, Pulse, judge};
-use crate::thought::wire::frame::body;
-use crate::thought::wire::message::{
-    CatchingUp, Heartbeat, HeldContent, Hello, Message, Refused, RefusedWhy, Release, StreamStart, UnheldCounts, data,
-};
+use crate::thought::session::{Pulse, judge};
+use crate::thought::wire::message::{Hello, Refused, RefusedWhy};
 use crate::words::position::Position;
-
-/// How often the session looks at its clock.
-const TICK: Duration = Duration::from_millis(250);
 
 /// What is said where a primary replicates by other filters than this standby would.
 pub const FILTERS_DIFFER: &str = "the primary has another [replicate] than this node: the replica follows the primary's, but once promoted this node would \
      replicate by its own; make both alike";
-
-/// Of what arrives on a data stream so much goes to the holder at once, at most: this many bytes, and jobs.
-const BATCH_BYTES: usize = 128 * 1024;
-const BATCH_JOBS: usize = 256;
-
 /// What a standby's links share.
 #[derive(Clone)]
 pub struct StandbyContext {
@@ -57,52 +51,6 @@ pub struct StandbyContext {
     pub strays: watch::Sender<u64>,
     /// No primary is followed while it says so.
     pub paused: watch::Sender<bool>,
-}
-
-/// What a standby says of itself.
-#[derive(Clone, Debug, Default)]
-pub struct StandbyReport {
-    /// Where the replica stands, as far as it is open.
-    pub stand: Option<Stand>,
-    /// The last generation's header.
-    pub header: Option<Header>,
-    /// What has been revealed.
-    pub revealed: Option<Position>,
-    /// How far the primary is with bringing it up to date.
-    pub progress: Option<CatchingUp>,
-    /// The primary's last sign of life.
-    pub heard: Option<Heartbeat>,
-    /// How far the replica was behind when the primary last knew it.
-    pub behind: Behind,
-    /// Generations by word of quality.
-    pub by_quality: std::collections::BTreeMap<&'static str, u64>,
-    /// Reasons, each as often as a generation gave it.
-    pub by_reason: std::collections::BTreeMap<crate::thought::generation::Reason, u64>,
-    /// The kind of file system under the replica.
-    pub filesystem: String,
-    /// Why the replica cannot be used.
-    pub stuck: Option<String>,
-}
-
-/// How far behind a replica was, and when that was known. At the start nothing is known but the time.
-#[derive(Clone, Copy, Debug)]
-pub struct Behind {
-    lag: Duration,
-    at: Instant,
-}
-
-impl Default for Behind {
-    fn default() -> Self {
-        Self { lag: Duration::ZERO, at: now() }
-    }
-}
-
-impl Behind {
-    /// The lag at `now`. What was told a beat ago still holds on a link; one that is cut off counts its silence.
-    pub fn lag(&self, is_linked: bool, now: Instant) -> Duration {
-        let silence = now.saturating_duration_since(self.at);
-        if is_linked && silence < 2 * HEARTBEAT { self.lag } else { self.lag + silence }
-    }
 }
 
 impl StandbyContext {
@@ -235,288 +183,6 @@ fn learn(context: &StandbyContext, theirs: &Hello) -> Result<(), SessionError> {
         memory.save(&context.state)?;
     }
     Ok(())
-}
-
-struct Session {
-    context: StandbyContext,
-    name: crate::words::position::NodeName,
-    peered: Peered,
-    control: ControlSender,
-    pulse: Pulse,
-}
-
-impl Session {
-    async fn run(
-        mut self,
-        mut incoming: crate::net::link::ControlReceiver,
-        streams: DataStreams,
-        mut happened: mpsc::Receiver<Event>,
-    ) -> SessionError {
-        let mut tasks = JoinSet::new();
-        let holder = self.context.holder.clone();
-        let connection = streams.connection().clone();
-        let mut paused = self.context.paused.subscribe();
-        let mut strays = self.context.strays.subscribe();
-        tasks.spawn(async move { Err(read_streams(&streams, &holder).await) });
-        // Answers of the holder, which may be busy with what came before the question.
-        let (answers, mut answered) = mpsc::channel::<Message>(16);
-        let mut tick = tokio::time::interval(TICK);
-        let ended = loop {
-            let step = tokio::select! {
-                received = incoming.recv() => match received {
-                    Ok(Some((kind, payload))) => {
-                        self.pulse.heard(now());
-                        self.received(kind, &payload, &mut tasks, &answers)
-                    }
-                    Ok(None) => Err(SessionError::Closed),
-                    Err(error) => Err(error.into()),
-                },
-                event = happened.recv() => match event {
-                    Some(event) => self.happened(event).await,
-                    // The replica failed: it is opened anew with the next link.
-                    None => Err(SessionError::Ending),
-                },
-                Some(message) = answered.recv() => self.tell(&message).await,
-                Some(task) = tasks.join_next() => task.unwrap_or(Err(SessionError::Ending)),
-                _ = tick.tick() => self.tick().await,
-                Ok(()) = strays.changed() => Err(SessionError::Strayed),
-                true = async { paused.wait_for(|paused| *paused).await.is_ok() } => Err(SessionError::Paused),
-            };
-            if let Err(error) = step {
-                break error;
-            }
-        };
-        connection.close();
-        tasks.shutdown().await;
-        ended
-    }
-
-    fn received(
-        &mut self,
-        kind: u8,
-        payload: &[u8],
-        tasks: &mut JoinSet<Result<(), SessionError>>,
-        answers: &mpsc::Sender<Message>,
-    ) -> Result<(), SessionError> {
-        let (holder, answers) = (self.context.holder.clone(), answers.clone());
-        match Message::decode(kind, payload)? {
-            Some(Message::Heartbeat(heartbeat)) => {
-                let name = &self.name;
-                self.context.keys.heard(name, &heartbeat, &mut self.peered);
-                let mut report = self.context.report();
-                if let Some(lag) = heartbeat.lag_milliseconds {
-                    report.behind = Behind { lag: Duration::from_millis(lag), at: now() };
-                }
-                report.heard = Some(heartbeat.clone());
-                drop(report);
-                self.context.peers.change(name, |peer| peer.heartbeat = Some(heartbeat));
-            }
-            Some(Message::CatchingUp(progress)) => {
-                self.context.report().progress = Some(progress.clone());
-                self.context.peers.change(&self.name, |peer| peer.progress = Some(progress));
-            }
-            Some(Message::List(list)) => {
-                tasks.spawn(async move {
-                    let listing = holder.ask(|reply| Job::List(list, reply)).await.ok_or(SessionError::Ending)?;
-                    answers.send(listing.into()).await.map_err(|_| SessionError::Ending)
-                });
-            }
-            Some(Message::Have(have)) => {
-                tasks.spawn(async move {
-                    let lack = holder.ask(|reply| Job::Have(have.contents, reply)).await.ok_or(SessionError::Ending)?;
-                    answers.send(lack.into()).await.map_err(|_| SessionError::Ending)
-                });
-            }
-            Some(Message::Audit(audit)) => {
-                tasks.spawn(async move {
-                    let audited = holder.ask(|reply| Job::Inspect(audit, reply)).await.ok_or(SessionError::Ending)?;
-                    answers.send(audited.into()).await.map_err(|_| SessionError::Ending)
-                });
-            }
-            Some(Message::Release(Release {})) => {
-                tasks.spawn(async move {
-                    // One that holds nothing back needs no word.
-                    holder.ask(Job::Release).await.map(|_| ()).ok_or(SessionError::Ending)
-                });
-            }
-            Some(Message::Refused(refused)) => return Err(SessionError::Refused(refused)),
-            Some(Message::Deposed(deposed)) => {
-                let mut memory = self.context.memory.lock().unwrap_or_else(PoisonError::into_inner);
-                if memory.learn(deposed.reign) {
-                    memory.save(&self.context.state)?;
-                }
-            }
-            Some(other) => return Err(SessionError::Protocol(format!("not for a standby: {other:?}"))),
-            None => return Err(SessionError::Protocol(format!("message of kind {kind}"))),
-        }
-        Ok(())
-    }
-
-    async fn happened(&mut self, event: Event) -> Result<(), SessionError> {
-        match event {
-            Event::Acked(acked, header) => {
-                let position = acked.position;
-                self.tell(&acked.into()).await?;
-                self.context.peers.change(&self.name, |peer| {
-                    peer.acked = Some(position);
-                    peer.busy = Busy::Streaming;
-                    peer.progress = None;
-                });
-                let mut report = self.context.report();
-                report.note(&header);
-                Ok(())
-            }
-            Event::Revealed(revealed, stand) => {
-                self.context.report().revealed(revealed.position, *stand);
-                self.context.peers.change(&self.name, |peer| peer.revealed = Some(revealed.position));
-                self.tell(&revealed.into()).await
-            }
-            Event::Rejected(rejected) => self.tell(&rejected.into()).await,
-            Event::HeldAll(all) => self.tell(&all.into()).await,
-        }
-    }
-
-    async fn tick(&mut self) -> Result<(), SessionError> {
-        let at = now();
-        if self.pulse.is_lost(at) {
-            return Err(SessionError::Silent(self.pulse.silence(at)));
-        }
-        if !self.pulse.beat(at) {
-            return Ok(());
-        }
-        let heartbeat = {
-            let report = self.context.report();
-            let stand = report.stand;
-            Heartbeat {
-                position: stand.map(|stand| stand.standing.position).unwrap_or_default(),
-                unheld: stand.map(|stand| stand.unheld).unwrap_or_default(),
-                held: self.context.holder.waits_for(),
-                ..Heartbeat::default()
-            }
-        };
-        let heartbeat = self.context.keys.beat(&self.name, heartbeat, &self.peered);
-        self.tell(&heartbeat.into()).await
-    }
-
-    async fn tell(&mut self, message: &Message) -> Result<(), SessionError> {
-        let (kind, payload) = message.encode()?;
-        Ok(self.control.send(kind, &payload).await?)
-    }
-}
-
-impl StandbyReport {
-    fn revealed(&mut self, position: Position, stand: Stand) {
-        self.revealed = Some(position);
-        let known = self.stand.replace(stand).map(|before| before.unheld);
-        if known == Some(UnheldCounts::default()) && stand.unheld != UnheldCounts::default() {
-            tracing::info!(
-                "this replica cannot hold all owners, modes or attributes, for want of privilege; `status` counts them"
-            );
-        }
-    }
-
-    fn note(&mut self, header: &Header) {
-        let (word, reasons) = header.quality.told();
-        for reason in reasons {
-            *self.by_reason.entry(*reason).or_default() += 1;
-        }
-        *self.by_quality.entry(word).or_default() += 1;
-        if let Some(stand) = &mut self.stand {
-            stand.standing.position = header.position;
-            stand.standing.chain = header.chain();
-            stand.standing.tree = header.tree_after;
-            stand.standing.reign = header.reign;
-        }
-        self.progress = None;
-        self.header = Some(header.clone());
-    }
-}
-
-/// Reads one data stream after the other; why it ended.
-async fn read_streams(streams: &DataStreams, holder: &Holder) -> SessionError {
-    loop {
-        let read = match streams.accept_data().await {
-            Ok(stream) => read_stream(stream, holder).await,
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = read {
-            return error;
-        }
-    }
-}
-
-async fn read_stream(mut stream: crate::net::link::DataReceiver, holder: &Holder) -> Result<(), SessionError> {
-    let broken = |what: &str| SessionError::Protocol(format!("a data stream {what}"));
-    let (kind, start) = stream.read_frame().await?.ok_or_else(|| broken("is empty"))?;
-    if kind != data::START {
-        return Err(broken("does not say what it is"));
-    }
-    let first = match body::<StreamStart>(&start)? {
-        StreamStart::Generation { header } => {
-            let header = Header::decode(&header).map_err(|error| broken(&format!("has a bad header: {error}")))?;
-            if !holder.may_begin().await {
-                return Err(SessionError::Ending);
-            }
-            Job::Begin(Box::new(header))
-        }
-        StreamStart::Contents => Job::Contents,
-    };
-    let mut batch = Batch { holder, jobs: vec![first], bytes: 0 };
-    loop {
-        // What has arrived goes over in one piece: a job by itself costs the holder's thread a waking.
-        let read = poll_once(stream.read_frame()).await;
-        let read = match read {
-            Some(read) => read,
-            None => {
-                batch.give().await?;
-                stream.read_frame().await
-            }
-        };
-        let Some((kind, payload)) = read? else { break };
-        batch.bytes += payload.len();
-        batch.jobs.push(match kind {
-            data::OPERATION => Job::Operation(payload),
-            data::PAYLOAD => Job::Payload(payload),
-            data::HELD => Job::Hold(body::<HeldContent>(&payload)?),
-            data::HELD_END => Job::Held(payload == [1]),
-            data::END => Job::End,
-            _ => return Err(broken("has a frame of an unknown kind")),
-        });
-        if kind == data::END {
-            return batch.give().await;
-        }
-        if batch.bytes >= BATCH_BYTES || batch.jobs.len() >= BATCH_JOBS {
-            batch.give().await?;
-        }
-    }
-    Err(broken("ended without its end"))
-}
-
-/// Jobs that go to the holder together.
-struct Batch<'a> {
-    holder: &'a Holder,
-    jobs: Vec<Job>,
-    bytes: usize,
-}
-
-impl Batch<'_> {
-    async fn give(&mut self) -> Result<(), SessionError> {
-        self.bytes = 0;
-        let jobs = std::mem::take(&mut self.jobs);
-        // A holder that waits is given nothing: what is under way is all that it must keep.
-        self.holder.opened().await;
-        if jobs.is_empty() || self.holder.give(Job::Several(jobs)).await { Ok(()) } else { Err(SessionError::Ending) }
-    }
-}
-
-/// What `future` has now, if it need not wait. It is dropped all the same, so it must be one that loses nothing by that.
-async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
 
 /// True if trying again cannot help: a person must do something.

@@ -1,0 +1,189 @@
+//! A link to a primary, as long as it lasts.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::StandbyContext;
+use super::report::Behind;
+use super::streams::read_streams;
+use crate::daemon::holder::{Event, Job};
+use crate::daemon::keys::Peered;
+use crate::daemon::peers::Busy;
+use crate::daemon::primary::{SessionError, now};
+use crate::net::link::{ControlReceiver, ControlSender, DataStreams};
+use crate::thought::session::Pulse;
+use crate::thought::wire::message::{Heartbeat, Message, Release};
+use crate::words::position::NodeName;
+
+/// How often the session looks at its clock.
+const TICK: Duration = Duration::from_millis(250);
+
+pub(super) struct Session {
+    pub(super) context: StandbyContext,
+    pub(super) name: NodeName,
+    pub(super) peered: Peered,
+    pub(super) control: ControlSender,
+    pub(super) pulse: Pulse,
+}
+
+impl Session {
+    pub(super) async fn run(
+        mut self,
+        mut incoming: ControlReceiver,
+        streams: DataStreams,
+        mut happened: mpsc::Receiver<Event>,
+    ) -> SessionError {
+        let mut tasks = JoinSet::new();
+        let holder = self.context.holder.clone();
+        let connection = streams.connection().clone();
+        let mut paused = self.context.paused.subscribe();
+        let mut strays = self.context.strays.subscribe();
+        tasks.spawn(async move { Err(read_streams(&streams, &holder).await) });
+        // Answers of the holder, which may be busy with what came before the question.
+        let (answers, mut answered) = mpsc::channel::<Message>(16);
+        let mut tick = tokio::time::interval(TICK);
+        let ended = loop {
+            let step = tokio::select! {
+                received = incoming.recv() => match received {
+                    Ok(Some((kind, payload))) => {
+                        self.pulse.heard(now());
+                        self.received(kind, &payload, &mut tasks, &answers)
+                    }
+                    Ok(None) => Err(SessionError::Closed),
+                    Err(error) => Err(error.into()),
+                },
+                event = happened.recv() => match event {
+                    Some(event) => self.happened(event).await,
+                    // The replica failed: it is opened anew with the next link.
+                    None => Err(SessionError::Ending),
+                },
+                Some(message) = answered.recv() => self.tell(&message).await,
+                Some(task) = tasks.join_next() => task.unwrap_or(Err(SessionError::Ending)),
+                _ = tick.tick() => self.tick().await,
+                Ok(()) = strays.changed() => Err(SessionError::Strayed),
+                true = async { paused.wait_for(|paused| *paused).await.is_ok() } => Err(SessionError::Paused),
+            };
+            if let Err(error) = step {
+                break error;
+            }
+        };
+        connection.close();
+        tasks.shutdown().await;
+        ended
+    }
+
+    fn received(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        tasks: &mut JoinSet<Result<(), SessionError>>,
+        answers: &mpsc::Sender<Message>,
+    ) -> Result<(), SessionError> {
+        let (holder, answers) = (self.context.holder.clone(), answers.clone());
+        match Message::decode(kind, payload)? {
+            Some(Message::Heartbeat(heartbeat)) => {
+                let name = &self.name;
+                self.context.keys.heard(name, &heartbeat, &mut self.peered);
+                let mut report = self.context.report();
+                if let Some(lag) = heartbeat.lag_milliseconds {
+                    report.behind = Behind::known(Duration::from_millis(lag), now());
+                }
+                report.heard = Some(heartbeat.clone());
+                drop(report);
+                self.context.peers.change(name, |peer| peer.heartbeat = Some(heartbeat));
+            }
+            Some(Message::CatchingUp(progress)) => {
+                self.context.report().progress = Some(progress.clone());
+                self.context.peers.change(&self.name, |peer| peer.progress = Some(progress));
+            }
+            Some(Message::List(list)) => {
+                tasks.spawn(async move {
+                    let listing = holder.ask(|reply| Job::List(list, reply)).await.ok_or(SessionError::Ending)?;
+                    answers.send(listing.into()).await.map_err(|_| SessionError::Ending)
+                });
+            }
+            Some(Message::Have(have)) => {
+                tasks.spawn(async move {
+                    let lack = holder.ask(|reply| Job::Have(have.contents, reply)).await.ok_or(SessionError::Ending)?;
+                    answers.send(lack.into()).await.map_err(|_| SessionError::Ending)
+                });
+            }
+            Some(Message::Audit(audit)) => {
+                tasks.spawn(async move {
+                    let audited = holder.ask(|reply| Job::Inspect(audit, reply)).await.ok_or(SessionError::Ending)?;
+                    answers.send(audited.into()).await.map_err(|_| SessionError::Ending)
+                });
+            }
+            Some(Message::Release(Release {})) => {
+                tasks.spawn(async move {
+                    // One that holds nothing back needs no word.
+                    holder.ask(Job::Release).await.map(|_| ()).ok_or(SessionError::Ending)
+                });
+            }
+            Some(Message::Refused(refused)) => return Err(SessionError::Refused(refused)),
+            Some(Message::Deposed(deposed)) => {
+                let mut memory = self.context.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                if memory.learn(deposed.reign) {
+                    memory.save(&self.context.state)?;
+                }
+            }
+            Some(other) => return Err(SessionError::Protocol(format!("not for a standby: {other:?}"))),
+            None => return Err(SessionError::Protocol(format!("message of kind {kind}"))),
+        }
+        Ok(())
+    }
+
+    async fn happened(&mut self, event: Event) -> Result<(), SessionError> {
+        match event {
+            Event::Acked(acked, header) => {
+                let position = acked.position;
+                self.tell(&acked.into()).await?;
+                self.context.peers.change(&self.name, |peer| {
+                    peer.acked = Some(position);
+                    peer.busy = Busy::Streaming;
+                    peer.progress = None;
+                });
+                let mut report = self.context.report();
+                report.note(&header);
+                Ok(())
+            }
+            Event::Revealed(revealed, stand) => {
+                self.context.report().revealed(revealed.position, *stand);
+                self.context.peers.change(&self.name, |peer| peer.revealed = Some(revealed.position));
+                self.tell(&revealed.into()).await
+            }
+            Event::Rejected(rejected) => self.tell(&rejected.into()).await,
+            Event::HeldAll(all) => self.tell(&all.into()).await,
+        }
+    }
+
+    async fn tick(&mut self) -> Result<(), SessionError> {
+        let at = now();
+        if self.pulse.is_lost(at) {
+            return Err(SessionError::Silent(self.pulse.silence(at)));
+        }
+        if !self.pulse.beat(at) {
+            return Ok(());
+        }
+        let heartbeat = {
+            let report = self.context.report();
+            let stand = report.stand;
+            Heartbeat {
+                position: stand.map(|stand| stand.standing.position).unwrap_or_default(),
+                unheld: stand.map(|stand| stand.unheld).unwrap_or_default(),
+                held: self.context.holder.waits_for(),
+                ..Heartbeat::default()
+            }
+        };
+        let heartbeat = self.context.keys.beat(&self.name, heartbeat, &self.peered);
+        self.tell(&heartbeat.into()).await
+    }
+
+    async fn tell(&mut self, message: &Message) -> Result<(), SessionError> {
+        let (kind, payload) = message.encode()?;
+        Ok(self.control.send(kind, &payload).await?)
+    }
+}

@@ -47,6 +47,8 @@ pub enum Job {
     },
     /// A link begins: its events go there, its generations are judged so. What was under way is given up.
     Link(mpsc::Sender<Event>, Receiver),
+    /// No more is taken until a new link begins.
+    Unlink(oneshot::Sender<()>),
     /// A data stream with contents begins.
     Contents,
     /// A generation begins.

@@ -1,7 +1,6 @@
 //! The primary's side of its links: one session a standby.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -22,20 +21,18 @@ use crate::net::connection::Connection;
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{ControlReceiver, ControlSender, DataStreams, Link};
 use crate::thought::filter::Filter;
-use crate::thought::session::sender::{Sender, SenderError};
-use crate::thought::session::{Pulse, judge};
+use crate::thought::session::arrival::ArrivalError;
+use crate::thought::session::follower::FollowerError;
+use crate::thought::session::judge;
+use crate::thought::session::sender::{Asked, Heard, Sender, SenderError};
 use crate::thought::wire::frame::BodyError;
 use crate::thought::wire::message::{
-    Audited, Bandwidth, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy, Release,
+    Audited, Bandwidth, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy, Rejected, Release,
 };
-use crate::words::entry::Digest;
 use crate::words::position::{ClusterId, HomeId, NodeName, Position, ReignId};
 
 /// How often a session looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
-
-/// After so many refusals in a row the link is given up: what was under way when the first came is refused too.
-const REJECTIONS: usize = 2 + crate::thought::session::sender::UNDER_WAY_CAP;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -70,23 +67,21 @@ pub enum SessionError {
     /// This node will not speak to the peer.
     #[error("{}", .0.text)]
     Refusing(Refused),
-    /// The standby acks what it must not.
+    /// The standby said what ends the link.
     #[error(transparent)]
-    Sender(#[from] SenderError),
+    Sender(SenderError),
+    /// The primary said what ends the link.
+    #[error(transparent)]
+    Follower(FollowerError),
+    /// A data stream is none.
+    #[error("the peer broke the protocol")]
+    Arrival(#[from] ArrivalError),
     /// Shipping failed.
     #[error(transparent)]
     Ship(#[from] ShipError),
     /// Catching up failed.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
-    /// The standby did not take what it was sent, twice.
-    #[error("the standby does not take generation {position}: {text}")]
-    Rejected {
-        /// Which.
-        position: Position,
-        /// Why.
-        text: String,
-    },
     /// The replica failed.
     #[error("the replica cannot be used")]
     Replica(#[source] Box<crate::reveal::ReplicaError>),
@@ -96,6 +91,30 @@ pub enum SessionError {
     /// A thread of this node ended.
     #[error("a part of this node has ended")]
     Ending,
+}
+
+impl From<SenderError> for SessionError {
+    fn from(error: SenderError) -> Self {
+        match error {
+            SenderError::Body(error) => Self::Body(error),
+            SenderError::Protocol(what) => Self::Protocol(what),
+            SenderError::Refused(refused) => Self::Refused(refused),
+            SenderError::Silent(silence) => Self::Silent(silence),
+            error => Self::Sender(error),
+        }
+    }
+}
+
+impl From<FollowerError> for SessionError {
+    fn from(error: FollowerError) -> Self {
+        match error {
+            FollowerError::Body(error) => Self::Body(error),
+            FollowerError::Protocol(what) => Self::Protocol(what),
+            FollowerError::Refused(refused) => Self::Refused(refused),
+            FollowerError::Silent(silence) => Self::Silent(silence),
+            error @ FollowerError::Deposed { .. } => Self::Follower(error),
+        }
+    }
 }
 
 impl SessionError {
@@ -246,19 +265,11 @@ async fn greet(
         context: context.clone(),
         control,
         streams,
-        sender: Sender::new(&theirs),
-        pulse: Pulse::new(now()),
+        sender: Sender::new(&theirs, now()),
         sent: Arc::clone(sent),
         questions,
         catching_up: None,
         shipping: None,
-        listings: VecDeque::new(),
-        lacks: VecDeque::new(),
-        held: VecDeque::new(),
-        audits: VecDeque::new(),
-        tree: Some(theirs.tree),
-        rejected: 0,
-        wants_catch_up: false,
     };
     session.run(receiver, questioned, asked).await
 }
@@ -270,21 +281,19 @@ struct Session {
     context: PrimaryContext,
     control: ControlSender,
     streams: DataStreams,
-    sender: Sender,
-    pulse: Pulse,
+    sender: Sender<Answer>,
     sent: Arc<AtomicU64>,
     questions: mpsc::Sender<Question>,
     catching_up: Option<JoinHandle<Result<(), CatchUpError>>>,
     shipping: Option<JoinHandle<Result<(), ShipError>>>,
-    listings: VecDeque<oneshot::Sender<Listing>>,
-    lacks: VecDeque<oneshot::Sender<Lack>>,
-    held: VecDeque<oneshot::Sender<HeldAll>>,
-    audits: VecDeque<oneshot::Sender<Audited>>,
-    /// The digest of the standby's tree, until something is sent to it.
-    tree: Option<Digest>,
-    /// Generations refused in a row.
-    rejected: usize,
-    wants_catch_up: bool,
+}
+
+/// Where the answer to a question goes. Nobody need wait there any more.
+enum Answer {
+    Listing(oneshot::Sender<Listing>),
+    Lack(oneshot::Sender<Lack>),
+    HeldAll(oneshot::Sender<HeldAll>),
+    Audited(oneshot::Sender<Audited>),
 }
 
 impl Session {
@@ -302,7 +311,6 @@ impl Session {
             tokio::select! {
                 received = receiver.recv() => {
                     let (kind, payload) = received?.ok_or(SessionError::Closed)?;
-                    self.pulse.heard(now());
                     // It may be the answer to a question that was put, and that nobody took note of yet.
                     self.take_questions(&mut questioned).await?;
                     self.received(kind, &payload)?;
@@ -311,19 +319,21 @@ impl Session {
                 Some(ask) = asked.recv() => match ask {
                     Ask::GiveWay => return Err(SessionError::Superseded),
                     Ask::Audit(audit, reply) => {
-                        self.audits.push_back(reply);
+                        self.sender.asks(Asked::Audit, Answer::Audited(reply));
                         self.tell(&audit.into()).await?;
                     }
                     Ask::Release => self.tell(&Release {}.into()).await?,
                 },
                 ended = wait_for(&mut self.catching_up) => {
                     self.catching_up = None;
+                    self.sender.ended();
                     // What it said before it ended comes first, above all what it shipped.
                     self.take_questions(&mut questioned).await?;
                     ended.map_err(|_| SessionError::Ending)??;
                 }
                 ended = wait_for(&mut self.shipping) => {
                     self.shipping = None;
+                    self.sender.ended();
                     ended.map_err(|_| SessionError::Ending)??;
                 }
                 _ = head.changed() => {}
@@ -334,12 +344,13 @@ impl Session {
 
     /// Starts what can be started.
     fn go_on(&mut self) {
-        let is_busy = self.catching_up.is_some() || self.shipping.is_some();
-        if is_busy || !self.sender.may_send() || self.context.shared.is_paused() {
+        if !self.sender.may_send() || self.context.shared.is_paused() {
             return;
         }
-        let next =
-            if self.wants_catch_up { Next::CatchUp } else { self.context.shared.window().after(self.sender.head()) };
+        let next = match self.sender.wants_catch_up() {
+            true => Next::CatchUp,
+            false => self.context.shared.window().after(self.sender.head()),
+        };
         match next {
             Next::Wait => {
                 let (acked, revealed) = (self.sender.position(), self.sender.revealed_position());
@@ -354,13 +365,12 @@ impl Session {
             }
             Next::Shipment(shipment) => {
                 self.busy(Busy::Streaming);
-                self.sender.sent(shipment.header.position, shipment.header.chain());
-                self.tree = None;
+                self.sender.sends(shipment.header.position, shipment.header.chain());
                 let (runtime, streams, sent) = (Handle::current(), self.streams.clone(), Arc::clone(&self.sent));
                 self.shipping = Some(tokio::task::spawn_blocking(move || ship(&runtime, &streams, &shipment, &sent)));
             }
             Next::CatchUp if self.sender.is_idle() => {
-                self.wants_catch_up = false;
+                self.sender.catches_up();
                 let is_new = self.sender.position() == Position::default();
                 self.busy(if is_new { Busy::InitialSync } else { Busy::CatchingUp });
                 let catch_up = CatchUp {
@@ -373,7 +383,7 @@ impl Session {
                     state: self.context.state.clone(),
                     sent: Arc::clone(&self.sent),
                     parent: self.sender.acked_head(),
-                    tree: self.tree,
+                    tree: self.sender.tree(),
                     asked: Cell::default(),
                     ids: self.context.ids,
                     filter: self.context.filter.clone(),
@@ -394,58 +404,30 @@ impl Session {
     }
 
     fn received(&mut self, kind: u8, payload: &[u8]) -> Result<(), SessionError> {
-        let message = Message::decode(kind, payload)?;
-        let unasked = |what: &str| SessionError::Protocol(format!("an answer to no question ({what})"));
-        match message {
-            Some(Message::Heartbeat(heartbeat)) => {
+        match self.sender.received(kind, payload, now())? {
+            Heard::Heartbeat(heartbeat) => {
                 self.context.keys.heard(&self.name, &heartbeat, &mut self.peered);
                 self.context.peers.change(&self.name, |peer| peer.heartbeat = Some(heartbeat));
             }
-            Some(Message::Acked(acked)) => {
-                self.sender.acked(&acked)?;
-                self.rejected = 0;
-                let position = self.sender.position();
-                self.context.peers.change(&self.name, |peer| peer.has_acked(position));
+            Heard::Acked(position) => self.context.peers.change(&self.name, |peer| peer.has_acked(position)),
+            Heard::Revealed(position) => {
+                self.context.peers.change(&self.name, |peer| peer.revealed = Some(position));
             }
-            Some(Message::Revealed(revealed)) => {
-                self.sender.revealed(revealed.position);
-                self.context.peers.change(&self.name, |peer| peer.revealed = Some(revealed.position));
+            Heard::Rejected(Rejected { position, text }) => {
+                tracing::warn!(standby = %self.name, %position, %text, "generation refused; comparing trees");
             }
-            Some(Message::Rejected(rejected)) => {
-                tracing::warn!(standby = %self.name, position = %rejected.position, text = %rejected.text, "generation refused; comparing trees");
-                self.rejected += 1;
-                if self.rejected > REJECTIONS {
-                    return Err(SessionError::Rejected { position: rejected.position, text: rejected.text });
-                }
-                self.sender.reset();
-                self.wants_catch_up = true;
-                // A catch-up that waits for contents waits in vain: it ends, and with it this link.
-                self.held.clear();
-            }
-            Some(Message::Listing(listing)) => {
-                self.listings.pop_front().ok_or_else(|| unasked("listing"))?.send(listing).ok();
-            }
-            Some(Message::Lack(lack)) => {
-                self.lacks.pop_front().ok_or_else(|| unasked("lack"))?.send(lack).ok();
-            }
-            Some(Message::HeldAll(all)) => {
-                match self.held.pop_front() {
-                    Some(reply) => drop(reply.send(all)),
-                    // The answer to a catch-up that a refusal has ended.
-                    None if self.rejected > 0 => {}
-                    None => return Err(unasked("held")),
-                }
-            }
-            Some(Message::Audited(audited)) => {
+            Heard::Listing(Answer::Listing(reply), listing) => drop(reply.send(listing)),
+            Heard::Lack(Answer::Lack(reply), lack) => drop(reply.send(lack)),
+            Heard::HeldAll(Answer::HeldAll(reply), all) => drop(reply.send(all)),
+            Heard::Audited(Answer::Audited(reply), audited) => {
                 let has_strayed = audited.strayed > 0;
-                self.audits.pop_front().ok_or_else(|| unasked("audited"))?.send(audited).ok();
+                reply.send(audited).ok();
                 if has_strayed {
                     return Err(SessionError::Strayed);
                 }
             }
-            Some(Message::Refused(refused)) => return Err(SessionError::Refused(refused)),
-            Some(other) => return Err(SessionError::Protocol(format!("not for a primary: {other:?}"))),
-            None => return Err(SessionError::Protocol(format!("message of kind {kind}"))),
+            // An answer goes where its own kind of question was noted.
+            Heard::Listing(..) | Heard::Lack(..) | Heard::HeldAll(..) | Heard::Audited(..) | Heard::Late => {}
         }
         Ok(())
     }
@@ -464,19 +446,18 @@ impl Session {
                 self.tell(&progress.into()).await
             }
             Question::List(list, reply) => {
-                self.listings.push_back(reply);
+                self.sender.asks(Asked::List, Answer::Listing(reply));
                 self.tell(&list.into()).await
             }
             Question::Have(have, reply) => {
-                self.lacks.push_back(reply);
+                self.sender.asks(Asked::Have, Answer::Lack(reply));
                 self.tell(&have.into()).await
             }
             Question::AllHeld(reply) => {
-                self.held.push_back(reply);
+                self.sender.asks(Asked::AllHeld, Answer::HeldAll(reply));
                 Ok(())
             }
             Question::Sending(position, chain) => {
-                self.tree = None;
                 self.sender.sent(position, chain);
                 Ok(())
             }
@@ -484,11 +465,7 @@ impl Session {
     }
 
     async fn tick(&mut self) -> Result<(), SessionError> {
-        let at = now();
-        if self.pulse.is_lost(at) {
-            return Err(SessionError::Silent(self.pulse.silence(at)));
-        }
-        if !self.pulse.beat(at) {
+        if !self.sender.beat(now())? {
             return Ok(());
         }
         let position = self.context.shared.window().head().0;

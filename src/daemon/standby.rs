@@ -22,8 +22,9 @@ use crate::net::connection::Connection;
 use crate::net::link::Link;
 use crate::reveal::ReplicaError;
 use crate::thought::filter::Filter;
+use crate::thought::session::follower::Follower;
+use crate::thought::session::judge;
 use crate::thought::session::receiver::Receiver;
-use crate::thought::session::{Pulse, judge};
 use crate::thought::wire::message::{Hello, Refused, RefusedWhy};
 use crate::words::position::Position;
 
@@ -127,7 +128,8 @@ pub async fn greet(connection: Connection, address: &str, context: &StandbyConte
         peer.trouble = None;
     });
     tracing::info!(primary = %name, address, position = %stand.standing.position, "connected to the primary");
-    Ok(Following { link, name, peered, receiver, context: context.clone() })
+    let follower = Follower::new(&theirs, now());
+    Ok(Following { link, name, peered, follower, receiver, context: context.clone() })
 }
 
 /// A link to a primary, before anything came through it.
@@ -135,6 +137,7 @@ pub struct Following {
     link: Link,
     name: crate::words::position::NodeName,
     peered: Peered,
+    follower: Follower,
     receiver: Receiver,
     context: StandbyContext,
 }
@@ -142,12 +145,11 @@ pub struct Following {
 impl Following {
     /// Feeds the replica until the link ends; why it did.
     pub async fn run(self) -> SessionError {
-        let Self { link, name, peered, receiver, context } = self;
+        let Self { link, name, peered, follower, receiver, context } = self;
         let (events, happened) = mpsc::channel(64);
         let ended = if context.holder.give(Job::Link(events, receiver)).await {
             let (control, incoming, streams) = link.split();
-            let session =
-                Session { context: context.clone(), name: name.clone(), peered, control, pulse: Pulse::new(now()) };
+            let session = Session { context: context.clone(), name: name.clone(), peered, control, follower };
             session.run(incoming, streams, happened).await
         } else {
             SessionError::Ending

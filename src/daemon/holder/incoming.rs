@@ -47,7 +47,11 @@ impl Work {
 
     pub(super) fn begin(&mut self, header: Box<Header>) -> Result<(), ReplicaError> {
         self.give_up()?;
-        if let Some(Err(error)) = self.receiver.map(|receiver| receiver.check(&header)) {
+        let Some(receiver) = &self.receiver else {
+            self.incoming = Incoming::Refused;
+            return Ok(());
+        };
+        if let Err(error) = receiver.check(&header) {
             return self.reject(header.position, &error);
         }
         self.staged_bytes = 0;

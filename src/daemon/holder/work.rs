@@ -132,6 +132,14 @@ impl Work {
         }
     }
 
+    /// What was under way is given up; what comes next is judged as on this link, and without one not taken at all.
+    fn link(&mut self, link: Option<(mpsc::Sender<Event>, Receiver)>) -> Result<(), ReplicaError> {
+        self.forget_waiting();
+        self.give_up()?;
+        (self.events, self.receiver) = link.unzip();
+        Ok(())
+    }
+
     pub(super) fn job(&mut self, job: Job) -> Result<(), ReplicaError> {
         match job {
             Job::Stand { home, reply } => {
@@ -139,11 +147,10 @@ impl Work {
                 reply.send(stand).ok();
                 Ok(())
             }
-            Job::Link(events, receiver) => {
-                self.forget_waiting();
-                self.give_up()?;
-                self.events = Some(events);
-                self.receiver = Some(receiver);
+            Job::Link(events, receiver) => self.link(Some((events, receiver))),
+            Job::Unlink(reply) => {
+                self.link(None)?;
+                reply.send(()).ok();
                 Ok(())
             }
             Job::Contents => {

@@ -14,9 +14,9 @@ use crate::daemon::keys::Peered;
 use crate::daemon::peers::Busy;
 use crate::daemon::primary::{SessionError, now};
 use crate::net::link::{ControlReceiver, ControlSender, DataStreams};
-use crate::thought::session::Pulse;
-use crate::thought::wire::message::{Heartbeat, Message, Release};
-use crate::words::position::NodeName;
+use crate::thought::session::follower::{Follower, FollowerError, Told};
+use crate::thought::wire::message::{Heartbeat, Message};
+use crate::words::position::{NodeName, Reign};
 
 /// How often the session looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
@@ -26,7 +26,7 @@ pub(super) struct Session {
     pub(super) name: NodeName,
     pub(super) peered: Peered,
     pub(super) control: ControlSender,
-    pub(super) pulse: Pulse,
+    pub(super) follower: Follower,
 }
 
 impl Session {
@@ -48,10 +48,7 @@ impl Session {
         let ended = loop {
             let step = tokio::select! {
                 received = incoming.recv() => match received {
-                    Ok(Some((kind, payload))) => {
-                        self.pulse.heard(now());
-                        self.received(kind, &payload, &mut tasks, &answers)
-                    }
+                    Ok(Some((kind, payload))) => self.received(kind, &payload, &mut tasks, &answers),
                     Ok(None) => Err(SessionError::Closed),
                     Err(error) => Err(error.into()),
                 },
@@ -72,7 +69,20 @@ impl Session {
         };
         connection.close();
         tasks.shutdown().await;
-        ended
+        match ended {
+            SessionError::Follower(FollowerError::Deposed { by, .. }) => self.deposed(by).await.err().unwrap_or(ended),
+            ended => ended,
+        }
+    }
+
+    /// There is a higher reign than the one followed: once that is written down, nothing more is taken of what the lower one sent (G5).
+    async fn deposed(&self, by: Reign) -> Result<(), SessionError> {
+        self.context.holder.ask(Job::Unlink).await.ok_or(SessionError::Ending)?;
+        let mut memory = self.context.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.learn(by) {
+            memory.save(&self.context.state)?;
+        }
+        Ok(())
     }
 
     fn received(
@@ -83,8 +93,8 @@ impl Session {
         answers: &mpsc::Sender<Message>,
     ) -> Result<(), SessionError> {
         let (holder, answers) = (self.context.holder.clone(), answers.clone());
-        match Message::decode(kind, payload)? {
-            Some(Message::Heartbeat(heartbeat)) => {
+        match self.follower.received(kind, payload, now())? {
+            Told::Heartbeat(heartbeat) => {
                 let name = &self.name;
                 self.context.keys.heard(name, &heartbeat, &mut self.peered);
                 let mut report = self.context.report();
@@ -95,43 +105,35 @@ impl Session {
                 drop(report);
                 self.context.peers.change(name, |peer| peer.heartbeat = Some(heartbeat));
             }
-            Some(Message::CatchingUp(progress)) => {
+            Told::CatchingUp(progress) => {
                 self.context.report().progress = Some(progress.clone());
                 self.context.peers.change(&self.name, |peer| peer.progress = Some(progress));
             }
-            Some(Message::List(list)) => {
+            Told::List(list) => {
                 tasks.spawn(async move {
                     let listing = holder.ask(|reply| Job::List(list, reply)).await.ok_or(SessionError::Ending)?;
                     answers.send(listing.into()).await.map_err(|_| SessionError::Ending)
                 });
             }
-            Some(Message::Have(have)) => {
+            Told::Have(have) => {
                 tasks.spawn(async move {
                     let lack = holder.ask(|reply| Job::Have(have.contents, reply)).await.ok_or(SessionError::Ending)?;
                     answers.send(lack.into()).await.map_err(|_| SessionError::Ending)
                 });
             }
-            Some(Message::Audit(audit)) => {
+            Told::Audit(audit) => {
                 tasks.spawn(async move {
                     let audited = holder.ask(|reply| Job::Inspect(audit, reply)).await.ok_or(SessionError::Ending)?;
                     answers.send(audited.into()).await.map_err(|_| SessionError::Ending)
                 });
             }
-            Some(Message::Release(Release {})) => {
+            Told::Release => {
                 tasks.spawn(async move {
                     // One that holds nothing back needs no word.
                     holder.ask(Job::Release).await.map(|_| ()).ok_or(SessionError::Ending)
                 });
             }
-            Some(Message::Refused(refused)) => return Err(SessionError::Refused(refused)),
-            Some(Message::Deposed(deposed)) => {
-                let mut memory = self.context.memory.lock().unwrap_or_else(PoisonError::into_inner);
-                if memory.learn(deposed.reign) {
-                    memory.save(&self.context.state)?;
-                }
-            }
-            Some(other) => return Err(SessionError::Protocol(format!("not for a standby: {other:?}"))),
-            None => return Err(SessionError::Protocol(format!("message of kind {kind}"))),
+            Told::Nothing => {}
         }
         Ok(())
     }
@@ -161,11 +163,7 @@ impl Session {
     }
 
     async fn tick(&mut self) -> Result<(), SessionError> {
-        let at = now();
-        if self.pulse.is_lost(at) {
-            return Err(SessionError::Silent(self.pulse.silence(at)));
-        }
-        if !self.pulse.beat(at) {
+        if !self.follower.beat(now())? {
             return Ok(());
         }
         let heartbeat = {

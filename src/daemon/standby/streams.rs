@@ -5,9 +5,7 @@ use std::task::Poll;
 use crate::daemon::holder::{Holder, Job};
 use crate::daemon::primary::SessionError;
 use crate::net::link::{DataReceiver, DataStreams};
-use crate::thought::generation::Header;
-use crate::thought::wire::frame::body;
-use crate::thought::wire::message::{HeldContent, StreamStart, data};
+use crate::thought::session::arrival::{Arrival, Piece};
 
 /// Of what arrives on a data stream so much goes to the holder at once, at most: this many bytes, and jobs.
 const BATCH_BYTES: usize = 128 * 1024;
@@ -26,22 +24,8 @@ pub(super) async fn read_streams(streams: &DataStreams, holder: &Holder) -> Sess
 }
 
 async fn read_stream(mut stream: DataReceiver, holder: &Holder) -> Result<(), SessionError> {
-    let broken = |what: &str| SessionError::Protocol(format!("a data stream {what}"));
-    let (kind, start) = stream.read_frame().await?.ok_or_else(|| broken("is empty"))?;
-    if kind != data::START {
-        return Err(broken("does not say what it is"));
-    }
-    let first = match body::<StreamStart>(&start)? {
-        StreamStart::Generation { header } => {
-            let header = Header::decode(&header).map_err(|error| broken(&format!("has a bad header: {error}")))?;
-            if !holder.may_begin().await {
-                return Err(SessionError::Ending);
-            }
-            Job::Begin(Box::new(header))
-        }
-        StreamStart::Contents => Job::Contents,
-    };
-    let mut batch = Batch { holder, jobs: vec![first], bytes: 0 };
+    let mut arrival = Arrival::default();
+    let mut batch = Batch { holder, jobs: Vec::new(), bytes: 0 };
     loop {
         // What has arrived goes over in one piece: a job by itself costs the holder's thread a waking.
         let read = poll_once(stream.read_frame()).await;
@@ -54,22 +38,30 @@ async fn read_stream(mut stream: DataReceiver, holder: &Holder) -> Result<(), Se
         };
         let Some((kind, payload)) = read? else { break };
         batch.bytes += payload.len();
-        batch.jobs.push(match kind {
-            data::OPERATION => Job::Operation(payload),
-            data::PAYLOAD => Job::Payload(payload),
-            data::HELD => Job::Hold(body::<HeldContent>(&payload)?),
-            data::HELD_END => Job::Held(payload == [1]),
-            data::END => Job::End,
-            _ => return Err(broken("has a frame of an unknown kind")),
-        });
-        if kind == data::END {
+        let job = match arrival.frame(kind, payload)? {
+            Piece::Begin(header) => {
+                if !holder.may_begin().await {
+                    return Err(SessionError::Ending);
+                }
+                Job::Begin(header)
+            }
+            Piece::Contents => Job::Contents,
+            Piece::Operation(bytes) => Job::Operation(bytes),
+            Piece::Payload(bytes) => Job::Payload(bytes),
+            Piece::Hold(content) => Job::Hold(content),
+            Piece::Held(is_whole) => Job::Held(is_whole),
+            Piece::End => Job::End,
+        };
+        let is_end = matches!(job, Job::End);
+        batch.jobs.push(job);
+        if is_end {
             return batch.give().await;
         }
         if batch.bytes >= BATCH_BYTES || batch.jobs.len() >= BATCH_JOBS {
             batch.give().await?;
         }
     }
-    Err(broken("ended without its end"))
+    Ok(arrival.finish()?)
 }
 
 /// Jobs that go to the holder together.

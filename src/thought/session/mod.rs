@@ -5,10 +5,12 @@
 //! whatever its privileges and file system; what a disk falls short of is known by its abilities, counted, and told in every heartbeat.
 //!
 //! [`judge`] is what both do with the other's hello, [`Pulse`] says when the other is gone, [`patience`] when to look for it again,
-//! [`bucket`] how fast to send. [`sender`] is the primary's side of one standby, [`receiver`] the standby's side of one
-//! primary.
+//! [`bucket`] how fast to send. [`sender`] is the primary's side of one standby. On the standby's side [`follower`] hears the control stream,
+//! [`arrival`] the data streams, and [`receiver`] judges which generation is taken.
 
+pub mod arrival;
 pub mod bucket;
+pub mod follower;
 pub mod patience;
 pub mod receiver;
 pub mod sender;

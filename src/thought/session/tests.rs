@@ -1,9 +1,12 @@
+use super::arrival::{Arrival, ArrivalError, Piece};
+use super::follower::{Follower, FollowerError, Told};
 use super::receiver::{Receiver, ReceiverError};
-use super::sender::{Sender, SenderError};
+use super::sender::{Asked, Heard, Sender, SenderError};
 use super::*;
 use crate::thought::filter::Rules;
 use crate::thought::generation::{Header, Joint, NamedPaths, Quality};
-use crate::thought::wire::message::{Abilities, Acked};
+use crate::thought::wire::frame::encode_body;
+use crate::thought::wire::message::{Abilities, Acked, Deposed, HeldAll, Lack, Message, Rejected, StreamStart, data};
 use crate::words::entry::{Digest, Timestamp};
 use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, NodeName, Position, Reign, ReignId};
 
@@ -109,19 +112,82 @@ fn only_the_next_generation_of_the_greeted_reign_is_taken() {
 
 #[test]
 fn acks_come_in_the_order_of_sending_and_for_the_same_history() {
-    let mut sender = Sender::new(&hello("bb", Role::Standby, 3));
+    let now = some_instant();
+    let mut sender = Sender::<()>::new(&hello("bb", Role::Standby, 3), now);
     let at = |generation| Position { epoch: 3, generation };
     let chain = |byte| ChainDigest(Digest([byte; 32]));
-    sender.sent(at(6), chain(6));
-    sender.sent(at(7), chain(7));
+    let acks = |sender: &mut Sender<()>, generation, byte| {
+        let (kind, payload) = Message::from(Acked { position: at(generation), chain: chain(byte) }).encode().unwrap();
+        sender.received(kind, &payload, now)
+    };
+    sender.sends(at(6), chain(6));
+    assert!(!sender.may_send(), "one after the other");
+    sender.ended();
+    sender.sends(at(7), chain(7));
+    sender.ended();
     assert_eq!(sender.head(), (at(7), chain(7)));
-    assert_eq!(sender.acked(&Acked { position: at(7), chain: chain(7) }), Err(SenderError::NotSent(at(7))));
-    assert_eq!(sender.acked(&Acked { position: at(6), chain: chain(9) }), Err(SenderError::OtherChain(at(6))));
-    sender.acked(&Acked { position: at(6), chain: chain(6) }).unwrap();
+    assert_eq!(acks(&mut sender, 7, 7), Err(SenderError::NotSent(at(7))));
+    assert_eq!(acks(&mut sender, 6, 9), Err(SenderError::OtherChain(at(6))));
+    assert_eq!(acks(&mut sender, 6, 6), Ok(Heard::Acked(at(6))));
     assert_eq!(sender.position(), at(6));
-    sender.acked(&Acked { position: at(7), chain: chain(7) }).unwrap();
+    acks(&mut sender, 7, 7).unwrap();
     assert!(sender.is_idle());
-    assert_eq!(sender.acked(&Acked { position: at(8), chain: chain(8) }), Err(SenderError::NotSent(at(8))));
+    assert_eq!(acks(&mut sender, 8, 8), Err(SenderError::NotSent(at(8))));
+}
+
+#[test]
+fn answers_go_to_whoever_asked_first_and_one_that_nobody_asked_for_ends_the_link() {
+    let now = some_instant();
+    let mut sender = Sender::new(&hello("bb", Role::Standby, 3), now);
+    let hears = |sender: &mut Sender<u8>, message: Message| {
+        let (kind, payload) = message.encode().unwrap();
+        sender.received(kind, &payload, now)
+    };
+    let lack = || Message::from(Lack { bits: vec![1] });
+    let all = || Message::from(HeldAll { count: 1 });
+    sender.asks(Asked::Have, 1);
+    sender.asks(Asked::AllHeld, 2);
+    sender.asks(Asked::Have, 3);
+    assert!(matches!(hears(&mut sender, lack()), Ok(Heard::Lack(1, _))));
+    assert!(matches!(hears(&mut sender, lack()), Ok(Heard::Lack(3, _))));
+    assert!(matches!(hears(&mut sender, lack()), Err(SenderError::Protocol(_))));
+    let rejected = Rejected { position: Position::default(), text: String::new() };
+    assert!(matches!(hears(&mut sender, rejected.into()), Ok(Heard::Rejected(_))));
+    assert!(sender.wants_catch_up());
+    assert_eq!(hears(&mut sender, all()), Ok(Heard::Late), "its catch-up was refused");
+}
+
+#[test]
+fn a_follower_told_of_a_higher_reign_ends_its_link() {
+    let now = some_instant();
+    let mut follower = Follower::new(&hello("a", Role::Primary, 3), now);
+    let mut hears = |epoch| {
+        let reign = hello("a", Role::Primary, epoch).reigns[0];
+        let (kind, payload) = Message::from(Deposed { reign }).encode().unwrap();
+        follower.received(kind, &payload, now)
+    };
+    assert_eq!(hears(3), Ok(Told::Nothing));
+    assert!(matches!(hears(4), Err(FollowerError::Deposed { followed: 3, .. })));
+}
+
+#[test]
+fn a_data_stream_has_a_beginning_and_an_end() {
+    let start = || encode_body(&StreamStart::Contents).unwrap();
+    let mut arrival = Arrival::default();
+    assert!(matches!(arrival.finish(), Err(ArrivalError::Empty)));
+    assert!(matches!(arrival.frame(data::PAYLOAD, Vec::new()), Err(ArrivalError::NoStart)));
+    assert!(matches!(arrival.frame(data::START, start()), Ok(Piece::Contents)));
+    assert!(matches!(arrival.frame(data::START, start()), Err(ArrivalError::Kind(data::START))));
+    assert!(matches!(arrival.frame(data::HELD_END, vec![1]), Ok(Piece::Held(true))));
+    assert!(matches!(arrival.finish(), Err(ArrivalError::NoEnd)));
+    assert!(matches!(arrival.frame(data::END, Vec::new()), Ok(Piece::End)));
+    assert!(matches!(arrival.frame(data::PAYLOAD, Vec::new()), Err(ArrivalError::AfterEnd)));
+    arrival.finish().unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "an Instant can only be got from the clock; its value is of no matter")]
+fn some_instant() -> Instant {
+    Instant::now()
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! goes out as events.
 
 mod answers;
+mod contents;
 mod hold;
 mod incoming;
 mod inspect;
@@ -23,10 +24,11 @@ use crate::index::Snapshot;
 use crate::reveal::{Replica, ReplicaError, ReplicaOptions, Standing};
 use crate::thought::filter::Filter;
 use crate::thought::generation::Header;
+use crate::thought::session::arrival::Piece;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::tree::Counts;
 use crate::thought::wire::message::{
-    Acked, Audit, Audited, Held, HeldAll, HeldContent, Lack, List, Listing, Rejected, Revealed, UnheldCounts,
+    Acked, Audit, Audited, Held, HeldAll, Lack, List, Listing, Rejected, Revealed, UnheldCounts,
 };
 use crate::words::entry::Digest;
 use crate::words::position::HomeId;
@@ -49,22 +51,8 @@ pub enum Job {
     Link(mpsc::Sender<Event>, Receiver),
     /// No more is taken until a new link begins.
     Unlink(oneshot::Sender<()>),
-    /// A data stream with contents begins.
-    Contents,
-    /// A generation begins.
-    Begin(Box<Header>),
-    /// Its next operation.
-    Operation(Vec<u8>),
-    /// A content comes ahead.
-    Hold(HeldContent),
-    /// Payload of what came last.
-    Payload(Vec<u8>),
-    /// The end of a content whose length was not told; true if it is whole.
-    Held(bool),
-    /// The stream's end.
-    End,
-    /// These, in order.
-    Several(Vec<Job>),
+    /// What arrived on a data stream, in order.
+    Arrived(Vec<Piece>),
     /// Children of a directory of the tree.
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not here.
@@ -81,23 +69,6 @@ pub enum Job {
     Stop(oneshot::Sender<()>),
     /// A comparison of the disk with the tree. No answer if there is no replica.
     Inspect(Audit, oneshot::Sender<Audited>),
-}
-
-impl Job {
-    /// True for what comes on data streams, in an order of its own.
-    fn is_data(&self) -> bool {
-        matches!(
-            self,
-            Self::Contents
-                | Self::Begin(_)
-                | Self::Operation(_)
-                | Self::Hold(_)
-                | Self::Payload(_)
-                | Self::Held(_)
-                | Self::End
-                | Self::Several(_)
-        )
-    }
 }
 
 /// Where a replica stands.
@@ -162,7 +133,7 @@ impl Holder {
         let holds: Arc<Holds> = Arc::default();
         let shared = Arc::clone(&holds);
         std::thread::Builder::new().name("holder".into()).spawn(move || {
-            Work::new(options, filter, guards, shared, tells).run(&runtime, queue, &failed);
+            Work::new(options, filter, guards, shared, tells, runtime).run(queue, &failed);
         })?;
         Ok(Self { jobs, holds, waits })
     }

@@ -96,6 +96,11 @@ fn regular(fd: &OwnedFd, path: &RelPath) -> Result<Stat, FsError> {
 }
 
 impl FileReader {
+    /// Makes content and attributes durable, whoever wrote them.
+    pub fn sync_all(&self) -> Result<(), FsError> {
+        fs::fsync(&self.fd).map_err(failed!(Sync, self.path))
+    }
+
     /// What the file was when it was opened.
     pub fn opened(&self) -> &Stat {
         &self.opened

@@ -12,7 +12,7 @@ use std::io;
 use super::content::NewFile;
 use super::stage::REMEMBERED_FILES;
 use super::{Replica, ReplicaError, layout};
-use crate::fs::{FsError, Root};
+use crate::fs::{FileReader, FsError, Root};
 use crate::thought::delta::pack::Unpacker;
 use crate::thought::tree::FileMemory;
 use crate::thought::wire::message::{HeldContent, UNTOLD_LENGTH};
@@ -170,6 +170,14 @@ impl Replica {
         writer.dress(content.mode | WHOLE, content.mtime)?;
         self.ahead.keep(content.digest, memory);
         Ok(())
+    }
+
+    /// The file of a content that came ahead and is whole, to be synced.
+    pub fn held_file(&self, content: Digest) -> Result<Option<FileReader>, ReplicaError> {
+        match self.ahead.has(content)? {
+            true => Ok(Some(self.ahead.here.open_read(&layout::digest(content))?)),
+            false => Ok(None),
+        }
     }
 
     /// Drops all contents that came ahead.

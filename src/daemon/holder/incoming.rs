@@ -1,26 +1,25 @@
-//! What arrives on data streams: staged, made durable, shown.
+//! A generation that arrives: staged, made durable, shown.
 
 use tokio::sync::mpsc;
 
 use super::waiting::needs;
 use super::work::Work;
-use super::{Event, Job, Stand};
+use super::{Event, Stand};
 use crate::fs::is_no_space;
-use crate::reveal::{Holding, Records, ReplicaError, Stager};
+use crate::reveal::{Records, ReplicaError, Stager};
 use crate::spool::Spool;
 use crate::thought::fuse::Tally;
 use crate::thought::generation::{FormatError, Header, Joint, Operation, OperationsDigest};
-use crate::thought::wire::message::{Acked, HeldAll, HeldContent, Rejected, Revealed};
+use crate::thought::session::arrival::{GenerationPiece, Piece};
+use crate::thought::wire::message::{Acked, Rejected, Revealed};
 use crate::words::position::Position;
 
-/// What is arriving.
+/// The generation that is arriving.
+#[derive(Default)]
 pub(super) enum Incoming {
+    #[default]
     Nothing,
     Generation(Box<Arriving>),
-    Contents {
-        holding: Option<Box<Holding>>,
-        count: u64,
-    },
     /// What still comes of a stream that was refused.
     Refused,
 }
@@ -36,17 +35,34 @@ pub(super) struct Arriving {
 }
 
 impl Work {
+    pub(super) fn piece(&mut self, piece: Piece) -> Result<(), ReplicaError> {
+        match piece {
+            Piece::Generation(GenerationPiece::Begin(header)) => self.begin(header),
+            Piece::Generation(GenerationPiece::Operation(bytes)) => {
+                let done = self.operation(bytes);
+                self.or_reject(done)
+            }
+            Piece::Generation(GenerationPiece::Payload(bytes)) => {
+                let done = self.payload(&bytes);
+                self.or_reject(done)
+            }
+            Piece::Generation(GenerationPiece::End) => self.end(),
+            Piece::Contents(piece) => self.contents_piece(piece),
+        }
+    }
+
+    /// Forgets the generation that is arriving.
     pub(super) fn give_up(&mut self) -> Result<(), ReplicaError> {
-        if let (Incoming::Generation(arriving), Some(replica)) =
-            (std::mem::replace(&mut self.incoming, Incoming::Nothing), &mut self.replica)
+        if let (Incoming::Generation(arriving), Some(replica)) = (std::mem::take(&mut self.incoming), &mut self.replica)
         {
             replica.give_up(arriving.stager)?;
         }
         Ok(())
     }
 
-    pub(super) fn begin(&mut self, header: Box<Header>) -> Result<(), ReplicaError> {
+    fn begin(&mut self, header: Box<Header>) -> Result<(), ReplicaError> {
         self.give_up()?;
+        self.drop_unsynced()?;
         let Some(receiver) = &self.receiver else {
             self.incoming = Incoming::Refused;
             return Ok(());
@@ -55,7 +71,7 @@ impl Work {
             return self.reject(header.position, &error);
         }
         self.staged_bytes = 0;
-        if !self.has_room(0, || Job::Begin(header.clone()))? {
+        if !self.has_room(0, || Piece::Generation(GenerationPiece::Begin(header.clone())))? {
             return Ok(());
         }
         let Some(replica) = &mut self.replica else { return Ok(()) };
@@ -74,11 +90,12 @@ impl Work {
         }
     }
 
-    pub(super) fn operation(&mut self, bytes: Vec<u8>) -> Result<(), ReplicaError> {
+    fn operation(&mut self, bytes: Vec<u8>) -> Result<(), ReplicaError> {
         let Incoming::Generation(arriving) = &self.incoming else { return Ok(()) };
         let operation = Operation::decode(&bytes)?;
         let needed = needs(&operation, &arriving.header.joint);
-        if needed > 0 && !self.has_room(needed, || Job::Operation(bytes.clone()))? {
+        let again = || Piece::Generation(GenerationPiece::Operation(bytes.clone()));
+        if needed > 0 && !self.has_room(needed, again)? {
             return Ok(());
         }
         let (Some(replica), Incoming::Generation(arriving)) = (&mut self.replica, &mut self.incoming) else {
@@ -95,47 +112,17 @@ impl Work {
         replica.stage(stager, operation)
     }
 
-    pub(super) fn hold(&mut self, content: HeldContent) -> Result<(), ReplicaError> {
-        if let (Some(replica), Incoming::Contents { holding, count }) = (&mut self.replica, &mut self.incoming) {
-            *count += 1;
-            *holding = Some(Box::new(replica.hold(content)?));
-        }
-        Ok(())
-    }
-
-    pub(super) fn end_held(&mut self, is_whole: bool) -> Result<(), ReplicaError> {
-        let (Some(replica), Incoming::Contents { holding, .. }) = (&mut self.replica, &mut self.incoming) else {
-            return Ok(());
-        };
-        let done = match holding.take() {
-            Some(open) => replica.end_held(*open, is_whole),
-            None => Err(FormatError::Malformed("end of a content").into()),
-        };
-        self.or_reject(done)
-    }
-
-    pub(super) fn payload(&mut self, bytes: &[u8]) -> Result<(), ReplicaError> {
+    fn payload(&mut self, bytes: &[u8]) -> Result<(), ReplicaError> {
         match (&mut self.replica, &mut self.incoming) {
             (Some(replica), Incoming::Generation(arriving)) => {
                 replica.stage_payload(&mut arriving.stager, bytes).map(|_| ())
             }
-            (Some(replica), Incoming::Contents { holding, .. }) => match holding.take() {
-                Some(open) => {
-                    *holding = replica.hold_payload(*open, bytes)?.map(Box::new);
-                    Ok(())
-                }
-                None => Err(FormatError::Malformed("payload").into()),
-            },
             _ => Ok(()),
         }
     }
 
-    pub(super) fn end(&mut self) -> Result<(), ReplicaError> {
-        match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
-            Incoming::Contents { count, .. } => {
-                self.tell(Event::HeldAll(HeldAll { count }));
-                Ok(())
-            }
+    fn end(&mut self) -> Result<(), ReplicaError> {
+        match std::mem::take(&mut self.incoming) {
             Incoming::Generation(arriving) => {
                 let position = arriving.header.position;
                 let is_whole = arriving.count == arriving.header.operations
@@ -150,20 +137,6 @@ impl Work {
             }
             Incoming::Nothing | Incoming::Refused => Ok(()),
         }
-    }
-
-    /// One after the other; what is left when one must wait is parked right behind it.
-    pub(super) fn several(&mut self, jobs: Vec<Job>) -> Result<(), ReplicaError> {
-        let mut jobs = jobs.into_iter();
-        while let Some(job) = jobs.next() {
-            self.job(job)?;
-            if let Some(waiting) = &self.blocked {
-                let behind = usize::from(waiting.has_parked());
-                self.parked.insert(behind, Job::Several(jobs.collect()));
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// Makes a whole generation durable, and shows it.
@@ -202,20 +175,27 @@ impl Work {
     }
 
     /// Trouble with what a peer sent ends that generation, not the replica.
-    pub(super) fn or_reject(&mut self, done: Result<(), ReplicaError>) -> Result<(), ReplicaError> {
-        let Err(error) = done else { return Ok(()) };
+    fn or_reject(&mut self, done: Result<(), ReplicaError>) -> Result<(), ReplicaError> {
+        match done {
+            Ok(()) => Ok(()),
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    /// Takes no more of what is arriving.
+    pub(super) fn refuse(&mut self, error: &ReplicaError) -> Result<(), ReplicaError> {
         let position = match &self.incoming {
             Incoming::Generation(arriving) => arriving.header.position,
             _ => Position::default(),
         };
-        if is_no_space(&error) {
-            return self.ran_out(position, &error);
+        if is_no_space(error) {
+            return self.ran_out(position, error);
         }
         self.give_up()?;
-        self.reject(position, &error)
+        self.reject(position, error)
     }
 
-    pub(super) fn reject(&mut self, position: Position, error: &dyn std::error::Error) -> Result<(), ReplicaError> {
+    fn reject(&mut self, position: Position, error: &dyn std::error::Error) -> Result<(), ReplicaError> {
         let text = crate::daemon::explain(error);
         tracing::warn!(%position, %text, "what the primary sent was not taken");
         self.incoming = Incoming::Refused;

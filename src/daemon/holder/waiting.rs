@@ -8,7 +8,6 @@
 
 use std::path::PathBuf;
 
-use super::Job;
 use super::incoming::{Arriving, Incoming};
 use super::work::Work;
 use crate::daemon::explain;
@@ -17,6 +16,7 @@ use crate::fs::{FsError, Space};
 use crate::reveal::{Replica, ReplicaError};
 use crate::thought::fuse::{Blown, Fuse, FuseOptions};
 use crate::thought::generation::{Action, Content, Joint, Operation};
+use crate::thought::session::arrival::Piece;
 use crate::thought::wire::message::{Held, HeldBy};
 use crate::words::path::RelPath;
 use crate::words::position::Position;
@@ -110,20 +110,13 @@ impl Guard {
     }
 }
 
-impl Waiting {
-    /// True if what must wait is the first of what is parked.
-    pub(super) fn has_parked(&self) -> bool {
-        matches!(self, Self::Room(_, None, _))
-    }
-}
-
 impl Work {
-    /// Waits with what was parked, or goes on with it.
+    /// Waits with what has arrived, or takes it.
     pub(super) fn go_on(&mut self) -> Result<(), ReplicaError> {
         self.look_for_room()?;
         while self.blocked.is_none() {
-            let Some(job) = self.parked.pop_front() else { break };
-            self.job(job)?;
+            let Some(piece) = self.parked.pop_front() else { break };
+            self.piece(piece)?;
         }
         let held = self.blocked.as_ref().map(|waiting| waiting.held().clone());
         self.tells.send_if_modified(|known| {
@@ -178,8 +171,8 @@ impl Work {
         }
     }
 
-    /// True if there is room for `bytes` more; if not, `job` is parked until there is.
-    pub(super) fn has_room(&mut self, bytes: u64, job: impl FnOnce() -> Job) -> Result<bool, ReplicaError> {
+    /// True if there is room for `bytes` more; if not, `piece` is parked until there is.
+    pub(super) fn has_room(&mut self, bytes: u64, piece: impl FnOnce() -> Piece) -> Result<bool, ReplicaError> {
         let Some(replica) = &self.replica else { return Ok(true) };
         match lacking(replica, self.guard.options.reserve, bytes)? {
             None => {
@@ -187,7 +180,7 @@ impl Work {
                 Ok(true)
             }
             Some(text) => {
-                self.parked.push_front(job());
+                self.parked.push_front(piece());
                 self.blocked = Some(Waiting::Room(bytes, None, Held { by: HeldBy::Room, text }));
                 Ok(false)
             }

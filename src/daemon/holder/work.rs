@@ -2,18 +2,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answers::{lack, listing, marked};
+use super::contents::Contents;
 use super::hold::{Hold, Holds};
 use super::incoming::Incoming;
 use super::waiting::{Guard, Guards, Waiting};
 use super::{Event, Job, Stand};
 use crate::reveal::{Opening, Replica, ReplicaError, ReplicaOptions};
 use crate::thought::filter::Filter;
+use crate::thought::session::arrival::Piece;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::wire::message::Held;
 use crate::words::position::HomeId;
@@ -28,7 +31,10 @@ pub(super) struct Work {
     /// What the primary replicates, as far as this node knows.
     pub(super) filter: Arc<dyn Fn() -> Filter + Send + Sync>,
     pub(super) replica: Option<Replica>,
+    /// The generation that is arriving.
     pub(super) incoming: Incoming,
+    /// The contents that are arriving.
+    pub(super) contents: Contents,
     pub(super) events: Option<mpsc::Sender<Event>>,
     pub(super) receiver: Option<Receiver>,
     /// Who wants the replica to stand still.
@@ -36,10 +42,14 @@ pub(super) struct Work {
     /// Streams that may not begin meanwhile.
     pub(super) waiting: Vec<oneshot::Sender<()>>,
     pub(super) holds: Arc<Holds>,
+    /// A sync of contents has failed.
+    pub(super) sync_failed: Arc<AtomicBool>,
+    /// Whose threads sync them.
+    pub(super) runtime: Handle,
     /// What it waits for.
     pub(super) blocked: Option<Waiting>,
-    /// What arrived meanwhile.
-    pub(super) parked: VecDeque<Job>,
+    /// What arrived and is not taken yet, in order.
+    pub(super) parked: VecDeque<Piece>,
     /// What was staged since the present stream began takes so much.
     pub(super) staged_bytes: u64,
     pub(super) tells: watch::Sender<Option<Held>>,
@@ -52,6 +62,7 @@ impl Work {
         guards: Guards,
         holds: Arc<Holds>,
         tells: watch::Sender<Option<Held>>,
+        runtime: Handle,
     ) -> Self {
         Self {
             guard: Guard::new(guards, options.state.clone()),
@@ -59,11 +70,14 @@ impl Work {
             filter,
             replica: None,
             incoming: Incoming::Nothing,
+            contents: Contents::Nothing,
             events: None,
             receiver: None,
             held: Vec::new(),
             waiting: Vec::new(),
             holds,
+            sync_failed: Arc::default(),
+            runtime,
             blocked: None,
             parked: VecDeque::new(),
             staged_bytes: 0,
@@ -71,16 +85,11 @@ impl Work {
         }
     }
 
-    pub(super) fn run(
-        &mut self,
-        runtime: &Handle,
-        mut queue: mpsc::Receiver<Job>,
-        failed: &Arc<dyn Fn(String) + Send + Sync>,
-    ) {
+    pub(super) fn run(&mut self, mut queue: mpsc::Receiver<Job>, failed: &Arc<dyn Fn(String) + Send + Sync>) {
         loop {
             let next = match queue.try_recv() {
                 Ok(job) => Ok(Some(job)),
-                Err(_) => runtime.block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await }),
+                Err(_) => self.runtime.block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await }),
             };
             let done = match next {
                 Ok(Some(Job::Stop(reply))) => {
@@ -88,10 +97,6 @@ impl Work {
                     self.close();
                     reply.send(()).ok();
                     break;
-                }
-                Ok(Some(job)) if self.blocked.is_some() && job.is_data() => {
-                    self.parked.push_back(job);
-                    Ok(())
                 }
                 Ok(Some(job)) => self.job(job),
                 Ok(None) => break,
@@ -106,6 +111,7 @@ impl Work {
                 self.break_holds("the replica failed, and must be opened again");
                 self.forget_waiting();
                 self.incoming = Incoming::Nothing;
+                self.contents = Contents::Nothing;
                 self.events = None;
                 self.replica = None;
                 self.tells.send_replace(None);
@@ -136,6 +142,7 @@ impl Work {
     fn link(&mut self, link: Option<(mpsc::Sender<Event>, Receiver)>) -> Result<(), ReplicaError> {
         self.forget_waiting();
         self.give_up()?;
+        self.contents = Contents::Nothing;
         (self.events, self.receiver) = link.unzip();
         Ok(())
     }
@@ -153,29 +160,10 @@ impl Work {
                 reply.send(()).ok();
                 Ok(())
             }
-            Job::Contents => {
-                self.give_up()?;
-                self.incoming = Incoming::Contents { holding: None, count: 0 };
-                self.staged_bytes = 0;
+            Job::Arrived(pieces) => {
+                self.parked.extend(pieces);
                 Ok(())
             }
-            Job::Begin(header) => self.begin(header),
-            Job::Operation(bytes) => {
-                let done = self.operation(bytes);
-                self.or_reject(done)
-            }
-            Job::Hold(content) if !self.has_room(content.size, || Job::Hold(content.clone()))? => Ok(()),
-            Job::Hold(content) => {
-                let done = self.hold(content);
-                self.or_reject(done)
-            }
-            Job::Payload(bytes) => {
-                let done = self.payload(&bytes);
-                self.or_reject(done)
-            }
-            Job::Held(is_whole) => self.end_held(is_whole),
-            Job::End => self.end(),
-            Job::Several(jobs) => self.several(jobs),
             Job::List(list, reply) => {
                 if let Some(replica) = &self.replica {
                     reply.send(listing(replica.tree(), &list)?).ok();

@@ -1,83 +1,123 @@
 //! Data streams: what arrives on them goes to the holder.
+//!
+//! A stream of contents and a stream of a generation are read side by side, so that a small generation need not wait for a large content that is
+//! sent ahead at the same time. Of each kind one is read after the other.
 
 use std::task::Poll;
+
+use tokio::sync::mpsc;
 
 use crate::daemon::holder::{Holder, Job};
 use crate::daemon::primary::SessionError;
 use crate::net::link::{DataReceiver, DataStreams};
-use crate::thought::session::arrival::{Arrival, Piece};
+use crate::thought::session::arrival::{Arrival, ContentsPiece, GenerationPiece, Piece};
 
-/// Of what arrives on a data stream so much goes to the holder at once, at most: this many bytes, and jobs.
+/// Of what arrives on a data stream so much goes to the holder at once, at most: this many bytes, and pieces.
 const BATCH_BYTES: usize = 128 * 1024;
-const BATCH_JOBS: usize = 256;
-/// Reads one data stream after the other; why it ended.
+const BATCH_PIECES: usize = 256;
+
+/// Reads data streams as they come; why it ended.
 pub(super) async fn read_streams(streams: &DataStreams, holder: &Holder) -> SessionError {
-    loop {
-        let read = match streams.accept_data().await {
-            Ok(stream) => read_stream(stream, holder).await,
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = read {
+    let (generations, of_generations) = mpsc::channel(1);
+    let (contents, of_contents) = mpsc::channel(1);
+    let accepted = async {
+        loop {
+            let opened = match streams.accept_data().await {
+                Ok(stream) => Opened::read(stream).await,
+                Err(error) => Err(error.into()),
+            };
+            let opened = match opened {
+                Ok(opened) => opened,
+                Err(error) => return error,
+            };
+            let lane = if matches!(opened.first, Piece::Generation(_)) { &generations } else { &contents };
+            if lane.send(opened).await.is_err() {
+                return SessionError::Ending;
+            }
+        }
+    };
+    tokio::select! {
+        error = accepted => error,
+        error = read_in_turn(of_generations, holder) => error,
+        error = read_in_turn(of_contents, holder) => error,
+    }
+}
+
+/// Reads one stream after the other; why it ended.
+async fn read_in_turn(mut streams: mpsc::Receiver<Opened>, holder: &Holder) -> SessionError {
+    while let Some(stream) = streams.recv().await {
+        if let Err(error) = stream.rest(holder).await {
             return error;
         }
     }
+    SessionError::Ending
 }
 
-async fn read_stream(mut stream: DataReceiver, holder: &Holder) -> Result<(), SessionError> {
-    let mut arrival = Arrival::default();
-    let mut batch = Batch { holder, jobs: Vec::new(), bytes: 0 };
-    loop {
-        // What has arrived goes over in one piece: a job by itself costs the holder's thread a waking.
-        let read = poll_once(stream.read_frame()).await;
-        let read = match read {
-            Some(read) => read,
-            None => {
-                batch.give().await?;
-                stream.read_frame().await
-            }
-        };
-        let Some((kind, payload)) = read? else { break };
-        batch.bytes += payload.len();
-        let job = match arrival.frame(kind, payload)? {
-            Piece::Begin(header) => {
-                if !holder.may_begin().await {
-                    return Err(SessionError::Ending);
-                }
-                Job::Begin(header)
-            }
-            Piece::Contents => Job::Contents,
-            Piece::Operation(bytes) => Job::Operation(bytes),
-            Piece::Payload(bytes) => Job::Payload(bytes),
-            Piece::Hold(content) => Job::Hold(content),
-            Piece::Held(is_whole) => Job::Held(is_whole),
-            Piece::End => Job::End,
-        };
-        let is_end = matches!(job, Job::End);
-        batch.jobs.push(job);
-        if is_end {
-            return batch.give().await;
-        }
-        if batch.bytes >= BATCH_BYTES || batch.jobs.len() >= BATCH_JOBS {
-            batch.give().await?;
+/// A stream of which is known what it is.
+struct Opened {
+    stream: DataReceiver,
+    arrival: Arrival,
+    first: Piece,
+}
+
+impl Opened {
+    async fn read(mut stream: DataReceiver) -> Result<Self, SessionError> {
+        let mut arrival = Arrival::default();
+        match stream.read_frame().await? {
+            Some((kind, payload)) => Ok(Self { first: arrival.frame(kind, payload)?, stream, arrival }),
+            None => Err(arrival.finish().err().map_or(SessionError::Closed, SessionError::from)),
         }
     }
-    Ok(arrival.finish()?)
+
+    async fn rest(self, holder: &Holder) -> Result<(), SessionError> {
+        let Self { mut stream, mut arrival, first } = self;
+        if matches!(first, Piece::Generation(_)) && !holder.may_begin().await {
+            return Err(SessionError::Ending);
+        }
+        let mut batch = Batch { holder, pieces: vec![first], bytes: 0 };
+        loop {
+            // What has arrived goes over together: a job by itself costs the holder's thread a waking.
+            let read = match poll_once(stream.read_frame()).await {
+                Some(read) => read,
+                None => {
+                    batch.give().await?;
+                    stream.read_frame().await
+                }
+            };
+            let Some((kind, payload)) = read? else { break };
+            batch.bytes += payload.len();
+            let piece = arrival.frame(kind, payload)?;
+            let is_end = matches!(piece, Piece::Generation(GenerationPiece::End) | Piece::Contents(ContentsPiece::End));
+            batch.pieces.push(piece);
+            if is_end {
+                return batch.give().await;
+            }
+            if batch.bytes >= BATCH_BYTES || batch.pieces.len() >= BATCH_PIECES {
+                batch.give().await?;
+            }
+        }
+        Ok(arrival.finish()?)
+    }
 }
 
-/// Jobs that go to the holder together.
+/// Pieces that go to the holder together.
 struct Batch<'a> {
     holder: &'a Holder,
-    jobs: Vec<Job>,
+    pieces: Vec<Piece>,
     bytes: usize,
 }
 
 impl Batch<'_> {
     async fn give(&mut self) -> Result<(), SessionError> {
         self.bytes = 0;
-        let jobs = std::mem::take(&mut self.jobs);
+        let pieces = std::mem::take(&mut self.pieces);
         // A holder that waits is given nothing: what is under way is all that it must keep.
         self.holder.opened().await;
-        if jobs.is_empty() || self.holder.give(Job::Several(jobs)).await { Ok(()) } else { Err(SessionError::Ending) }
+        if pieces.is_empty() || self.holder.give(Job::Arrived(pieces)).await {
+            Ok(())
+        } else {
+            Err(SessionError::Ending)
+        }
     }
 }
 

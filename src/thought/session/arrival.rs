@@ -22,8 +22,8 @@ pub enum ArrivalError {
     /// A frame could not be read.
     #[error("a data stream has a malformed frame")]
     Body(#[from] BodyError),
-    /// A frame of a kind that is not known here.
-    #[error("a data stream has a frame of an unknown kind ({0})")]
+    /// A frame of a kind that does not belong there.
+    #[error("a data stream has a frame of kind {0}, which does not belong there")]
     Kind(u8),
     /// More came after its end.
     #[error("a data stream goes on after its end")]
@@ -33,19 +33,37 @@ pub enum ArrivalError {
     NoEnd,
 }
 
-/// A piece of a stream.
+/// A piece of a stream. Pieces of a generation and of contents may come in turn: of each kind there is one stream at a time.
 #[derive(Debug)]
 pub enum Piece {
-    /// A generation begins.
+    /// Of a generation.
+    Generation(GenerationPiece),
+    /// Of contents sent ahead.
+    Contents(ContentsPiece),
+}
+
+/// A piece of a stream with a generation.
+#[derive(Debug)]
+pub enum GenerationPiece {
+    /// It begins.
     Begin(Box<Header>),
-    /// Contents begin.
-    Contents,
-    /// An operation.
+    /// Its next operation.
     Operation(Vec<u8>),
-    /// Payload of what came last.
+    /// Payload of the last operation.
     Payload(Vec<u8>),
-    /// A content.
+    /// The end.
+    End,
+}
+
+/// A piece of a stream with contents sent ahead.
+#[derive(Debug)]
+pub enum ContentsPiece {
+    /// It begins.
+    Begin,
+    /// The next content.
     Hold(HeldContent),
+    /// Payload of the last content.
+    Payload(Vec<u8>),
     /// The end of a content whose length was not told; true if it is whole.
     Held(bool),
     /// The end.
@@ -58,8 +76,10 @@ pub enum Arrival {
     /// Nothing came.
     #[default]
     Before,
-    /// It began.
-    Within,
+    /// A generation began.
+    Generation,
+    /// Contents began.
+    Contents,
     /// It is whole.
     After,
 }
@@ -68,27 +88,37 @@ impl Arrival {
     /// The next frame.
     pub fn frame(&mut self, kind: u8, payload: Vec<u8>) -> Result<Piece, ArrivalError> {
         match self {
-            Self::Before if kind == data::START => {
-                *self = Self::Within;
-                Ok(match body(&payload)? {
-                    StreamStart::Generation { header } => {
-                        Piece::Begin(Box::new(Header::decode(&header).map_err(ArrivalError::Header)?))
-                    }
-                    StreamStart::Contents => Piece::Contents,
-                })
-            }
+            Self::Before if kind == data::START => Ok(match body(&payload)? {
+                StreamStart::Generation { header } => {
+                    *self = Self::Generation;
+                    let header = Header::decode(&header).map_err(ArrivalError::Header)?;
+                    Piece::Generation(GenerationPiece::Begin(Box::new(header)))
+                }
+                StreamStart::Contents => {
+                    *self = Self::Contents;
+                    Piece::Contents(ContentsPiece::Begin)
+                }
+            }),
             Self::Before => Err(ArrivalError::NoStart),
-            Self::Within => Ok(match kind {
-                data::OPERATION => Piece::Operation(payload),
-                data::PAYLOAD => Piece::Payload(payload),
-                data::HELD => Piece::Hold(body(&payload)?),
-                data::HELD_END => Piece::Held(payload == [1]),
+            Self::Generation => Ok(Piece::Generation(match kind {
+                data::OPERATION => GenerationPiece::Operation(payload),
+                data::PAYLOAD => GenerationPiece::Payload(payload),
                 data::END => {
                     *self = Self::After;
-                    Piece::End
+                    GenerationPiece::End
                 }
                 kind => return Err(ArrivalError::Kind(kind)),
-            }),
+            })),
+            Self::Contents => Ok(Piece::Contents(match kind {
+                data::HELD => ContentsPiece::Hold(body(&payload)?),
+                data::PAYLOAD => ContentsPiece::Payload(payload),
+                data::HELD_END => ContentsPiece::Held(payload == [1]),
+                data::END => {
+                    *self = Self::After;
+                    ContentsPiece::End
+                }
+                kind => return Err(ArrivalError::Kind(kind)),
+            })),
             Self::After => Err(ArrivalError::AfterEnd),
         }
     }
@@ -97,7 +127,7 @@ impl Arrival {
     pub fn finish(self) -> Result<(), ArrivalError> {
         match self {
             Self::Before => Err(ArrivalError::Empty),
-            Self::Within => Err(ArrivalError::NoEnd),
+            Self::Generation | Self::Contents => Err(ArrivalError::NoEnd),
             Self::After => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-use super::arrival::{Arrival, ArrivalError, Piece};
+use super::arrival::{Arrival, ArrivalError, ContentsPiece, Piece};
 use super::follower::{Follower, FollowerError, Told};
 use super::receiver::{Receiver, ReceiverError};
 use super::sender::{Asked, Heard, Sender, SenderError};
@@ -176,11 +176,11 @@ fn a_data_stream_has_a_beginning_and_an_end() {
     let mut arrival = Arrival::default();
     assert!(matches!(arrival.finish(), Err(ArrivalError::Empty)));
     assert!(matches!(arrival.frame(data::PAYLOAD, Vec::new()), Err(ArrivalError::NoStart)));
-    assert!(matches!(arrival.frame(data::START, start()), Ok(Piece::Contents)));
+    assert!(matches!(arrival.frame(data::START, start()), Ok(Piece::Contents(ContentsPiece::Begin))));
     assert!(matches!(arrival.frame(data::START, start()), Err(ArrivalError::Kind(data::START))));
-    assert!(matches!(arrival.frame(data::HELD_END, vec![1]), Ok(Piece::Held(true))));
+    assert!(matches!(arrival.frame(data::HELD_END, vec![1]), Ok(Piece::Contents(ContentsPiece::Held(true)))));
     assert!(matches!(arrival.finish(), Err(ArrivalError::NoEnd)));
-    assert!(matches!(arrival.frame(data::END, Vec::new()), Ok(Piece::End)));
+    assert!(matches!(arrival.frame(data::END, Vec::new()), Ok(Piece::Contents(ContentsPiece::End))));
     assert!(matches!(arrival.frame(data::PAYLOAD, Vec::new()), Err(ArrivalError::AfterEnd)));
     arrival.finish().unwrap();
 }

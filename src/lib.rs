@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 words | [`words`] | paths, entries, positions |
 //! | 1 thought | [`thought`] | trees, plans, deltas, generations, wire formats, sessions: pure, no system calls, no clock |
-//! | 2 hands | `fs`, `spool`, `watch`, `walk`, `capture`, `audit`, `index`, `journal`, `reveal` | files |
+//! | 2 hands | `fs`, `spool`, `watch`, `walk`, `capture`, `audit`, `index`, `journal`, `reveal`, `jenkins` | files |
 //! | 3 mouth | `net` | peers |
 //! | 4 life | `daemon`, `observe`, `control` | time and tasks |
 //! | 5 face | `config`, `cli` | people |
@@ -19,6 +19,7 @@ pub mod control;
 pub mod daemon;
 pub mod fs;
 pub mod index;
+pub mod jenkins;
 pub mod journal;
 pub mod net;
 pub mod observe;

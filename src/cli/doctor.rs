@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
+use rustls_pki_types::UnixTime;
 
 use super::exit::{Answer, Class, Failure};
 use super::target::ConfigArgs;
 use super::{output, run};
 use crate::config::{Preset, Settings};
 use crate::control::Client;
+use crate::daemon::certificates::{Certificates, ENDS_SOON};
 use crate::daemon::memory::load_trust;
 use crate::fs::Root;
 use crate::net::endpoint::{Endpoint, Limits, SOCKET_BUFFER_BYTES};
@@ -174,6 +176,7 @@ impl Checks {
         self.note("home", &found, mend.as_deref());
         self.own_directory(root);
         self.state(&settings.node.state);
+        self.certificates(settings);
         let mut text = String::new();
         let is_well = survey.vital_count == 0 && vital_text(&mut text, survey).is_ok();
         let found = format!("{} patterns leave something out", survey.left_out.len());
@@ -231,6 +234,28 @@ impl Checks {
         self.note("state", &found, mend.as_deref());
     }
 
+    /// The files of `[tls]`, and how long they last.
+    fn certificates(&mut self, settings: &Settings) {
+        let (files, now) = (run::certificates(settings), UnixTime::now());
+        match files.read(&settings.node.name, now) {
+            Ok(credentials) => {
+                for (path, day) in &credentials.ends {
+                    let ends_soon = day.after(now).is_none_or(|left| left < ENDS_SOON);
+                    let mend = ends_soon.then_some("renew it: a running daemon takes up the new file by itself");
+                    self.note("certificate", &format!("{}: until {day}", path.display()), mend);
+                }
+            }
+            Err(error) => {
+                let text = crate::daemon::explain(&error);
+                self.note(
+                    "certificate",
+                    &text,
+                    Some("the daemon does not start with it, and goes on with what it read before"),
+                );
+            }
+        }
+    }
+
     /// A number that the kernel tells in `file`, which must be `least` or more.
     fn at_least(&mut self, what: &str, file: &str, least: u64, mend: &dyn Fn(u64) -> String) {
         let number = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u64>().ok());
@@ -286,8 +311,11 @@ impl Checks {
 
 /// A socket of this command's own, with the node's identity and trust.
 fn endpoint(settings: &Settings) -> anyhow::Result<Endpoint> {
-    let identity = Identity::load(&settings.node.state)?;
     let trusted = TrustedPeers::new();
+    let names = settings.peers.iter().map(|peer| peer.name.clone()).collect();
+    let files = run::certificates(settings);
+    let (_, shown) = Certificates::load(files, settings.node.name.clone(), names, trusted.clone())?;
+    let identity = shown.map_or_else(|| Identity::load(&settings.node.state), Ok)?;
     for peer in &settings.peers {
         if let Some(id) = &peer.id {
             trusted.trust(id.as_str().parse()?, peer.name.clone());

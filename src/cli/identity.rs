@@ -4,14 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use rustls_pki_types::UnixTime;
 
 use super::exit::{Answer, Class, Failure};
-use super::output;
 use super::target::{ConfigArgs, DaemonArgs};
+use super::{output, run};
 use crate::config::PeerId;
 use crate::control::{ClientError, Rotation};
 use crate::daemon::memory::{trust_in, untrust_in};
 use crate::fs::state::create_directory;
+use crate::net::authority::CertificateFiles;
 use crate::net::identity::Identity;
 use crate::words::position::NodeName;
 
@@ -24,7 +26,8 @@ Examples:
 /// Print this node's id
 ///
 /// The id is the fingerprint of the node's public key, and what peers know it by: write it into their configuration, or give it
-/// to `hotspare trust` there. The key is made in the state directory when there is none yet. The daemon need not run.
+/// to `hotspare trust` there. The key is made in the state directory when there is none yet; where [tls] cert is set, the id is that of
+/// the certificate's key. The daemon need not run.
 #[derive(Debug, Args)]
 #[command(after_long_help = ID_EXAMPLES)]
 pub(super) struct IdArgs {
@@ -34,7 +37,12 @@ pub(super) struct IdArgs {
 
 pub(super) fn id(args: &IdArgs) -> anyhow::Result<Answer> {
     let settings = args.config.load()?;
-    output::say(own_id(&settings.node.state)?.as_str())?;
+    let files = run::certificates(&settings);
+    let id = match files.shown {
+        Some(_) => shown_id(&files, &settings.node.name)?,
+        None => own_id(&settings.node.state)?,
+    };
+    output::say(id.as_str())?;
     Ok(Answer::Yes)
 }
 
@@ -129,6 +137,8 @@ Exit status: 0 the new key is in use; 1 it waits for peers.";
 ///
 /// With --now it is used at once. A peer that does not know it then refuses this node until `hotspare trust` was run there. An id that stands
 /// in a peer's configuration must be changed there.
+///
+/// A node that shows a certificate ([tls] cert) has no key of its own to change: renew that file and its key; the daemon takes them up.
 #[derive(Debug, Args)]
 #[command(after_long_help = ROTATE_EXAMPLES)]
 pub(super) struct RotateArgs {
@@ -172,6 +182,14 @@ fn own_id(state: &Path) -> anyhow::Result<PeerId> {
     create_directory(state, 0o700)?;
     let id = Identity::load_or_create(state)?.id();
     Ok(PeerId::try_from(id.to_string())?)
+}
+
+/// The id of the key of the certificate that is shown.
+fn shown_id(files: &CertificateFiles, own: &NodeName) -> anyhow::Result<PeerId> {
+    let unusable = |text: &str| Failure::new(Class::Usage, format!("[tls] cannot be used: {text}"));
+    let read = files.read(own, UnixTime::now()).map_err(|error| unusable(&crate::daemon::explain(&error)))?;
+    let shown = read.shown.ok_or_else(|| unusable("it names no certificate"))?;
+    Ok(PeerId::try_from(shown.id().to_string())?)
 }
 
 /// Takes it back, while no daemon runs.

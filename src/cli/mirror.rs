@@ -15,6 +15,7 @@ use crate::daemon::node::{Node, NodeOptions, PeerOptions};
 use crate::daemon::window::WindowLimits;
 use crate::fs::Root;
 use crate::fs::state::create_directory;
+use crate::net::authority::CertificateFiles;
 use crate::net::identity::Identity;
 use crate::observe::status::{State, Status};
 use crate::reveal::marker;
@@ -145,6 +146,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         role: Role::Primary,
         listen: loopback,
         peers: vec![PeerOptions { name: standby_name.clone(), addresses: Vec::new(), id: Some(ids[1]) }],
+        certificates: CertificateFiles::default(),
         filter: filter.clone(),
         windows: Windows::default(),
         window: WindowLimits::default(),
@@ -166,6 +168,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         role: Role::Standby,
         listen: loopback,
         peers: vec![PeerOptions { name: primary_name, addresses: address.into_iter().collect(), id: Some(ids[0]) }],
+        certificates: CertificateFiles::default(),
         filter,
         windows: Windows::default(),
         window: WindowLimits::default(),

@@ -158,6 +158,7 @@ fn node_failure(error: NodeError) -> anyhow::Error {
         NodeError::Unreadable { .. } => {
             (exit::Class::Usage, Some("run this as a user who may read all of the home: that of Jenkins, or root"))
         }
+        NodeError::Certificates(_) => (exit::Class::Usage, Some("`hotspare doctor` checks the files of [tls]")),
         NodeError::PeerId(_) => (exit::Class::Usage, Some("an id is printed by `hotspare id` on the peer")),
         NodeError::OtherHome { .. } => {
             (exit::Class::Guard, Some("use the state directory of this home, or an empty one to begin anew"))

@@ -12,6 +12,7 @@ use crate::daemon::holder::{Guards, Reserve};
 use crate::daemon::node::{Node, NodeOptions, PeerOptions, ScrubOptions};
 use crate::daemon::window::WindowLimits;
 use crate::fs::state::create_directory;
+use crate::net::authority::CertificateFiles;
 use crate::thought::filter::{Filter, Preset};
 use crate::thought::timing::Windows;
 use crate::thought::wire::message::Role;
@@ -91,6 +92,11 @@ pub(super) fn filter(settings: &Settings) -> anyhow::Result<Filter> {
         .map_err(|error| Failure::new(Class::Usage, error.to_string()))?)
 }
 
+/// Where the certificates of the configuration are.
+pub(super) fn certificates(settings: &Settings) -> CertificateFiles {
+    CertificateFiles { ca: settings.tls.ca.clone(), shown: settings.tls.shown.clone() }
+}
+
 /// The configuration in the node's own terms.
 fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
     let filter = filter(settings)?;
@@ -109,6 +115,7 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
         },
         listen: settings.node.listen,
         peers: peers.collect::<anyhow::Result<_>>()?,
+        certificates: certificates(settings),
         filter,
         windows: Windows { quiet: settings.batch.quiet, longest: settings.batch.longest },
         window: WindowLimits {

@@ -11,7 +11,7 @@ use super::error::{ConfigError, Origin, Problem};
 use super::raw::{Given, Place, Raw, RawPeer, allowed};
 use super::settings::{
     Address, Backend, Batch, Engine, Failover, Hooks, LogFormat, Node, Observe, Peer, PeerId, Preset, Replicate,
-    Reserve, Role, Scrub, Settings, Standby, Watch, Window,
+    Reserve, Role, Scrub, Settings, Standby, Tls, Watch, Window,
 };
 use super::units::{parse_percent, parse_size};
 use crate::thought::fuse::FuseOptions;
@@ -83,7 +83,7 @@ impl Judge<'_> {
     }
 
     fn settings(&mut self, raw: Raw, dormant: Vec<&'static str>) -> Option<Settings> {
-        let Raw { node, replicate, batch, window, watch, scrub, standby, failover, hooks, observe, peer } = raw;
+        let Raw { node, tls, replicate, batch, window, watch, scrub, standby, failover, hooks, observe, peer } = raw;
         let name = self.required("node.name", node.name.as_ref(), parse_name);
         let home = self.required("node.home", node.home.as_ref(), parse_place);
         let state = self
@@ -99,6 +99,7 @@ impl Judge<'_> {
         let initial_role = self.value("node.initial_role", node.initial_role.as_ref(), parse_role);
         let listen = self.value("node.listen", node.listen.as_ref(), parse_listen);
         let peers = self.peers(peer, name.as_ref());
+        let tls = self.tls(&tls);
         let replicate = self.replicate(&replicate);
         let batch = self.batch(&batch);
         let watch = self.watch(&watch);
@@ -127,6 +128,7 @@ impl Judge<'_> {
         Some(Settings {
             node,
             peers,
+            tls,
             replicate,
             batch,
             window,
@@ -138,6 +140,18 @@ impl Judge<'_> {
             observe,
             dormant,
         })
+    }
+
+    fn tls(&mut self, raw: &super::raw::RawTls) -> Tls {
+        let ca = self.value("tls.ca", raw.ca.as_ref(), parse_place);
+        let cert = self.value("tls.cert", raw.cert.as_ref(), parse_place);
+        let key = self.value("tls.key", raw.key.as_ref(), parse_place);
+        match (&raw.cert, &raw.key) {
+            (Some(_), None) => self.refuse("tls.cert", raw.cert.as_ref()),
+            (None, Some(_)) => self.refuse("tls.key", raw.key.as_ref()),
+            _ => {}
+        }
+        Tls { ca, shown: cert.zip(key) }
     }
 
     fn watch(&mut self, raw: &super::raw::RawWatch) -> Watch {

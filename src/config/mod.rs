@@ -24,5 +24,5 @@ mod units;
 pub use error::{ConfigError, Origin, Problem};
 pub use settings::{
     Address, Backend, Batch, Engine, Failover, Hooks, LogFormat, Node, Observe, Peer, PeerId, PeerIdError, Preset,
-    Replicate, Reserve, Role, Settings, Standby, Watch,
+    Replicate, Reserve, Role, Settings, Standby, Tls, Watch,
 };

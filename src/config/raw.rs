@@ -95,6 +95,11 @@ sections! {
         initial_role: "\"primary\" or \"standby\"",
         listen: "an IP address and a UDP port, such as \"0.0.0.0:7420\" or \"[::]:7420\"",
     }
+    tls: RawTls {
+        ca: "the absolute path of a PEM file: the certificates of the CAs that are believed",
+        cert: "the absolute path of a PEM file: this node's certificate and those up to its CA; with tls.key",
+        key: "the absolute path of a PEM file: the key of tls.cert; with tls.cert",
+    }
     replicate: RawReplicate {
         preset: "\"jenkins\" or \"none\"",
         [include: "a list of patterns in gitignore syntax, without a leading `!`"]

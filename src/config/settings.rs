@@ -18,6 +18,8 @@ pub struct Settings {
     pub node: Node,
     /// `[[peer]]`: the other nodes, in the file's order.
     pub peers: Vec<Peer>,
+    /// `[tls]`: certificates of a CA.
+    pub tls: Tls,
     /// `[replicate]`: what of the home is replicated.
     pub replicate: Replicate,
     /// `[batch]`: how changes are gathered into generations.
@@ -146,6 +148,15 @@ impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Certificates that a CA issued, in PEM files; all paths are absolute. Without any, peers are known by pinned ids alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The CAs that are believed.
+    pub ca: Option<PathBuf>,
+    /// What this node shows: certificate and key.
+    pub shown: Option<(PathBuf, PathBuf)>,
 }
 
 /// What of the home is replicated.

@@ -28,6 +28,8 @@ pub struct Keys {
     trusted: TrustedPeers,
     endpoint: Arc<Endpoint>,
     rotation: Mutex<Option<Rotation>>,
+    /// The certificate that is shown instead of a key of the state directory.
+    certificate: Option<PathBuf>,
 }
 
 /// A key that waits to be used.
@@ -57,14 +59,22 @@ pub enum KeysError {
     /// What peers are trusted cannot be written down.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// The key is not this node's to change.
+    #[error("this node shows the certificate in {}: renew that file and its key, which is taken up by itself", .0.display())]
+    Certified(PathBuf),
 }
 
 impl Keys {
-    /// The keys of the node of `state`; a rotation that was begun goes on.
-    pub fn load(state: PathBuf, trusted: TrustedPeers, endpoint: Arc<Endpoint>) -> Result<Self, KeysError> {
-        let next = Identity::load_next(&state)?;
+    /// The keys of the node of `state`; a rotation that was begun goes on. A node that shows a `certificate` has none to rotate.
+    pub fn load(
+        state: PathBuf,
+        trusted: TrustedPeers,
+        endpoint: Arc<Endpoint>,
+        certificate: Option<PathBuf>,
+    ) -> Result<Self, KeysError> {
+        let next = if certificate.is_none() { Identity::load_next(&state)? } else { None };
         let rotation = next.map(|next| Rotation { next, known_by: BTreeSet::new() });
-        Ok(Self { state, trusted, endpoint, rotation: Mutex::new(rotation) })
+        Ok(Self { state, trusted, endpoint, rotation: Mutex::new(rotation), certificate })
     }
 
     fn rotation(&self) -> MutexGuard<'_, Option<Rotation>> {
@@ -73,6 +83,9 @@ impl Keys {
 
     /// Begins a rotation, if none is under way; ends it if all peers know the next id, or if it is to be `now`.
     pub fn rotate(&self, now: bool) -> Result<Rotating, KeysError> {
+        if let Some(path) = &self.certificate {
+            return Err(KeysError::Certified(path.clone()));
+        }
         let mut rotation = self.rotation();
         if rotation.is_none() {
             *rotation = Some(Rotation { next: Identity::create_next(&self.state)?, known_by: BTreeSet::new() });
@@ -89,7 +102,8 @@ impl Keys {
 
     /// Takes in what a heartbeat of the peer `name` says of keys.
     pub fn heard(&self, name: &NodeName, heartbeat: &Heartbeat, peer: &mut Peered) {
-        if let Some(next) = heartbeat.next_id.map(|id| NodeId::from_bytes(id.0))
+        // A pin that a certificate brought about would outlast that certificate.
+        if let Some(next) = heartbeat.next_id.map(|id| NodeId::from_bytes(id.0)).filter(|_| peer.is_pinned)
             && peer.next != Some(next)
         {
             peer.next = Some(next);
@@ -136,14 +150,14 @@ impl Keys {
             }
             Err(error) => tracing::warn!(error = super::explain(&error), "an old id is still trusted"),
         }
-        Peered { id, next: None }
+        Peered { id, next: None, is_pinned: connection.is_pinned() }
     }
 
     fn go_on(&self, rotation: &mut Option<Rotation>, now: bool) -> Result<Rotating, KeysError> {
         let Some(Rotation { next, known_by }) = rotation else {
             return Ok(Rotating { id: self.endpoint.id(), waiting_for: Vec::new(), is_done: true });
         };
-        let names: BTreeSet<NodeName> = self.trusted.list().into_iter().map(|(_, name)| name).collect();
+        let names = self.trusted.names();
         let waiting_for: Vec<NodeName> = names.difference(known_by).cloned().collect();
         let (next, is_done) = (next.clone(), now || waiting_for.is_empty());
         if is_done {
@@ -159,7 +173,7 @@ impl Keys {
     pub fn waiting_for(&self) -> Option<Vec<NodeName>> {
         let rotation = self.rotation();
         let known_by = &rotation.as_ref()?.known_by;
-        let names: BTreeSet<NodeName> = self.trusted.list().into_iter().map(|(_, name)| name).collect();
+        let names = self.trusted.names();
         Some(names.difference(known_by).cloned().collect())
     }
 }
@@ -171,4 +185,6 @@ pub struct Peered {
     id: NodeId,
     /// The one that it will have.
     next: Option<NodeId>,
+    /// It is known by that id.
+    is_pinned: bool,
 }

@@ -2,6 +2,7 @@
 
 pub mod bound;
 pub mod catch_up;
+pub mod certificates;
 mod fuse_memory;
 pub mod holder;
 pub mod keeper;

@@ -151,6 +151,11 @@ impl Peers {
         strangers.drain(..surplus);
     }
 
+    /// An id that was met before is believed now, by whatever.
+    pub fn is_no_stranger(&self, id: NodeId) {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| *known != id);
+    }
+
     /// What is to be said of ids that were met and that nobody trusted since.
     pub fn strangers(&self, trusted: &TrustedPeers) -> Vec<String> {
         let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);

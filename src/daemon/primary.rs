@@ -169,7 +169,7 @@ pub async fn accept(endpoint: &Endpoint, context: PrimaryContext) {
                 Some(Err(error)) => {
                     let text = super::explain(&error);
                     tracing::warn!(error = text, "a peer was not let in");
-                    if let NetError::Untrusted { id, .. } = error {
+                    if let NetError::Untrusted { id, .. } | NetError::Doubtful { id, .. } = error {
                         context.peers.met_stranger(id, text);
                     }
                 }
@@ -186,6 +186,7 @@ async fn serve(connection: Connection, context: PrimaryContext) {
     let address = connection.remote_addr().to_string();
     let id = connection.peer().to_string();
     let sent = Arc::default();
+    context.peers.is_no_stranger(connection.peer());
     let peered = context.keys.met(&connection);
     let ended = match Link::accept(connection).await {
         Ok(link) => greet(link, &name, (id, address, peered), &sent, &context).await,

@@ -83,6 +83,7 @@ pub async fn greet(connection: Connection, address: &str, context: &StandbyConte
     let stand = context.stand(None).await?;
     let name = connection.name().clone();
     let id = connection.peer().to_string();
+    context.peers.is_no_stranger(connection.peer());
     let peered = context.keys.met(&connection);
     let mut link = Link::open(connection).await?;
     let standing = stand.map(|stand| stand.standing).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Open connections: who is at the other end, and what an error on one means.
 //!
-//! **Invariant:** a connection whose peer is not trusted is closed, or about to be. It is listed before its peer is judged a second
-//! time, so whoever withdraws the trust and then cuts either finds it in the list or is heeded by that second look.
+//! **Invariant:** a connection whose peer is not trusted is closed, or about to be. It is listed before it is asked a second time whether
+//! its peer is still trusted, so whoever withdraws the trust and then cuts either finds it in the list or is heeded by that second look.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,13 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use quinn::{ConnectionError, VarInt};
-use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::NetError;
 use super::endpoint::Limits;
-use super::identity::NodeId;
-use super::trust::{Judge, Refusal, TrustedPeers};
+use super::identity::{Identity, NodeId};
+use super::trust::{Judge, Known, Refusal, TrustedPeers};
 use crate::words::position::NodeName;
 
 /// QUIC transport errors that carry a TLS alert are 0x100 + the alert's number; these two alerts are told apart.
@@ -36,24 +35,29 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// What an endpoint's connections have in common.
 pub(super) struct Registry {
-    own: RwLock<NodeId>,
+    shown: RwLock<Identity>,
     trusted: TrustedPeers,
     limits: Limits,
     live: Mutex<Vec<Weak<Live>>>,
 }
 
 impl Registry {
-    pub(super) fn new(own: NodeId, trusted: TrustedPeers, limits: Limits) -> Self {
-        Self { own: RwLock::new(own), trusted, limits, live: Mutex::default() }
+    pub(super) fn new(shown: Identity, trusted: TrustedPeers, limits: Limits) -> Self {
+        Self { shown: RwLock::new(shown), trusted, limits, live: Mutex::default() }
     }
 
-    pub(super) fn own(&self) -> NodeId {
-        *self.own.read().unwrap_or_else(PoisonError::into_inner)
+    /// What this node shows.
+    pub(super) fn shown(&self) -> Identity {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// This node has another id from now on; what was made with the old one is closed.
-    pub(super) fn renew(&self, own: NodeId) {
-        *self.own.write().unwrap_or_else(PoisonError::into_inner) = own;
+    /// This node shows something else from now on.
+    pub(super) fn show(&self, identity: Identity) {
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = identity;
+    }
+
+    /// Closes all connections, in order.
+    pub(super) fn close(&self) {
         let listed = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         listed.iter().filter_map(Weak::upgrade).for_each(|live| live.quinn.close(CLOSE_DONE, b""));
     }
@@ -63,7 +67,7 @@ impl Registry {
     }
 
     pub(super) fn judge(&self) -> Arc<Judge> {
-        Arc::new(Judge::new(self.own(), self.trusted.clone()))
+        Arc::new(Judge::new(self.shown().id(), self.trusted.clone()))
     }
 
     pub(super) async fn establish(
@@ -74,28 +78,25 @@ impl Registry {
     ) -> Result<Connection, NetError> {
         let patience = self.limits.handshake_timeout;
         match timeout(patience, connecting).await {
-            Ok(Ok(quinn)) => self.enlist(quinn, address),
+            Ok(Ok(quinn)) => match judge.verdict() {
+                Some(Ok(known)) => self.enlist(quinn, known.clone(), address),
+                // rustls completes no handshake in which nobody was judged, or somebody was refused.
+                _ => Err(NetError::Certificate { address }),
+            },
             Ok(Err(error)) => Err(self.explain_handshake(address, error, judge)),
             Err(_) => Err(NetError::NoAnswer { address, timeout: patience }),
         }
     }
 
-    /// Lists a connection, then judges its id once more: whoever withdraws the trust now either finds it listed or is heeded here.
+    /// Lists a connection, then asks once more: whoever withdraws the trust now either finds it listed or is heeded here.
     pub(super) fn enlist(
         self: &Arc<Self>,
         quinn: quinn::Connection,
+        known: Known,
         address: SocketAddr,
     ) -> Result<Connection, NetError> {
-        let shown = quinn.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let peer = shown
-            .and_then(|chain| chain.first().and_then(NodeId::of_certificate))
-            .ok_or(NetError::Certificate { address })?;
-        let refused = NetError::Untrusted { address, id: peer };
-        let Some(name) = self.trusted.name_of(&peer) else {
-            quinn.close(CLOSE_UNTRUSTED, b"");
-            return Err(refused);
-        };
-        let live = Arc::new(Live { quinn, peer, name, registry: Arc::clone(self) });
+        let id = known.id;
+        let live = Arc::new(Live { quinn, known, registry: Arc::clone(self) });
         {
             let mut listed = self.live.lock().unwrap_or_else(PoisonError::into_inner);
             listed.retain(|live| live.strong_count() > 0);
@@ -105,16 +106,16 @@ impl Registry {
             }
             listed.push(Arc::downgrade(&live));
         }
-        if self.trusted.name_of(&peer).is_none() {
+        if !self.trusted.still(&live.known) {
             live.quinn.close(CLOSE_UNTRUSTED, b"");
-            return Err(refused);
+            return Err(NetError::Untrusted { address, id });
         }
         Ok(Connection(live))
     }
 
     pub(super) fn cut_untrusted(&self) -> usize {
         let listed = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let untrusted = |live: &Arc<Live>| self.trusted.name_of(&live.peer).is_none();
+        let untrusted = |live: &Arc<Live>| !self.trusted.still(&live.known);
         let cut: Vec<_> = listed.iter().filter_map(Weak::upgrade).filter(untrusted).collect();
         drop(listed);
         cut.iter().for_each(|live| live.quinn.close(CLOSE_UNTRUSTED, b""));
@@ -122,11 +123,23 @@ impl Registry {
     }
 
     pub(super) fn explain_handshake(&self, address: SocketAddr, error: ConnectionError, judge: &Judge) -> NetError {
-        match judge.refusal() {
-            Some(Refusal::Malformed) => NetError::Certificate { address },
-            Some(Refusal::Own) => NetError::Own { address },
-            Some(Refusal::Untrusted(id)) => NetError::Untrusted { address, id },
-            None => self.explain(address, error),
+        match judge.verdict() {
+            Some(Err(Refusal::Malformed)) => NetError::Certificate { address },
+            Some(Err(Refusal::Own)) => NetError::Own { address },
+            Some(Err(Refusal::Untrusted(id))) => NetError::Untrusted { address, id: *id },
+            Some(Err(Refusal::Doubtful(id, doubt))) => NetError::Doubtful { address, id: *id, source: doubt.clone() },
+            Some(Ok(_)) | None => self.explain(address, error),
+        }
+    }
+
+    /// The peer does not trust this node.
+    fn refused(&self, address: SocketAddr) -> NetError {
+        let shown = self.shown();
+        let own = shown.id();
+        if shown.is_certified() {
+            NetError::NotBelieved { address, own }
+        } else {
+            NetError::NotTrusted { address, own }
         }
     }
 
@@ -134,14 +147,14 @@ impl Registry {
     pub(super) fn explain(&self, address: SocketAddr, error: ConnectionError) -> NetError {
         match &error {
             ConnectionError::ConnectionClosed(close) => match close.error_code.into() {
-                ALERT_ACCESS_DENIED => return NetError::NotTrusted { address, own: self.own() },
+                ALERT_ACCESS_DENIED => return self.refused(address),
                 ALERT_NO_APPLICATION_PROTOCOL => return NetError::Protocol { address },
                 REFUSED => return NetError::Crowded { address },
                 _ => {}
             },
             ConnectionError::ApplicationClosed(close) => match close.error_code {
                 CLOSE_DONE => return NetError::Closed { address },
-                CLOSE_UNTRUSTED => return NetError::NotTrusted { address, own: self.own() },
+                CLOSE_UNTRUSTED => return self.refused(address),
                 CLOSE_CROWDED => return NetError::Crowded { address },
                 _ => {}
             },
@@ -162,20 +175,24 @@ pub struct Connection(Arc<Live>);
 
 struct Live {
     quinn: quinn::Connection,
-    peer: NodeId,
-    name: NodeName,
+    known: Known,
     registry: Arc<Registry>,
 }
 
 impl Connection {
     /// The id of the key that the peer holds.
     pub fn peer(&self) -> NodeId {
-        self.0.peer
+        self.0.known.id
     }
 
     /// The name under which the peer was trusted when the connection was made.
     pub fn name(&self) -> &NodeName {
-        &self.0.name
+        &self.0.known.name
+    }
+
+    /// Whether the peer is known by its id, and not by a certificate.
+    pub fn is_pinned(&self) -> bool {
+        self.0.known.is_pinned
     }
 
     /// Where the peer is now; it may move.
@@ -211,8 +228,8 @@ impl Connection {
         let address = self.remote_addr();
         let registry = &self.0.registry;
         match error {
-            ConnectionError::LocallyClosed if registry.trusted.name_of(&self.0.peer).is_none() => {
-                NetError::Untrusted { address, id: self.0.peer }
+            ConnectionError::LocallyClosed if !registry.trusted.still(&self.0.known) => {
+                NetError::Untrusted { address, id: self.0.known.id }
             }
             error => registry.explain(address, error),
         }
@@ -221,6 +238,6 @@ impl Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Connection({} {} {})", self.0.name, self.0.peer, self.remote_addr())
+        write!(f, "Connection({} {} {})", self.name(), self.peer(), self.remote_addr())
     }
 }

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
@@ -128,7 +128,6 @@ pub struct SocketBuffers {
 /// open connections live on until they, or it before, are closed.
 pub struct Endpoint {
     quinn: quinn::Endpoint,
-    identity: RwLock<Identity>,
     transport: Arc<TransportConfig>,
     server: quinn::ServerConfig,
     buffers: SocketBuffers,
@@ -145,7 +144,7 @@ impl Endpoint {
         limits: Limits,
     ) -> Result<Self, NetError> {
         let transport = limits.transport();
-        let registry = Arc::new(Registry::new(identity.id(), trusted, limits));
+        let registry = Arc::new(Registry::new(identity.clone(), trusted, limits));
         let mut server = quinn::ServerConfig::with_crypto(server_crypto(identity, registry.judge())?);
         server
             .transport_config(Arc::clone(&transport))
@@ -163,7 +162,7 @@ impl Endpoint {
             _ => NetError::Bind { address, source },
         })?;
         let handshakes = tokio::sync::Mutex::default();
-        Ok(Self { quinn, identity: RwLock::new(identity.clone()), transport, server, buffers, registry, handshakes })
+        Ok(Self { quinn, transport, server, buffers, registry, handshakes })
     }
 
     /// Where the endpoint is bound, with the port that the kernel chose for port 0.
@@ -176,20 +175,20 @@ impl Endpoint {
         self.buffers
     }
 
-    fn identity(&self) -> Identity {
-        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Goes on as `identity`: all live connections are closed, in order, and new ones are made with it.
     pub fn renew(&self, identity: Identity) {
-        let id = identity.id();
-        *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity;
-        self.registry.renew(id);
+        self.show(identity);
+        self.registry.close();
+    }
+
+    /// Shows `identity` from the next handshake on; live connections stay.
+    pub fn show(&self, identity: Identity) {
+        self.registry.show(identity);
     }
 
     /// This node's id.
     pub fn id(&self) -> NodeId {
-        self.registry.own()
+        self.registry.shown().id()
     }
 
     /// Dials `peer`, an address or `host:port`, as [`dial`](super::dial) says: any of its addresses that answers as a trusted peer.
@@ -202,7 +201,7 @@ impl Endpoint {
     fn dialer(&self) -> Dialer {
         Dialer {
             quinn: self.quinn.clone(),
-            identity: self.identity(),
+            identity: self.registry.shown(),
             transport: Arc::clone(&self.transport),
             registry: Arc::clone(&self.registry),
         }
@@ -246,7 +245,7 @@ impl Endpoint {
             Admission::Enter => {
                 let judge = self.registry.judge();
                 let mut config = self.server.clone();
-                config.crypto = server_crypto(&self.identity(), Arc::clone(&judge))?;
+                config.crypto = server_crypto(&self.registry.shown(), Arc::clone(&judge))?;
                 let registry = Arc::clone(&self.registry);
                 let task = handshakes.tasks.spawn(async move {
                     let connecting = incoming

@@ -2,7 +2,7 @@
 //!
 //! **Node id, version 1.** BLAKE3 over the DER `SubjectPublicKeyInfo` of the node's key; as text `hs1-` and 64 lower-case
 //! hexadecimal digits. There is one text for each id. The certificate around the key carries nothing that is believed: it is
-//! self-signed, made anew at each start, and its names and dates are ignored.
+//! self-signed, made anew at each start, and its names and dates are ignored. A node that shows a certificate of a CA has the id of that one's key.
 //!
 //! **Key file.** [`KEY_FILE`] in the state directory: PKCS#8 in PEM, mode 0600. It is created exclusively and synced with its
 //! directory before it is used, so a node that has once shown an id keeps it. A key that group or others could read is refused: whoever
@@ -172,8 +172,11 @@ pub struct Identity(Arc<Parts>);
 
 struct Parts {
     id: NodeId,
-    key: PrivatePkcs8KeyDer<'static>,
-    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    /// What is shown, the node's own certificate first.
+    chain: Vec<CertificateDer<'static>>,
+    /// A CA issued the certificate.
+    is_certified: bool,
 }
 
 impl Identity {
@@ -269,18 +272,29 @@ impl Identity {
         self.0.id
     }
 
+    pub(super) fn is_certified(&self) -> bool {
+        self.0.is_certified
+    }
+
     pub(super) fn certificate_chain(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.0.certificate.clone()]
+        self.0.chain.clone()
     }
 
     pub(super) fn private_key(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::Pkcs8(self.0.key.clone_key())
+        self.0.key.clone_key()
     }
 
     fn certify(key: &KeyPair) -> Result<Self, IdentityError> {
         let certificate = CertificateParams::default().self_signed(key).map_err(IdentityError::Generate)?.der().clone();
         let id = NodeId::of_certificate(&certificate).ok_or(IdentityError::Certificate)?;
-        Ok(Self(Arc::new(Parts { id, key: PrivatePkcs8KeyDer::from(key.serialize_der()), certificate })))
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        Ok(Self(Arc::new(Parts { id, key, chain: vec![certificate], is_certified: false })))
+    }
+
+    /// A key with the certificate that somebody issued for it, and those between that and its CA; `None` if the first cannot be read.
+    pub(super) fn of_chain(key: PrivateKeyDer<'static>, chain: Vec<CertificateDer<'static>>) -> Option<Self> {
+        let id = NodeId::of_certificate(chain.first()?)?;
+        Some(Self(Arc::new(Parts { id, key, chain, is_certified: true })))
     }
 }
 

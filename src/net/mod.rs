@@ -2,13 +2,14 @@
 //!
 //! - [`identity`]: a node's key and its id.
 //! - [`trust`]: the ids a node believes, and the one place where a peer's certificate is judged.
+//! - [`authority`]: certificates that a CA issued, and the files they are in.
 //! - [`endpoint`]: the UDP socket on which a node dials and is dialed.
 //! - [`dial`]: from a peer's name to a connection.
 //! - [`connection`]: one open connection to a known peer, and the list of all that are open.
 //! - [`link`]: a connection's control stream and its data streams.
 //!
-//! **Invariant:** every byte that leaves this floor upwards came from a peer that proved to hold the key of a trusted id. There is
-//! no mode without authentication, no 0-RTT and no session resumption: each connection is judged anew.
+//! **Invariant:** every byte that leaves this floor upwards came from a peer that proved to hold the key of a trusted id, or of a certificate
+//! that a believed CA issued to a peer's name. There is no mode without authentication, no 0-RTT and no session resumption: each connection is judged anew.
 //!
 //! **Invariant:** memory per connection is bounded by [`endpoint::CONNECTION_WINDOW_BYTES`] received and not yet read, and
 //! [`endpoint::SEND_WINDOW_BYTES`] written and not yet acknowledged; strangers get no further than
@@ -24,8 +25,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::thought::wire::frame::FrameError;
+use authority::Doubt;
 use identity::NodeId;
 
+pub mod authority;
 pub mod connection;
 pub mod dial;
 pub mod endpoint;
@@ -95,12 +98,33 @@ pub enum NetError {
         /// The id it showed.
         id: NodeId,
     },
+    /// This node refuses the peer's certificate.
+    #[error("the peer at {address} shows a certificate (id {id}) that is not believed here")]
+    Doubtful {
+        /// The other side.
+        address: SocketAddr,
+        /// The id of its key.
+        id: NodeId,
+        /// Why.
+        #[source]
+        source: Doubt,
+    },
     /// The peer refuses this node.
     #[error("the peer at {address} does not trust this node's id {own}: run `hotspare trust {own} --name NAME` there")]
     NotTrusted {
         /// The other side.
         address: SocketAddr,
         /// This node's id.
+        own: NodeId,
+    },
+    /// The peer refuses this node's certificate.
+    #[error(
+        "the peer at {address} does not believe this node's certificate (id {own}): its log, and `hotspare status` there, say why"
+    )]
+    NotBelieved {
+        /// The other side.
+        address: SocketAddr,
+        /// The id of the certificate's key.
         own: NodeId,
     },
     /// This node met itself, or a copy of its key.

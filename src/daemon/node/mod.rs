@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::certificates::Certificates;
 use super::holder::Guards;
 use super::keeper::{Command, Shared};
 use super::keys::{Keys, KeysError, Rotating};
@@ -28,6 +29,7 @@ use super::window::WindowLimits;
 use crate::control::{PeerWait, Refusal, RefusalClass, Request, Rotation, Trusting, WaitOutcome};
 use crate::fs::FsError;
 use crate::net::NetError;
+use crate::net::authority::{CertificateFileError, CertificateFiles};
 use crate::net::endpoint::Endpoint;
 use crate::net::identity::{IdentityError, NodeId};
 use crate::net::trust::TrustedPeers;
@@ -56,6 +58,8 @@ pub struct NodeOptions {
     pub listen: SocketAddr,
     /// The peers it knows.
     pub peers: Vec<PeerOptions>,
+    /// Where certificates of a CA are, if there are any.
+    pub certificates: CertificateFiles,
     /// What is replicated.
     pub filter: Filter,
     /// How changes are batched.
@@ -155,6 +159,9 @@ pub enum NodeError {
     /// The key that waits to be used cannot be.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The certificates of `[tls]` cannot be used.
+    #[error("[tls] cannot be used")]
+    Certificates(#[from] CertificateFileError),
     /// The network refused.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -191,6 +198,7 @@ enum Part {
 struct Inner {
     options: NodeOptions,
     keys: Arc<Keys>,
+    certificates: Arc<Certificates>,
     instance: InstanceNonce,
     trusted: TrustedPeers,
     memory: Arc<Mutex<Memory>>,
@@ -407,9 +415,9 @@ impl Inner {
         let all = self.peers.all();
         let peers: Vec<PeerWait> = self
             .trusted
-            .list()
+            .names()
             .into_iter()
-            .map(|(_, name)| {
+            .map(|name| {
                 let peer = all.get(&name);
                 let acked = peer.and_then(|peer| peer.acked);
                 let is_there = peer.is_some_and(|peer| peer.busy != Busy::Absent);
@@ -438,7 +446,10 @@ impl Inner {
     }
 
     fn rotate(&self, now: bool) -> Result<Rotation, Refusal> {
-        let other = |error: KeysError| Refusal::new(RefusalClass::Other, super::explain(&error));
+        let other = |error: KeysError| {
+            let class = if let KeysError::Certified(_) = error { RefusalClass::Usage } else { RefusalClass::Other };
+            Refusal::new(class, super::explain(&error))
+        };
         let Rotating { id, waiting_for, is_done } = self.keys.rotate(now).map_err(other)?;
         let waiting_for = waiting_for.iter().map(ToString::to_string).collect();
         Ok(Rotation { id: id.to_string(), waiting_for, is_done })
@@ -454,7 +465,13 @@ impl Inner {
         let was_trusted = untrust_in(&self.options.state, id).map_err(other)?;
         let name = self.trusted.untrust(&parsed);
         if name.is_none() && !was_trusted {
-            return Err(Refusal::new(RefusalClass::Usage, format!("{id} was not trusted")));
+            let refusal = Refusal::new(RefusalClass::Usage, format!("{id} is not pinned here"));
+            let is_certified = self.options.certificates.ca.is_some();
+            return Err(if is_certified {
+                refusal.hint("a peer that is known by its certificate is untrusted by taking its [[peer]] out of the configuration")
+            } else {
+                refusal
+            });
         }
         if let Some(name) = name {
             self.peers.forget_acks(&name);

@@ -36,8 +36,7 @@ impl Inner {
         let paths: Vec<RelPath> = asked.paths.into_iter().map(|path| path.0).collect();
         let home = self.resync_home(&paths, asked.checksum, asked.dry_run).await?;
         let mut peers = Vec::new();
-        let names: Vec<_> = self.trusted.list().into_iter().map(|(_, name)| name).collect();
-        for name in names {
+        for name in self.trusted.names() {
             let audit = Audit { paths: paths.clone(), content: asked.checksum, mend: !asked.dry_run };
             peers.push(self.resync_peer(&name, audit).await?);
         }

@@ -139,7 +139,7 @@ fn tell(inner: &Inner, context: &StandbyContext, place: &mut Place, error: &Sess
         *hopeless = None;
     }
     drop(hopeless);
-    if let SessionError::Net(NetError::Untrusted { id, .. }) = error {
+    if let SessionError::Net(NetError::Untrusted { id, .. } | NetError::Doubtful { id, .. }) = error {
         inner.peers.met_stranger(*id, text.clone());
     }
     let (peer, address) = (&place.peer, &place.address);

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::search::search;
 use super::{Inner, Node, NodeError, NodeOptions, Part};
 use crate::daemon::bound::{Bound, bind};
+use crate::daemon::certificates::Certificates;
 use crate::daemon::holder::Holder;
 use crate::daemon::keeper::{Keeper, KeeperOptions, open_index};
 use crate::daemon::keys::Keys;
@@ -38,7 +39,7 @@ impl Node {
         create_directory(&options.state, 0o700)?;
         let lock = lock_directory(&options.state)?;
         let mut memory = Memory::load(&options.state)?;
-        let identity = Identity::load_or_create(&options.state)?;
+        let own_key = Identity::load_or_create(&options.state)?;
         let trusted = TrustedPeers::new();
         for peer in &options.peers {
             if let Some(id) = peer.id {
@@ -49,9 +50,19 @@ impl Node {
             let id = known.id.parse().map_err(|_| NodeError::PeerId(known.id.clone()))?;
             trusted.trust(id, known.name);
         }
+        let expected = options.peers.iter().map(|peer| peer.name.clone()).collect();
+        let (files, own) = (options.certificates.clone(), options.name.clone());
+        let (certificates, shown) = Certificates::load(files, own, expected, trusted.clone())?;
+        let identity = shown.unwrap_or(own_key);
         let limits = Limits { frame_cap_bytes: DATA_CAP, ..Limits::default() };
         let endpoint = Arc::new(Endpoint::bind(options.listen, &identity, trusted.clone(), limits)?);
-        let keys = Arc::new(Keys::load(options.state.clone(), trusted.clone(), Arc::clone(&endpoint))?);
+        let keys = Arc::new(Keys::load(
+            options.state.clone(),
+            trusted.clone(),
+            Arc::clone(&endpoint),
+            certificates.shown().cloned(),
+        )?);
+        let certificates = Arc::new(certificates);
         let instance = InstanceNonce(random()?);
         let peers = Arc::new(Peers::remembering(load_acks(&options.state)?));
         let mut tasks = JoinSet::new();
@@ -77,6 +88,7 @@ impl Node {
         };
         let inner = Arc::new(Inner {
             keys,
+            certificates,
             options,
             instance,
             trusted,
@@ -93,6 +105,7 @@ impl Node {
             let dialing = Arc::clone(&inner);
             tasks.spawn(async move { search(&dialing).await });
         }
+        tasks.spawn(Arc::clone(&inner.certificates).watch(Arc::clone(&inner.endpoint)));
         if let Some(options) = inner.options.scrub {
             tasks.spawn(super::scrub::scrub(Arc::clone(&inner), options));
         }

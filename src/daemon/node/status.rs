@@ -1,5 +1,6 @@
 //! What a node says of itself.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -95,14 +96,21 @@ impl Inner {
         status.scrub = self.scrub.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.progress = self.resync.lock().unwrap_or_else(PoisonError::into_inner).clone().or(status.progress);
         status.alarms.extend(held_peers(&status.peers));
+        self.say(&mut status);
+        status
+    }
+
+    /// What is to be said of peers, keys and certificates.
+    fn say(&self, status: &mut Status) {
         let is_linked = status.peers.iter().any(|peer| peer.connected);
         let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.alarms.extend(hopeless.filter(|text| !is_linked && !status.alarms.contains(text)));
         status.warnings.extend(self.waiting_key());
+        status.warnings.extend(self.certificates.warnings());
+        status.alarms.extend(self.certificates.alarms());
         status.alarms.extend(self.peers.strangers(&self.trusted));
         status.alarms.extend(self.peers.clones(crate::daemon::primary::now()));
         status.alarms.extend(self.peers.went_back());
-        status
     }
 
     /// What is to be said of a key that waits to be used.
@@ -114,23 +122,26 @@ impl Inner {
 
     fn peer_statuses(&self) -> Vec<PeerStatus> {
         let all = self.peers.all();
+        let trusted = self.trusted.names();
         let mut names: Vec<_> = self.trusted.list().into_iter().map(|(id, name)| (Some(id), name)).collect();
-        let configured = self.options.peers.iter().map(|peer| peer.name.clone());
-        let untrusted = configured.filter(|name| names.iter().all(|(_, known)| known != name));
-        names.extend(untrusted.map(|name| (None, name)).collect::<Vec<_>>());
+        let configured = self.options.peers.iter().map(|peer| &peer.name);
+        let others: BTreeSet<_> = trusted.iter().chain(configured).collect();
+        let others = others.into_iter().filter(|name| names.iter().all(|(_, known)| known != *name));
+        names.extend(others.map(|name| (None, name.clone())).collect::<Vec<_>>());
         names.sort_by(|(_, a), (_, b)| a.cmp(b));
         names
             .into_iter()
-            .map(|(id, name)| {
+            .map(|(pinned, name)| {
                 let known = Peer::default();
                 let peer = all.get(&name).unwrap_or(&known);
+                let met = peer.id.clone().filter(|_| trusted.contains(&name));
                 PeerStatus {
                     name: name.to_string(),
-                    id: id.map(|id| id.to_string()),
+                    id: pinned.map(|id| id.to_string()).or(met),
                     address: peer.address.clone().or_else(|| {
                         self.options.peers.iter().find(|known| known.name == name)?.addresses.first().cloned()
                     }),
-                    role: id.map(|_| match self.options.role {
+                    role: trusted.contains(&name).then_some(match self.options.role {
                         Role::Primary => RoleStatus::Standby,
                         Role::Standby => RoleStatus::Primary,
                     }),

@@ -45,8 +45,7 @@ impl Inner {
         let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
         let home = self.steady_audit(paths.clone(), true).await?;
         let mut peers = Vec::new();
-        let names: Vec<_> = self.trusted.list().into_iter().map(|(_, name)| name).collect();
-        for name in names {
+        for name in self.trusted.names() {
             let asks = self.peers.all().get(&name).and_then(|peer| peer.asks.clone());
             let Some(asks) = asks else {
                 peers.push(absent(name.to_string()));

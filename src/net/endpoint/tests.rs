@@ -6,7 +6,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use super::*;
 use crate::net::dial::SERVER_NAME;
 use crate::net::tests::{Node, PATIENCE, friends};
-use crate::net::trust::client_config;
+use crate::net::trust::{Known, client_config};
 
 fn node() -> Node {
     Node::new(Limits::default())
@@ -159,7 +159,8 @@ async fn a_handshake_judged_before_trust_was_withdrawn_does_not_get_in_after() {
     let (here, there) = dialer.meet(&acceptor).await;
     let (here, there) = (here.unwrap(), there.unwrap().unwrap());
     acceptor.trusted.untrust(&dialer.identity.id());
-    let again = acceptor.endpoint.registry.enlist(there.quinn().clone(), dialer.address());
+    let known = Known { id: there.peer(), name: there.name().clone(), is_pinned: true };
+    let again = acceptor.endpoint.registry.enlist(there.quinn().clone(), known, dialer.address());
     assert!(matches!(again.unwrap_err(), NetError::Untrusted { .. }));
     assert!(matches!(timeout(PATIENCE, here.closed()).await.unwrap(), NetError::NotTrusted { .. }));
 }

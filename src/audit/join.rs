@@ -76,17 +76,21 @@ impl<'a, S: ReadStore> Auditor<'a, S> {
     }
 
     pub(super) fn run(mut self, paths: &[RelPath]) -> Result<Audited, AuditError> {
-        let mut tops: Vec<RelPath> = if paths.is_empty() { vec![RelPath::root()] } else { paths.to_vec() };
+        let alone = std::mem::take(&mut self.options.alone);
+        let everything = [RelPath::root()];
+        let whole = if paths.is_empty() && alone.is_empty() { &everything[..] } else { paths };
+        // Whole before alone; what is within a whole one follows it.
+        let mut tops: Vec<(RelPath, bool)> = whole.iter().map(|path| (path.clone(), false)).collect();
+        tops.extend(alone.into_iter().map(|path| (path, true)));
         tops.sort();
-        // What is within another follows it.
-        tops.dedup_by(|path, before| path.is_within(before));
-        for top in tops {
-            self.subtree(top)?;
+        tops.dedup_by(|(path, _), (before, is_alone)| if *is_alone { path == before } else { path.is_within(before) });
+        for (top, is_alone) in tops {
+            self.subtree(top, is_alone)?;
         }
         Ok(self.audited)
     }
 
-    fn subtree(&mut self, path: RelPath) -> Result<(), AuditError> {
+    fn subtree(&mut self, path: RelPath, is_alone: bool) -> Result<(), AuditError> {
         let row = self.tree.row(&path)?;
         let is_directory = row.as_ref().is_some_and(|row| row.entry.is_directory());
         if self.filter.leaves_out_within(&path, is_directory) {
@@ -99,8 +103,8 @@ impl<'a, S: ReadStore> Auditor<'a, S> {
         }
         let spot = Spot { directory: root, relative: path.clone(), path };
         match self.entry(&spot, row)? {
-            Some(id) => self.below(spot.path, id),
-            None => Ok(()),
+            Some(id) if !is_alone => self.below(spot.path, id),
+            _ => Ok(()),
         }
     }
 

@@ -55,6 +55,8 @@ pub struct AuditOptions<'a> {
     pub content: bool,
     /// A time in whole seconds on disk is that of an entry of the same second: not every file system keeps more.
     pub coarse_times: bool,
+    /// These are looked at too, but not what is below them.
+    pub alone: Vec<RelPath>,
     /// What comes before this path, in the order of paths, is passed over.
     pub from: Option<RelPath>,
     /// Told before every entry is compared, and after every MiB read.
@@ -64,7 +66,14 @@ pub struct AuditOptions<'a> {
 impl Default for AuditOptions<'_> {
     /// Everything is compared; nobody watches.
     fn default() -> Self {
-        Self { able: Able::everything(), content: true, coarse_times: false, from: None, progress: None }
+        Self {
+            able: Able::everything(),
+            content: true,
+            coarse_times: false,
+            alone: Vec::new(),
+            from: None,
+            progress: None,
+        }
     }
 }
 
@@ -167,7 +176,7 @@ impl What {
 }
 
 /// Compares the directory `root` with `tree` and tells `visit` of every difference, in the order of paths. With `paths`, only those and
-/// what is below them is looked at; without, everything.
+/// what is below them is looked at (and what [`AuditOptions::alone`] names); without either, everything.
 pub fn audit<S: ReadStore>(
     root: &Root,
     tree: &Tree<S>,
@@ -177,9 +186,9 @@ pub fn audit<S: ReadStore>(
     options: AuditOptions<'_>,
     visit: &mut dyn FnMut(Difference),
 ) -> Result<Audited, AuditError> {
-    let AuditOptions { able, content, coarse_times, from, progress } = options;
+    let AuditOptions { able, content, coarse_times, alone, from, progress } = options;
     // Taken apart so that the watcher's lifetime may be longer than the audit's.
     let progress = progress.map(|watching| -> Watching<'_> { watching });
-    let options = AuditOptions { able, content, coarse_times, from, progress };
+    let options = AuditOptions { able, content, coarse_times, alone, from, progress };
     join::Auditor::new(root, tree, filter, xattrs, options, visit).run(paths)
 }

@@ -8,6 +8,7 @@ mod contents;
 mod hold;
 mod incoming;
 mod inspect;
+mod look;
 mod waiting;
 mod work;
 
@@ -17,22 +18,23 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use hold::{HoldAsk, Holds};
+use look::Looks;
 use work::Work;
 
-use crate::fs::Able;
-use crate::index::Snapshot;
-use crate::reveal::{Replica, ReplicaError, ReplicaOptions, Standing};
+use crate::reveal::{Depth, Replica, ReplicaError, ReplicaOptions, Scope, Standing};
 use crate::thought::filter::Filter;
 use crate::thought::generation::Header;
 use crate::thought::session::arrival::Piece;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::tree::Counts;
 use crate::thought::wire::message::{
-    Acked, Audit, Audited, Held, HeldAll, Lack, List, Listing, Rejected, Revealed, UnheldCounts,
+    Acked, Audited, Held, HeldAll, Lack, List, Listing, Rejected, Revealed, UnheldCounts,
 };
 use crate::words::entry::Digest;
 use crate::words::position::HomeId;
 
+pub use inspect::Still;
+pub use look::Look;
 pub use waiting::{Guards, Reserve};
 
 /// How many jobs may wait; what arrives on a data stream comes in batches of 128 KiB and one frame more, each of which counts as one.
@@ -57,18 +59,20 @@ pub enum Job {
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not here.
     Have(Vec<Digest>, oneshot::Sender<Lack>),
-    /// The index as it is now, and what the disk can hold of it. No answer while disk and index differ by what is not revealed.
-    Snapshot(oneshot::Sender<(Snapshot, Able)>),
+    /// The replica as of now, with all revealed; or why it cannot be looked at. No answer if there is none.
+    Still(oneshot::Sender<Result<Still, Audited>>),
+    /// What differs there is to be taken into the tree. No answer if there is no replica.
+    Mend(Scope, Depth, oneshot::Sender<Audited>),
     /// The replica is to stand still.
     HoldStill(HoldAsk),
+    /// Somebody has let the replica go.
+    LetGo,
     /// A generation is about to begin: answered when it may.
     MayBegin(oneshot::Sender<()>),
     /// Lets through what the fuse holds back; says what that was.
     Release(oneshot::Sender<Option<String>>),
     /// Tidies up, closes the replica and says so; nothing is taken after it.
     Stop(oneshot::Sender<()>),
-    /// A comparison of the disk with the tree. No answer if there is no replica.
-    Inspect(Audit, oneshot::Sender<Audited>),
 }
 
 /// Where a replica stands.
@@ -116,6 +120,7 @@ pub enum Event {
 pub struct Holder {
     jobs: mpsc::Sender<Job>,
     holds: Arc<Holds>,
+    looks: Arc<Looks>,
     waits: watch::Receiver<Option<Held>>,
 }
 
@@ -131,11 +136,12 @@ impl Holder {
         let (tells, waits) = watch::channel(None);
         let runtime = Handle::current();
         let holds: Arc<Holds> = Arc::default();
-        let shared = Arc::clone(&holds);
+        let looks: Arc<Looks> = Arc::default();
+        let shared = (Arc::clone(&holds), Arc::clone(&looks));
         std::thread::Builder::new().name("holder".into()).spawn(move || {
             Work::new(options, filter, guards, shared, tells, runtime).run(queue, &failed);
         })?;
-        Ok(Self { jobs, holds, waits })
+        Ok(Self { jobs, holds, looks, waits })
     }
 
     /// What it waits for, if it does.
@@ -162,3 +168,6 @@ impl Holder {
         answer.await.ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

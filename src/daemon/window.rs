@@ -15,6 +15,7 @@ use crate::spool::{Spool, SpoolReader};
 use crate::thought::delta::read_full;
 use crate::thought::generation::Header;
 use crate::thought::tree::ApplyError;
+use crate::words::entry::Digest;
 use crate::words::position::{ChainDigest, Position};
 
 /// How many generations are kept at most; each takes about a kilobyte beside its content.
@@ -272,6 +273,12 @@ impl Window {
     pub fn oldest_change_after(&self, position: Position) -> Option<crate::words::entry::Timestamp> {
         let first = self.kept.partition_point(|kept| kept.shipment.header.position <= position);
         self.kept.range(first..).map(|kept| kept.shipment.header.oldest_change).min()
+    }
+
+    /// The tree digest at `position`, if a generation that leads there is kept.
+    pub fn tree_at(&self, position: Position) -> Option<Digest> {
+        let at = self.kept.binary_search_by_key(&position, |kept| kept.shipment.header.position).ok()?;
+        Some(self.kept[at].shipment.header.tree_after)
     }
 
     /// Where the primary stands.

@@ -55,7 +55,7 @@ mod stage;
 mod steps;
 mod stray;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod unheld;
 
 use crate::fs::FsError;
@@ -71,7 +71,7 @@ pub use ahead::Holding;
 pub use operations::Records;
 pub use replica::{Opening, Replica, ReplicaOptions, Standing};
 pub use stage::Stager;
-pub use stray::{Depth, Strays};
+pub use stray::{Depth, Scope, Strays, is_stray};
 
 /// What can go wrong with a replica.
 #[derive(Debug, thiserror::Error)]

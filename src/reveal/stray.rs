@@ -12,12 +12,13 @@ use std::collections::BTreeSet;
 use super::adopt;
 use super::replica::Replica;
 use super::{ReplicaError, unheld};
-use crate::audit::{AuditError, AuditOptions, Audited, Difference, Watching, What, audit};
+use crate::audit::{AuditError, AuditOptions, Audited, Difference, What, audit};
 use crate::capture::{Captured, Capturer};
 use crate::index::Snapshot;
 use crate::spool::Spool;
 use crate::thought::filter::Filter;
 use crate::thought::tree::{Row, TreeError};
+use crate::words::entry::Kind;
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
@@ -37,6 +38,42 @@ pub enum Depth {
     Content,
 }
 
+/// Which paths are looked at.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Scope {
+    /// These, and what is below them.
+    pub below: Vec<RelPath>,
+    /// These, but not what is below them.
+    pub alone: BTreeSet<RelPath>,
+}
+
+impl Scope {
+    /// Every path.
+    pub fn everything() -> Self {
+        Self { below: vec![RelPath::root()], alone: BTreeSet::new() }
+    }
+
+    /// Adds what is to be looked at again where there was a difference: a directory that was not entered with all below it.
+    pub fn note(&mut self, found: &Difference) {
+        let was_not_entered = matches!(found.what, What::Missing | What::Kind | What::Unreadable);
+        if was_not_entered && found.kind == Some(Kind::Directory) {
+            self.below.push(found.path.clone());
+        } else {
+            self.alone.insert(found.path.clone());
+        }
+    }
+
+    /// How many paths it names.
+    pub fn paths(&self) -> usize {
+        self.below.len() + self.alone.len()
+    }
+
+    /// True if there is nothing to look at.
+    pub fn is_empty(&self) -> bool {
+        self.below.is_empty() && self.alone.is_empty()
+    }
+}
+
 /// What a look at the replica found.
 #[derive(Clone, Debug, Default)]
 pub struct Strays {
@@ -47,14 +84,13 @@ pub struct Strays {
 }
 
 impl Replica {
-    /// Compares the disk with the tree at and below `paths` (none: everywhere) and takes what differs into the tree. `visit` is told of every
+    /// Compares the disk with the tree as far as `scope` goes and takes what differs into the tree. `visit` is told of every
     /// difference. All acked generations are revealed first.
     pub fn take_strays(
         &mut self,
         filter: &Filter,
-        paths: &[RelPath],
+        scope: &Scope,
         depth: Depth,
-        mut progress: Option<Watching<'_>>,
         visit: &mut dyn FnMut(&Difference),
     ) -> Result<Strays, ReplicaError> {
         while self.reveal()?.is_some() {}
@@ -63,11 +99,7 @@ impl Replica {
         loop {
             let mut found: BTreeSet<RelPath> = BTreeSet::new();
             let mut told = 0;
-            let progress: Option<Watching<'_>> = match &mut progress {
-                Some(progress) => Some(&mut **progress),
-                None => None,
-            };
-            let audited = self.look(filter, paths, depth, progress, &mut |difference| {
+            let audited = self.look(filter, scope, depth, &mut |difference| {
                 if found.len() < BATCH {
                     told += 1;
                     found.insert(difference.path.clone());
@@ -86,18 +118,20 @@ impl Replica {
         }
     }
 
-    /// Tells `visit` where the disk is not what the tree says.
-    pub fn look(
+    fn look(
         &self,
         filter: &Filter,
-        paths: &[RelPath],
+        scope: &Scope,
         depth: Depth,
-        progress: Option<Watching<'_>>,
         visit: &mut dyn FnMut(Difference),
     ) -> Result<Audited, ReplicaError> {
         let able = self.able().clone();
-        let options = AuditOptions { able, content: depth == Depth::Content, coarse_times: true, from: None, progress };
-        audit(self.root(), self.tree(), filter, &self.options.xattrs, paths, options, &mut |difference| {
+        if scope.is_empty() {
+            return Ok(Audited::default());
+        }
+        let (content, alone) = (depth == Depth::Content, scope.alone.iter().cloned().collect());
+        let options = AuditOptions { able, content, coarse_times: true, alone, ..AuditOptions::default() };
+        audit(self.root(), self.tree(), filter, &self.options.xattrs, &scope.below, options, &mut |difference| {
             if is_stray(&difference) {
                 visit(difference);
             }
@@ -211,7 +245,7 @@ impl Replica {
 }
 
 /// False for what is no trouble.
-fn is_stray(difference: &Difference) -> bool {
+pub fn is_stray(difference: &Difference) -> bool {
     match difference.what {
         What::Extra => difference.path.as_bytes() != LOST,
         // Neither side has the path that was asked for.

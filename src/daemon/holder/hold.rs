@@ -89,7 +89,7 @@ pub struct Held {
 }
 
 impl Work {
-    pub(super) fn hold_still(&mut self, asked: HoldAsk) {
+    pub(super) fn hold_still(&mut self, asked: HoldAsk) -> Result<(), ReplicaError> {
         let HoldAsk { longest, keeper, ended, reply } = asked;
         let position = match &self.replica {
             None => Err("this standby holds no replica yet"),
@@ -104,6 +104,7 @@ impl Work {
         let position = position.map(|position| shown.unwrap_or(position));
         if let Ok(position) = position {
             self.holds.shown.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((position, now()));
+            self.held_as = self.still()?;
             self.held.push(Hold { until: now() + longest.min(LONGEST), keeper, ended });
             tracing::info!(%position, "the replica is held still");
         }
@@ -111,6 +112,7 @@ impl Work {
             self.held.pop();
             self.let_go(1);
         }
+        Ok(())
     }
 
     /// A generation may begin, now or when the replica is let go.
@@ -159,6 +161,7 @@ impl Work {
     fn let_go(&mut self, count: usize) {
         self.holds.count.fetch_sub(count, Ordering::SeqCst);
         if self.held.is_empty() {
+            self.held_as = None;
             if self.holds.shown.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
                 tracing::info!("the replica is let go");
             }

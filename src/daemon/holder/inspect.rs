@@ -1,109 +1,100 @@
-//! Looking at the replica's disk: when it is opened, for `verify` and for `resync`.
+//! What the holder's own thread does for a look at the replica's disk: it says where that stands still, and takes in what was found.
+
+use std::path::PathBuf;
+
+use tokio::sync::oneshot;
 
 use super::incoming::Incoming;
+use super::look::{differing, failed};
 use super::work::Work;
-use crate::audit::{self, AuditOptions};
-use crate::fs::XattrPolicy;
-use crate::reveal::{Depth, Replica, ReplicaError};
-use crate::thought::wire::message::{AUDIT_CAP, Audit, Audited, Differing, UnheldCounts};
+use crate::fs::{Able, XattrPolicy};
+use crate::index::Snapshot;
+use crate::reveal::{Depth, ReplicaError, Scope, Standing};
+use crate::thought::filter::Filter;
+use crate::thought::wire::message::{AUDIT_CAP, Audited};
+
+/// A replica as of a moment at which its disk was what its index says, all of it revealed; and what is needed to compare the two.
+#[derive(Clone, Debug)]
+pub struct Still {
+    /// The index.
+    pub index: Snapshot,
+    /// Where it stood.
+    pub standing: Standing,
+    /// What its disk can hold.
+    pub able: Able,
+    /// What is replicated.
+    pub filter: Filter,
+    /// Which xattrs are.
+    pub xattrs: XattrPolicy,
+    /// Its directory.
+    pub home: PathBuf,
+}
 
 impl Work {
-    /// Compares the disk with the tree, and takes into the tree what differs if that is asked for. An error leaves the replica unusable;
-    /// whatever else goes wrong is part of the answer.
-    pub(super) fn inspect(&mut self, asked: &Audit) -> Result<Option<Audited>, ReplicaError> {
+    /// The replica as it is now, or as it is held; `None` if there is no whole generation, or more is acked than is revealed.
+    pub(super) fn still(&mut self) -> Result<Option<Still>, ReplicaError> {
+        if self.held_as.is_some() {
+            return Ok(self.held_as.clone());
+        }
+        let Some(replica) = &mut self.replica else { return Ok(None) };
+        let Some(index) = replica.snapshot()? else { return Ok(None) };
+        let (standing, able) = (replica.standing(), replica.able().clone());
+        let (filter, xattrs, home) = ((self.filter)(), self.options.xattrs.clone(), self.options.home.clone());
+        Ok(Some(Still { index, standing, able, filter, xattrs, home }))
+    }
+
+    pub(super) fn tell_still(&mut self, reply: oneshot::Sender<Result<Still, Audited>>) -> Result<(), ReplicaError> {
+        let still = self.still()?;
+        if let Some(replica) = &self.replica {
+            let why = match replica.unrevealed() {
+                0 => "it holds no whole generation yet",
+                _ => "acked generations are not revealed yet",
+            };
+            reply.send(still.ok_or_else(|| failed(replica.standing(), why))).ok();
+        }
+        Ok(())
+    }
+
+    /// Takes what differs into the tree, to be mended by the next generation: looks once more, as far as `scope` goes, and reads what it
+    /// takes in. An error leaves the replica unusable.
+    pub(super) fn mend(&mut self, scope: &Scope, depth: Depth) -> Result<Option<Audited>, ReplicaError> {
         let Some(replica) = &self.replica else { return Ok(None) };
         if replica.unrevealed() > 0 {
-            return Ok(Some(failed(replica, "acked generations are not revealed yet".into())));
-        }
-        let depth = if asked.content { Depth::Content } else { Depth::Stat };
-        if !asked.mend {
-            return Ok(Some(self.compare(replica, asked)));
-        }
-        let mut differences = 0;
-        let found = replica.look(&(self.filter)(), &asked.paths, depth, None, &mut |_| differences += 1);
-        match found {
-            Ok(found) if differences == 0 => {
-                let mut told = failed(replica, String::new());
-                (told.entries, told.unheld, told.failed) = (found.entries, found.unheld, None);
-                return Ok(Some(told));
-            }
-            Ok(_) => {}
-            Err(error) => return Ok(Some(failed(replica, crate::daemon::explain(&error)))),
+            return Ok(Some(failed(replica.standing(), "acked generations are not revealed yet")));
         }
         // What is arriving was made for the replica as it should be.
         self.give_up()?;
         self.incoming = Incoming::Refused;
         let Some(replica) = &mut self.replica else { return Ok(None) };
         let mut list = Vec::new();
-        let strays = replica.take_strays(&(self.filter)(), &asked.paths, depth, None, &mut |difference| {
+        let strays = replica.take_strays(&(self.filter)(), scope, depth, &mut |difference| {
             if list.len() < AUDIT_CAP {
                 list.push(differing(difference.clone()));
             }
         })?;
-        let mut told = failed(replica, String::new());
-        (told.entries, told.differing) = (strays.audited.entries, strays.audited.differing);
-        (told.unheld, told.strayed) = (strays.audited.unheld, strays.paths);
-        (told.differences, told.failed) = (list, None);
-        Ok(Some(told))
-    }
-
-    fn compare(&self, replica: &Replica, asked: &Audit) -> Audited {
-        let able = replica.able().clone();
-        let options = AuditOptions { able, content: asked.content, ..AuditOptions::default() };
-        let mut told = failed(replica, String::new());
-        let policy = XattrPolicy::default();
-        let found = audit::audit(
-            replica.root(),
-            replica.tree(),
-            &(self.filter)(),
-            &policy,
-            &asked.paths,
-            options,
-            &mut |difference| {
-                if told.differences.len() < AUDIT_CAP {
-                    told.differences.push(differing(difference));
-                }
-            },
-        );
-        told.failed = None;
-        match found {
-            Ok(found) => {
-                (told.entries, told.differing) = (found.entries, found.differing);
-                told.unheld = found.unheld;
-            }
-            Err(error) => told.failed = Some(crate::daemon::explain(&error)),
+        let told = Audited {
+            entries: strays.audited.entries,
+            differing: strays.audited.differing,
+            differences: list,
+            strayed: strays.paths,
+            unheld: strays.audited.unheld,
+            failed: None,
+            ..failed(replica.standing(), "")
+        };
+        if self.held_as.take().is_some() {
+            self.held_as = self.still()?;
         }
-        told
+        Ok(Some(told))
     }
 
     /// What changed while nobody looked after the replica is found by its sizes and times, before it is said where it stands.
     pub(super) fn look_over(&mut self) -> Result<(), ReplicaError> {
         let Some(replica) = &mut self.replica else { return Ok(()) };
-        let strays = replica.take_strays(&(self.filter)(), &[], Depth::Stat, None, &mut |_| {})?;
+        let strays = replica.take_strays(&(self.filter)(), &Scope::everything(), Depth::Stat, &mut |_| {})?;
         if strays.paths > 0 {
             let (paths, entries) = (strays.paths, strays.audited.entries);
             tracing::warn!(paths, entries, "the replica was changed since it was left; the next generation mends it");
         }
         Ok(())
     }
-}
-
-/// An answer that says only where the replica stands, and why no more.
-fn failed(replica: &Replica, why: String) -> Audited {
-    let standing = replica.standing();
-    Audited {
-        position: standing.position,
-        tree: standing.tree,
-        entries: 0,
-        differing: 0,
-        differences: Vec::new(),
-        strayed: 0,
-        unheld: UnheldCounts::default(),
-        failed: Some(why),
-    }
-}
-
-fn differing(difference: audit::Difference) -> Differing {
-    let audit::Difference { path, kind, what, here, there } = difference;
-    Differing { path, kind, what: what.word().to_owned(), tree: there, disk: here }
 }

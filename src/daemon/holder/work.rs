@@ -12,8 +12,9 @@ use super::answers::{lack, listing, marked};
 use super::contents::Contents;
 use super::hold::{Hold, Holds};
 use super::incoming::Incoming;
+use super::look::Looks;
 use super::waiting::{Guard, Guards, Waiting};
-use super::{Event, Job, Stand};
+use super::{Event, Job, Stand, Still};
 use crate::reveal::{Opening, Replica, ReplicaError, ReplicaOptions};
 use crate::thought::filter::Filter;
 use crate::thought::session::arrival::Piece;
@@ -41,11 +42,14 @@ pub(super) struct Work {
     pub(super) held: Vec<Hold>,
     /// Streams that may not begin meanwhile.
     pub(super) waiting: Vec<oneshot::Sender<()>>,
+    /// What it is meanwhile.
+    pub(super) held_as: Option<Still>,
     pub(super) holds: Arc<Holds>,
     /// A sync of contents has failed.
     pub(super) sync_failed: Arc<AtomicBool>,
     /// Whose threads sync them.
     pub(super) runtime: Handle,
+    pub(super) looks: Arc<Looks>,
     /// What it waits for.
     pub(super) blocked: Option<Waiting>,
     /// What arrived and is not taken yet, in order.
@@ -60,7 +64,7 @@ impl Work {
         options: ReplicaOptions,
         filter: Arc<dyn Fn() -> Filter + Send + Sync>,
         guards: Guards,
-        holds: Arc<Holds>,
+        (holds, looks): (Arc<Holds>, Arc<Looks>),
         tells: watch::Sender<Option<Held>>,
         runtime: Handle,
     ) -> Self {
@@ -75,9 +79,11 @@ impl Work {
             receiver: None,
             held: Vec::new(),
             waiting: Vec::new(),
+            held_as: None,
             holds,
             sync_failed: Arc::default(),
             runtime,
+            looks,
             blocked: None,
             parked: VecDeque::new(),
             staged_bytes: 0,
@@ -85,7 +91,7 @@ impl Work {
         }
     }
 
-    pub(super) fn run(&mut self, mut queue: mpsc::Receiver<Job>, failed: &Arc<dyn Fn(String) + Send + Sync>) {
+    pub(super) fn run(&mut self, mut queue: mpsc::Receiver<Job>, told: &Arc<dyn Fn(String) + Send + Sync>) {
         loop {
             let next = match queue.try_recv() {
                 Ok(job) => Ok(Some(job)),
@@ -106,13 +112,14 @@ impl Work {
             if let Err(error) = done {
                 let text = crate::daemon::explain(&error);
                 tracing::error!(%text, "the replica cannot go on");
-                failed(text);
+                told(text);
                 // The index may be ahead of the journal: only opening it again tells.
                 self.break_holds("the replica failed, and must be opened again");
                 self.forget_waiting();
                 self.incoming = Incoming::Nothing;
                 self.contents = Contents::Nothing;
                 self.events = None;
+                self.looks.close();
                 self.replica = None;
                 self.tells.send_replace(None);
             }
@@ -128,6 +135,7 @@ impl Work {
                 "the replica was left untidy; that is mended when it is opened"
             );
         }
+        self.looks.close();
         self.replica = None;
     }
 
@@ -176,18 +184,16 @@ impl Work {
                 }
                 Ok(())
             }
-            Job::Snapshot(reply) => {
-                if let Some(replica) = &mut self.replica
-                    && let Some(index) = replica.snapshot()?
-                {
-                    reply.send((index, replica.able().clone())).ok();
+            Job::Still(reply) => self.tell_still(reply),
+            Job::Mend(scope, depth, reply) => {
+                if let Some(audited) = self.mend(&scope, depth)? {
+                    reply.send(audited).ok();
                 }
                 Ok(())
             }
-            Job::HoldStill(asked) => {
-                self.hold_still(asked);
-                Ok(())
-            }
+            Job::HoldStill(asked) => self.hold_still(asked),
+            // Holds are looked at after every job.
+            Job::LetGo => Ok(()),
             Job::MayBegin(reply) => {
                 self.may_begin(reply);
                 Ok(())
@@ -199,12 +205,6 @@ impl Work {
             }
             Job::Stop(reply) => {
                 reply.send(()).ok();
-                Ok(())
-            }
-            Job::Inspect(asked, reply) => {
-                if let Some(audited) = self.inspect(&asked)? {
-                    reply.send(audited).ok();
-                }
                 Ok(())
             }
         }

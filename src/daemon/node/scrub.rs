@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::{Inner, Part};
-use crate::audit::{AuditError, AuditOptions, audit};
-use crate::daemon::holder::Job;
+use crate::audit::{AuditError, AuditOptions, Difference, audit};
+use crate::daemon::holder::{Job, Look, Still};
 use crate::daemon::keeper::{Command, wall_clock};
 use crate::daemon::primary::now;
 use crate::fs::state::{read_capped, write_atomically};
@@ -24,9 +24,9 @@ use crate::fs::{Able, Root, XattrPolicy};
 use crate::index::Snapshot;
 use crate::observe::PathText;
 use crate::observe::status::ScrubStatus;
+use crate::reveal::Scope;
 use crate::thought::filter::Filter;
 use crate::thought::tree::Tree;
-use crate::thought::wire::message::Audit;
 use crate::words::entry::{Digest, Timestamp};
 use crate::words::path::RelPath;
 
@@ -72,9 +72,9 @@ struct Slice {
     from: RelPath,
 }
 
-/// A path that differed, and what the index said of it.
+/// A path that differed, how, and what the index said of it.
 struct Suspect {
-    path: RelPath,
+    found: Difference,
     entry: Option<Digest>,
 }
 
@@ -165,9 +165,9 @@ impl Slice {
         };
         let policy = XattrPolicy::default();
         let audited = audit(&self.root, &tree, &self.filter, &policy, &[], options, &mut |difference| {
-            if suspects.last().is_none_or(|last| last.path != difference.path) {
+            if suspects.last().is_none_or(|last| last.found.path != difference.path) {
                 let entry = tree.row(&difference.path).ok().flatten().map(|row| row.entry.digest());
-                suspects.push(Suspect { path: difference.path, entry });
+                suspects.push(Suspect { found: difference, entry });
                 count.set(suspects.len());
             }
         });
@@ -212,15 +212,14 @@ impl Inner {
                 Some((answer.await.ok()?, Able::everything(), self.options.filter.clone()))
             }
             Part::Standby { context } => {
-                let (index, able) = context.holder.ask(Job::Snapshot).await?;
-                let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-                Some((index, able, memory.filter_of_primary(&self.options.filter)))
+                let Still { index, able, filter, .. } = context.holder.ask(Job::Still).await?.ok()?;
+                Some((index, able, filter))
             }
         }
     }
 
     /// Those of which the index says the same as when they were suspected: what it says of the others is newer than what was read.
-    async fn unchanged(&self, suspects: Vec<Suspect>) -> Vec<RelPath> {
+    async fn unchanged(&self, suspects: Vec<Suspect>) -> Vec<Difference> {
         if suspects.is_empty() {
             return Vec::new();
         }
@@ -228,16 +227,17 @@ impl Inner {
         let looking = move || {
             let Ok(Some(tree)) = Tree::view(index) else { return Vec::new() };
             let entry = |path: &RelPath| tree.row(path).ok().flatten().map(|row| row.entry.digest());
-            let same = suspects.into_iter().filter(|suspect| entry(&suspect.path) == suspect.entry);
-            same.map(|suspect| suspect.path).collect()
+            let same = suspects.into_iter().filter(|suspect| entry(&suspect.found.path) == suspect.entry);
+            same.map(|suspect| suspect.found).collect()
         };
         tokio::task::spawn_blocking(looking).await.unwrap_or_default()
     }
 
     /// Looks again at what differed, and has mended what goes on differing.
-    async fn settle_suspects(&self, suspects: Vec<RelPath>) {
+    async fn settle_suspects(&self, suspects: Vec<Difference>) {
         let found = match &self.part {
             Part::Primary { .. } => {
+                let suspects = suspects.into_iter().map(|found| found.path).collect();
                 let Ok(audited) = self.steady_audit(suspects, true).await else { return };
                 let whole: std::collections::BTreeSet<RelPath> = audited.differences.keys().cloned().collect();
                 for path in whole.iter().take(100) {
@@ -250,8 +250,10 @@ impl Inner {
                 whole.len() as u64
             }
             Part::Standby { context } => {
-                let audit = Audit { paths: suspects, content: true, mend: true };
-                let Some(audited) = context.holder.ask(|reply| Job::Inspect(audit, reply)).await else { return };
+                let mut scope = Scope::default();
+                suspects.iter().for_each(|found| scope.note(found));
+                let look = Look { scope, content: true, mend: true };
+                let Some(audited) = context.holder.inspect(look, Arc::new(|_| {})).await else { return };
                 if audited.strayed > 0 {
                     tracing::warn!(
                         paths = audited.strayed,

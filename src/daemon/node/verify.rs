@@ -1,6 +1,7 @@
 //! Verifying: the home is what the primary's tree says, each replica is what its own tree says, and the trees are equal.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -14,8 +15,9 @@ use crate::observe::PathText;
 use crate::observe::status::UnheldCounts;
 use crate::thought::tree::Tree;
 use crate::thought::wire::message::{Audit, Audited};
-use crate::words::entry::Kind;
+use crate::words::entry::{Digest, Kind};
 use crate::words::path::RelPath;
+use crate::words::position::Position;
 
 /// How often a comparison is repeated because the home went on changing.
 const TRIES: u32 = 4;
@@ -29,7 +31,7 @@ impl Inner {
             }
             Part::Standby { context } => {
                 let audit = Audit { paths, content: true, mend: false };
-                let asked = context.holder.ask(|reply| crate::daemon::holder::Job::Inspect(audit, reply)).await;
+                let asked = context.holder.inspect(audit.into(), Arc::new(|_| {})).await;
                 let audited = asked.ok_or_else(|| {
                     Refusal::new(RefusalClass::Guard, "this standby holds no replica yet")
                         .hint("wait for its initial sync")
@@ -65,19 +67,19 @@ impl Inner {
                     break;
                 }
                 let Ok(audited) = answer.await else { break };
-                let is_same = audited.position == view.position;
-                let tree = (!is_same || audited.tree != view.digest).then(|| {
-                    if is_same {
-                        "its tree digest is not the primary's".to_owned()
-                    } else {
-                        format!(
-                            "it stands at {}, the primary at {}: the home changes too fast",
-                            audited.position, view.position
-                        )
-                    }
-                });
-                last = Some(report(name.to_string(), audited, tree));
-                if is_same {
+                // It goes on while it is looked at: what it is compared with is what the primary had at the position that it tells of.
+                let ours =
+                    if audited.position == view.position { Some(view.digest) } else { self.tree_at(audited.position) };
+                let trouble = match ours {
+                    Some(digest) if digest == audited.tree => None,
+                    Some(_) => Some("its tree digest is not the primary's".to_owned()),
+                    None => Some(format!(
+                        "it stands at {}, the primary at {}: the home changes too fast",
+                        audited.position, view.position
+                    )),
+                };
+                last = Some(report(name.to_string(), audited, trouble));
+                if ours.is_some() {
                     break;
                 }
             }
@@ -113,7 +115,13 @@ impl Inner {
         Ok(home)
     }
 
-    async fn acked_by(&self, name: &crate::words::position::NodeName, position: crate::words::position::Position) {
+    /// The tree digest that the primary had at `position`, if it is remembered.
+    fn tree_at(&self, position: Position) -> Option<Digest> {
+        let Part::Primary { shared, .. } = &self.part else { return None };
+        shared.window().tree_at(position)
+    }
+
+    async fn acked_by(&self, name: &crate::words::position::NodeName, position: Position) {
         let mut changed = self.peers.subscribe();
         let reached = async {
             while self.peers.all().get(name).and_then(|peer| peer.revealed).is_none_or(|at| at < position) {

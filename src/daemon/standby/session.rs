@@ -1,6 +1,6 @@
 //! A link to a primary, as long as it lasts.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -123,7 +123,7 @@ impl Session {
             }
             Told::Audit(audit) => {
                 tasks.spawn(async move {
-                    let audited = holder.ask(|reply| Job::Inspect(audit, reply)).await.ok_or(SessionError::Ending)?;
+                    let audited = holder.inspect(audit.into(), Arc::new(|_| {})).await.ok_or(SessionError::Ending)?;
                     answers.send(audited.into()).await.map_err(|_| SessionError::Ending)
                 });
             }

@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 
 /// A generator of numbers (splitmix64) that a seed repeats.
 #[derive(Clone, Debug)]
-pub(super) struct Random(pub(super) u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,11 +20,11 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % (bound.max(1) as u64)).unwrap()
     }
 
-    pub(super) fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count + 8);
         while bytes.len() < count {
             bytes.extend_from_slice(&self.next().to_le_bytes());
@@ -39,11 +39,11 @@ impl Random {
 }
 
 /// A directory and a source of change.
-pub(super) struct Churn {
-    pub(super) at: PathBuf,
-    pub(super) random: Random,
+pub(crate) struct Churn {
+    pub(crate) at: PathBuf,
+    pub(crate) random: Random,
     /// With privilege: changes owners too.
-    pub(super) is_root: bool,
+    pub(crate) is_root: bool,
 }
 
 impl Churn {
@@ -83,7 +83,7 @@ impl Churn {
     }
 
     /// Everything that has changed its kind or gone is fine: a step that makes no sense does nothing.
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let (files, directories, links) = self.walk();
         let (spot, other) = (self.spot(&directories), self.spot(&directories));
         let file = self.random.pick(&files).cloned();

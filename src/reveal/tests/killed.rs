@@ -159,7 +159,7 @@ fn a_generation_of_many_small_files() {
         fs::write(job.join(number.to_string()), Random(number).bytes(500)).unwrap();
     }
     let root = Root::open(&directory.join("replica")).unwrap();
-    let row = crate::reveal::adopt::root_row(&root, &XattrPolicy::default()).unwrap();
+    let row = root_row(&root);
     let mut primary = Primary::new(&directory.join("source"), &directory.join("state"), &row);
     save(&primary.generation(), &directory.join("generation-1"));
 }

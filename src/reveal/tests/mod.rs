@@ -3,15 +3,15 @@
 
 mod adoption;
 mod ahead;
-mod churn;
+pub(crate) mod churn;
 mod converge;
 mod economy;
 mod faulty;
 mod hostile;
 mod interrupt;
 mod killed;
-mod primary;
-mod snapshot;
+pub(crate) mod primary;
+pub(crate) mod snapshot;
 mod unprivileged;
 
 use std::path::PathBuf;
@@ -29,19 +29,19 @@ use churn::Random;
 use primary::{Generation, Primary};
 use snapshot::{Snapshot, snapshot};
 
-const HOME: HomeId = HomeId([7; 16]);
+pub(crate) const HOME: HomeId = HomeId([7; 16]);
 
 fn path(text: &str) -> RelPath {
     RelPath::parse(text.as_bytes()).unwrap()
 }
 
 /// Where a pair lives: `source`, `replica`, `state`.
-struct Ground {
+pub(crate) struct Ground {
     directory: TempDir,
 }
 
 impl Ground {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in ["source", "replica", "state"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
@@ -49,19 +49,19 @@ impl Ground {
         Self { directory }
     }
 
-    fn source(&self) -> PathBuf {
+    pub(crate) fn source(&self) -> PathBuf {
         self.directory.path().join("source")
     }
 
-    fn replica(&self) -> PathBuf {
+    pub(crate) fn replica(&self) -> PathBuf {
         self.directory.path().join("replica")
     }
 
-    fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.directory.path().join("state")
     }
 
-    fn options(&self) -> ReplicaOptions {
+    pub(crate) fn options(&self) -> ReplicaOptions {
         ReplicaOptions { home: self.replica(), state: self.state(), xattrs: XattrPolicy::default(), adopt: false }
     }
 
@@ -87,16 +87,16 @@ impl Ground {
         self.try_open().unwrap().0
     }
 
-    fn look(&self) -> Snapshot {
+    pub(crate) fn look(&self) -> Snapshot {
         snapshot(&Root::open(&self.replica()).unwrap())
     }
 
-    fn look_at_source(&self) -> Snapshot {
+    pub(crate) fn look_at_source(&self) -> Snapshot {
         snapshot(&Root::open(&self.source()).unwrap())
     }
 
     /// What lies in the stage and under reveal, but for `held`.
-    fn litter(&self) -> Vec<String> {
+    pub(crate) fn litter(&self) -> Vec<String> {
         let mut names = Vec::new();
         for area in ["stage", "reveal"] {
             for entry in std::fs::read_dir(self.replica().join(".hotspare").join(area)).unwrap() {
@@ -115,6 +115,11 @@ impl Ground {
         paths.sort();
         paths
     }
+}
+
+/// The row of an empty replica's root.
+pub(crate) fn root_row(root: &Root) -> crate::thought::tree::Row {
+    super::adopt::root_row(root, &XattrPolicy::default()).unwrap()
 }
 
 /// Stages all of a generation, the payloads in pieces of random size.

@@ -19,14 +19,14 @@ use crate::words::position::{ChainDigest, ClusterId, Position, ReignId};
 
 /// A generation as it is shipped.
 #[derive(Clone)]
-pub(super) struct Generation {
-    pub(super) header: Header,
-    pub(super) operations: Vec<(Operation, Option<Vec<u8>>)>,
+pub(crate) struct Generation {
+    pub(crate) header: Header,
+    pub(crate) operations: Vec<(Operation, Option<Vec<u8>>)>,
 }
 
 impl Generation {
     /// Makes the header fit operations that a test changed.
-    pub(super) fn sealed(mut self) -> Self {
+    pub(crate) fn sealed(mut self) -> Self {
         let mut digest = OperationsDigest::default();
         self.operations.iter().for_each(|(operation, _)| digest.update(&operation.encode()));
         self.header.operations = self.operations.len() as u64;
@@ -35,12 +35,12 @@ impl Generation {
     }
 }
 
-pub(super) struct Primary {
+pub(crate) struct Primary {
     root: Root,
     spools: PathBuf,
-    pub(super) tree: Tree<MemoryStore>,
-    pub(super) position: Position,
-    pub(super) chain: ChainDigest,
+    pub(crate) tree: Tree<MemoryStore>,
+    pub(crate) position: Position,
+    pub(crate) chain: ChainDigest,
 }
 
 struct Known<'a>(&'a Captures);
@@ -54,7 +54,7 @@ impl Witness for Known<'_> {
 
 impl Primary {
     /// A primary of `directory` whose standbys have nothing but `root` yet.
-    pub(super) fn new(directory: &Path, spools: &Path, root: &Row) -> Self {
+    pub(crate) fn new(directory: &Path, spools: &Path, root: &Row) -> Self {
         let root = Row::new(root.entry.clone(), root.inode);
         Self {
             root: Root::open(directory).unwrap(),
@@ -66,7 +66,7 @@ impl Primary {
     }
 
     /// A primary of `directory` that has compared it with the tree of `replica`, which it met at `position` before its next generation.
-    pub(super) fn meeting(directory: &Path, spools: &Path, replica: &Replica, position: Position) -> Self {
+    pub(crate) fn meeting(directory: &Path, spools: &Path, replica: &Replica, position: Position) -> Self {
         let mut primary = Self::new(directory, spools, replica.tree().root());
         let mut below = vec![(RelPath::root(), replica.tree().root().clone())];
         while let Some((path, row)) = below.pop() {
@@ -127,7 +127,7 @@ impl Primary {
     }
 
     /// Captures what is there and makes the generation that leads to it.
-    pub(super) fn generation(&mut self) -> Generation {
+    pub(crate) fn generation(&mut self) -> Generation {
         let spool = Spool::create(&self.spools).unwrap();
         let mut capturer = Capturer::new(spool, [3; 32], XattrPolicy::default(), true);
         let mut paths = self.paths();
@@ -179,34 +179,41 @@ impl Primary {
         let operations = steps.iter().map(|step| (step.operation.clone(), payload(step))).collect();
         let parent = self.position;
         self.position.generation += 1;
-        let header = Header {
-            required_features: 0,
-            optional_features: 0,
-            cluster: ClusterId([1; 16]),
-            home: HOME,
-            reign: ReignId([2; 16]),
-            position: self.position,
-            parent,
-            parent_chain: self.chain,
-            joint: Joint::Next,
-            tree_before,
-            tree_after: self.tree.digest().unwrap(),
-            quality: Quality::Consistent,
-            deferred: NamedPaths::default(),
-            filter: Digest::default(),
-            cut_time: Timestamp::default(),
-            oldest_change: Timestamp::default(),
-            operations: 0,
-            operations_digest: Digest::default(),
-            extensions: Vec::new(),
-        };
+        let tree_after = self.tree.digest().unwrap();
+        let (position, parent_chain) = (self.position, self.chain);
+        let header = Header { position, parent, parent_chain, tree_before, tree_after, ..header() };
         let generation = Generation { header, operations }.sealed();
         self.chain = generation.header.chain();
         generation
     }
 }
 
+/// What all headers have in common.
+pub(crate) fn header() -> Header {
+    Header {
+        required_features: 0,
+        optional_features: 0,
+        cluster: ClusterId([1; 16]),
+        home: HOME,
+        reign: ReignId([2; 16]),
+        position: Position { epoch: 1, generation: 0 },
+        parent: Position::default(),
+        parent_chain: ChainDigest::default(),
+        joint: Joint::Next,
+        tree_before: Digest::default(),
+        tree_after: Digest::default(),
+        quality: Quality::Consistent,
+        deferred: NamedPaths::default(),
+        filter: Digest::default(),
+        cut_time: Timestamp::default(),
+        oldest_change: Timestamp::default(),
+        operations: 0,
+        operations_digest: Digest::default(),
+        extensions: Vec::new(),
+    }
+}
+
 /// How many operations of each section there are, for the tests to say what they tested.
-pub(super) fn count(generation: &Generation, is: impl Fn(&Action) -> bool) -> usize {
+pub(crate) fn count(generation: &Generation, is: impl Fn(&Action) -> bool) -> usize {
     generation.operations.iter().filter(|(operation, _)| is(&operation.action)).count()
 }

@@ -8,7 +8,7 @@ use crate::words::path::RelPath;
 
 /// What can be seen of one path.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     what: FileType,
     mode: u16,
     owner: (u32, u32),
@@ -22,10 +22,10 @@ pub(super) struct Facts {
     sparse: bool,
 }
 
-pub(super) type Snapshot = BTreeMap<RelPath, Facts>;
+pub(crate) type Snapshot = BTreeMap<RelPath, Facts>;
 
 /// Looks at everything below `root` but `.hotspare`, and at the root itself.
-pub(super) fn snapshot(root: &Root) -> Snapshot {
+pub(crate) fn snapshot(root: &Root) -> Snapshot {
     let mut all = Snapshot::new();
     let mut links: BTreeMap<InodeId, RelPath> = BTreeMap::new();
     let mut below = vec![RelPath::root()];
@@ -68,7 +68,7 @@ pub(super) fn snapshot(root: &Root) -> Snapshot {
 }
 
 /// What differs, for a person.
-pub(super) fn differences(expected: &Snapshot, found: &Snapshot) -> Vec<String> {
+pub(crate) fn differences(expected: &Snapshot, found: &Snapshot) -> Vec<String> {
     let paths: std::collections::BTreeSet<_> = expected.keys().chain(found.keys()).collect();
     let differs = |path: &&&RelPath| expected.get(**path) != found.get(**path);
     let tell = |path: &RelPath| {

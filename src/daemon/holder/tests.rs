@@ -1,0 +1,111 @@
+//! The holder with generations of a real directory, given to it as they would arrive.
+#![expect(clippy::disallowed_methods, reason = "tests make and change directories as other programs do")]
+
+mod look;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{Guards, Holder, Job, Stand};
+use crate::fs::Root;
+use crate::reveal::tests::primary::{Generation, Primary};
+use crate::reveal::tests::{Ground, HOME};
+use crate::thought::filter::{Filter, Rules};
+use crate::thought::generation::Header;
+use crate::thought::session::arrival::{GenerationPiece, Piece};
+use crate::thought::session::receiver::Receiver;
+use crate::thought::wire::message::{Abilities, Hello, Role};
+use crate::words::entry::Digest;
+use crate::words::position::{ChainDigest, InstanceNonce, NodeName, Position, Reign};
+
+/// A holder, and the primary whose generations it takes.
+struct Fed {
+    ground: Ground,
+    primary: Primary,
+    holder: Holder,
+}
+
+impl Fed {
+    async fn new() -> Self {
+        let ground = Ground::new();
+        let holder = start(&ground);
+        let stand = holder.ask(|reply| Job::Stand { home: Some(HOME), reply }).await.unwrap().unwrap().unwrap();
+        assert_eq!(stand.standing.position, Position::default());
+        let root = Root::open(&ground.replica()).unwrap();
+        let row = crate::reveal::tests::root_row(&root);
+        let primary = Primary::new(&ground.source(), &ground.state(), &row);
+        let fed = Self { ground, primary, holder };
+        fed.link().await;
+        fed
+    }
+
+    /// Links the holder to the primary, where it stands; nobody hears of what happens.
+    async fn link(&self) {
+        let standing = self.stand().await.standing;
+        let receiver = Receiver::new(&hello(), standing.position, standing.chain).unwrap();
+        let (events, mut happened) = mpsc::channel(64);
+        tokio::spawn(async move { while happened.recv().await.is_some() {} });
+        assert!(self.holder.give(Job::Link(events, receiver)).await);
+    }
+
+    fn source(&self, path: &str) -> PathBuf {
+        self.ground.source().join(path)
+    }
+
+    fn replica(&self, path: &str) -> PathBuf {
+        self.ground.replica().join(path)
+    }
+
+    /// Where the replica stands.
+    async fn stand(&self) -> Stand {
+        self.holder.ask(|reply| Job::Stand { home: None, reply }).await.unwrap().unwrap().unwrap()
+    }
+
+    /// Has what changed in the source taken; true if it is acked by then.
+    async fn take(&mut self) -> bool {
+        let generation = self.primary.generation();
+        self.give(&generation).await;
+        self.stand().await.standing.position == generation.header.position
+    }
+
+    async fn give(&self, generation: &Generation) {
+        let mut pieces = vec![GenerationPiece::Begin(Box::new(generation.header.clone()))];
+        for (operation, payload) in &generation.operations {
+            pieces.push(GenerationPiece::Operation(operation.encode()));
+            pieces.extend(payload.iter().map(|payload| GenerationPiece::Payload(payload.clone())));
+        }
+        pieces.push(GenerationPiece::End);
+        assert!(self.holder.give(Job::Arrived(pieces.into_iter().map(Piece::Generation).collect())).await);
+    }
+}
+
+/// How the primary greets.
+fn hello() -> Hello {
+    let Header { cluster, reign, position, .. } = crate::reveal::tests::primary::header();
+    let reign = Reign { id: reign, epoch: position.epoch, parent: None, fork: Position::default() };
+    Hello {
+        protocols: (1, 1),
+        node: NodeName::try_from("primary".to_owned()).unwrap(),
+        instance: InstanceNonce([1; 16]),
+        cluster: Some(cluster),
+        home: Some(HOME),
+        reigns: vec![reign],
+        role: Role::Primary,
+        position,
+        chain: ChainDigest::default(),
+        tree: Digest::default(),
+        limits: (0, 0),
+        filter: Rules::default(),
+        abilities: Abilities { owners: true, capabilities: true, user_xattrs: true, acls: true },
+        features: 0,
+        needs: 0,
+        extensions: Vec::new(),
+    }
+}
+
+fn start(ground: &Ground) -> Holder {
+    let filter = Arc::new(Filter::everything);
+    Holder::start(ground.options(), filter, Guards::default(), Arc::new(|_| {})).unwrap()
+}

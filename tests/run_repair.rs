@@ -211,3 +211,55 @@ fn missed_write(pair: &mut Pair) {
         "{log}"
     );
 }
+
+/// Appends to a log and rewrites small files until it is stopped.
+fn writing(pair: &Pair, end: &std::sync::Arc<std::sync::atomic::AtomicBool>) -> std::thread::JoinHandle<()> {
+    let (log, counter) = (pair.bed.src("jobs/job-1/growing.log"), pair.bed.src("jobs/job-1/nextBuildNumber"));
+    let end = std::sync::Arc::clone(end);
+    std::thread::spawn(move || {
+        for number in 0_u32.. {
+            if end.load(std::sync::atomic::Ordering::SeqCst) {
+                break;
+            }
+            build::append(&log, "one line more\n");
+            if number.is_multiple_of(10) {
+                fs::write(&counter, number.to_string()).unwrap();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    })
+}
+
+#[test]
+fn what_is_being_written_is_no_finding_of_the_scrub_nor_a_difference() {
+    let mut pair = Pair::trusting();
+    for node in [&mut pair.primary, &mut pair.standby] {
+        node.edit("# rate = \"8MiB\"", "rate = \"1GiB\"");
+        node.edit("# every = \"1day\"", "every = \"1s\"");
+    }
+    build::home(&pair.bed.source(), 6);
+    fs::write(pair.bed.src("jobs/job-1/growing.log"), "x".repeat(2 << 20)).unwrap();
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    let end = std::sync::Arc::default();
+    let writer = writing(&pair, &end);
+    let position = |pair: &Pair| pair.status(&pair.standby)["position"].as_str().map(ToOwned::to_owned);
+    for _ in 0..5 {
+        let before = position(&pair);
+        for node in [&pair.primary, &pair.standby] {
+            let verified = pair.ask(node, &["verify"]);
+            assert_eq!(verified.code, Some(0), "{verified:?}");
+        }
+        pair.until("generations go on", |pair| position(pair) != before);
+    }
+    pair.until("two passes of each", |pair| {
+        [&pair.primary, &pair.standby].iter().all(|node| pair.status(node)["scrub"]["passes"].as_u64() >= Some(2))
+    });
+    end.store(true, std::sync::atomic::Ordering::SeqCst);
+    writer.join().unwrap();
+    for node in [&pair.primary, &pair.standby] {
+        assert_eq!(pair.status(node)["scrub"]["found"].as_u64(), Some(0), "{}", node.log());
+    }
+    pair.converge();
+}

@@ -1,5 +1,5 @@
 //! How Jenkins keeps its keys: `secrets/master.key` is 256 hex digits, and each `secrets/<key>` is AES-128-ECB under the first half of its
-//! SHA-256, with PKCS#5 padding; the plain text ends with [`MAGIC`]. A key that does not open so, Jenkins silently makes anew, and all that
+//! SHA-256, with PKCS#5 padding; the plain text ends with `::::MAGIC::::`. A key that does not open so, Jenkins silently makes anew, and all that
 //! was encrypted with it is lost.
 
 use aes::Aes128;

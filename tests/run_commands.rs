@@ -191,24 +191,10 @@ fn a_paused_standby_takes_nothing_until_it_is_resumed() {
     pair.assert_verified(&pair.primary);
 }
 
-/// What `hold` runs: it says that it began, and ends when it is told to.
-fn holding(pair: &Pair, args: &[&str]) -> common::Running {
-    let (began, end) = (pair.bed.path("began"), pair.bed.path("end"));
-    fs::remove_file(&began).ok();
-    fs::remove_file(&end).ok();
-    let script =
-        format!("touch '{}'; while [ ! -e '{}' ]; do sleep 0.05; done; exit 7", began.display(), end.display());
-    // Options of the configuration come before the command.
-    let mut command = pair.command(&pair.standby, &[&["hold"], args].concat());
-    command.args(["--", "sh", "-c", &script]);
-    pair.bed.start(command)
-}
-
 #[test]
 fn a_held_replica_stands_still_while_a_command_runs_and_follows_after_it() {
     let mut pair = streaming(5);
-    let mut hold = holding(&pair, &[]);
-    pair.until("the command began", |pair| pair.bed.path("began").exists());
+    let mut hold = pair.hold(&[]);
     let before = Snapshot::of(&pair.bed.destination()).unwrap().items;
     let status = pair.status(&pair.standby);
     assert!(status["still_seconds"].as_f64().is_some(), "{status:#}");
@@ -222,8 +208,7 @@ fn a_held_replica_stands_still_while_a_command_runs_and_follows_after_it() {
     assert_eq!(Snapshot::of(&pair.bed.destination()).unwrap().items, before);
     assert_eq!(pair.status(&pair.standby)["position"], status["position"]);
     assert_eq!(pair.status(&pair.primary)["peers"][0]["connected"], true);
-    fs::write(pair.bed.path("end"), "").unwrap();
-    assert_eq!(hold.wait(), Some(7), "its exit code is passed on: {}", hold.stderr());
+    pair.let_go(&mut hold);
     pair.converge();
     pair.assert_verified(&pair.primary);
     let refused = pair.ask(&pair.primary, &["hold", "--", "true"]);
@@ -234,8 +219,7 @@ fn a_held_replica_stands_still_while_a_command_runs_and_follows_after_it() {
 fn a_replica_is_let_go_when_its_holder_dies_or_was_at_it_for_too_long_or_the_daemon_is_killed() {
     let mut pair = streaming(6);
     let begin = |pair: &mut Pair, args: &[&str]| {
-        let hold = holding(pair, args);
-        pair.until("the command began", |pair| pair.bed.path("began").exists());
+        let hold = pair.hold(args);
         build::append(&pair.bed.src("plugins/git.jpi"), "a line\n");
         hold
     };
@@ -247,8 +231,7 @@ fn a_replica_is_let_go_when_its_holder_dies_or_was_at_it_for_too_long_or_the_dae
 
     let mut hold = begin(&mut pair, &["--max", "1s"]);
     pair.converge();
-    fs::write(pair.bed.path("end"), "").unwrap();
-    assert_eq!(hold.wait(), Some(7));
+    pair.let_go(&mut hold);
     assert!(hold.stderr().contains("as long as was allowed"), "{}", hold.stderr());
 
     let mut hold = begin(&mut pair, &[]);
@@ -257,8 +240,7 @@ fn a_replica_is_let_go_when_its_holder_dies_or_was_at_it_for_too_long_or_the_dae
     pair.standby.kill();
     pair.start_standby();
     pair.converge();
-    fs::write(pair.bed.path("end"), "").unwrap();
-    assert_eq!(hold.wait(), Some(7));
+    pair.let_go(&mut hold);
     assert!(hold.stderr().contains("not held any more"), "{}", hold.stderr());
     pair.assert_verified(&pair.primary);
 }

@@ -221,6 +221,27 @@ impl Pair {
         });
     }
 
+    /// Has the standby's replica held, until [`Pair::let_go`]; `args` are further options.
+    pub(crate) fn hold(&mut self, args: &[&str]) -> Running {
+        let (began, end) = (self.bed.path("began"), self.bed.path("end"));
+        std::fs::remove_file(&began).ok();
+        std::fs::remove_file(&end).ok();
+        let script =
+            format!("touch '{}'; while [ ! -e '{}' ]; do sleep 0.05; done; exit 7", began.display(), end.display());
+        // Options of the configuration come before the command.
+        let mut command = self.command(&self.standby, &[&["hold"], args].concat());
+        command.args(["--", "sh", "-c", &script]);
+        let hold = self.bed.start(command);
+        self.until("the command began", |pair| pair.bed.path("began").exists());
+        hold
+    }
+
+    /// Ends what `hold` runs: its exit code is 7, which the command passes on.
+    pub(crate) fn let_go(&self, hold: &mut Running) {
+        std::fs::write(self.bed.path("end"), "").unwrap();
+        assert_eq!(hold.wait(), Some(7), "its exit code is passed on: {}", hold.stderr());
+    }
+
     /// `hotspare wait`, after which the two sides must be equal by both comparators. Nothing may be written meanwhile.
     ///
     /// What is acked is shown a moment later: the comparison is repeated until then.
@@ -287,11 +308,12 @@ impl Node {
         assert!(!daemon.stderr().contains("panicked"), "{}", daemon.stderr());
     }
 
-    /// Kills the daemon.
-    pub(crate) fn kill(&mut self) {
+    /// Kills the daemon; what it had logged.
+    pub(crate) fn kill(&mut self) -> String {
         let mut daemon = self.daemon.take().unwrap();
         daemon.signal(Signal::KILL);
         assert_eq!(daemon.wait(), None);
+        daemon.stderr()
     }
 
     /// Has a standby dial the primary at these addresses.

@@ -110,7 +110,10 @@ fn a_standby_is_added_to_a_running_primary_and_taken_away_again() {
     other.daemon = Some(pair.spawn(&other));
     pair.until("it streams", |pair| peer(pair, "jenkins-c")["state"] == "streaming");
     converge(&mut pair, &[&other]);
-    assert_eq!(pair.status(&pair.primary)["alarms"], serde_json::json!([]));
+    // The id that was sent away may have knocked since; nothing else is to be said.
+    let status = pair.status(&pair.primary);
+    let alarms = status["alarms"].as_array().unwrap();
+    assert!(alarms.iter().all(|alarm| alarm.as_str().unwrap().contains("does not trust")), "{alarms:?}");
 }
 
 #[test]

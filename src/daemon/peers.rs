@@ -93,11 +93,21 @@ impl Peer {
 
 /// At most this many ids that are not trusted are remembered, the newest.
 const STRANGERS_CAP: usize = 8;
+/// One that has not knocked for so long is forgotten.
+const STRANGER_FOR: Duration = Duration::from_secs(600);
+
+/// An id that was met and is not trusted.
+struct Stranger {
+    id: NodeId,
+    /// What is to be said of it.
+    text: String,
+    at: Instant,
+}
 
 /// All peers.
 pub struct Peers {
-    /// Ids that were met and are not trusted, with what was said of each; the newest last.
-    strangers: Mutex<Vec<(NodeId, String)>>,
+    /// Ids that were met and are not trusted; the newest last.
+    strangers: Mutex<Vec<Stranger>>,
     all: Mutex<BTreeMap<NodeName, Peer>>,
     changed: watch::Sender<u64>,
 }
@@ -143,24 +153,30 @@ impl Peers {
     }
 
     /// Takes note of an id that was met and is not trusted.
-    pub fn met_stranger(&self, id: NodeId, text: String) {
+    pub fn met_stranger(&self, id: NodeId, text: String, at: Instant) {
         let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        strangers.retain(|(known, _)| *known != id);
-        strangers.push((id, text));
+        strangers.retain(|known| known.id != id);
+        strangers.push(Stranger { id, text, at });
         let surplus = strangers.len().saturating_sub(STRANGERS_CAP);
         strangers.drain(..surplus);
     }
 
     /// An id that was met before is believed now, by whatever.
     pub fn is_no_stranger(&self, id: NodeId) {
-        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| *known != id);
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known.id != id);
     }
 
-    /// What is to be said of ids that were met and that nobody trusted since.
-    pub fn strangers(&self, trusted: &TrustedPeers) -> Vec<String> {
+    /// What is to be said of those that knock and should not.
+    pub fn unwelcome(&self, trusted: &TrustedPeers, now: Instant) -> Vec<String> {
+        [self.strangers(trusted, now), self.clones(now)].concat()
+    }
+
+    /// What is to be said of ids that were met lately and that nobody trusted since.
+    fn strangers(&self, trusted: &TrustedPeers, now: Instant) -> Vec<String> {
         let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        strangers.retain(|(id, _)| trusted.name_of(id).is_none());
-        strangers.iter().map(|(_, text)| text.clone()).collect()
+        let is_recent = |known: &Stranger| now.saturating_duration_since(known.at) < STRANGER_FOR;
+        strangers.retain(|known| is_recent(known) && trusted.name_of(&known.id).is_none());
+        strangers.iter().map(|known| known.text.clone()).collect()
     }
 
     /// Changes what is known of one peer.
@@ -201,7 +217,7 @@ impl Peers {
     }
 
     /// What is to be said of peers that greeted from two processes lately.
-    pub fn clones(&self, now: Instant) -> Vec<String> {
+    fn clones(&self, now: Instant) -> Vec<String> {
         let lately = |peer: &Peer| {
             let (at, text) = peer.cloned.as_ref()?;
             (now.saturating_duration_since(*at) < CLONED_FOR).then(|| text.clone())
@@ -268,5 +284,21 @@ mod tests {
         drop(second);
         peers.admit(&name, instance(1), now).unwrap();
         assert_eq!(peers.clones(now + CLONED_FOR), Vec::<String>::new());
+    }
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
+    fn a_stranger_is_told_of_until_it_is_trusted_or_has_not_knocked_for_long() {
+        let (peers, trusted, begun) = (Peers::default(), TrustedPeers::new(), Instant::now());
+        let id = |digit: &str| format!("hs1-{}", digit.repeat(64)).parse::<NodeId>().unwrap();
+        let told = |at| peers.strangers(&trusted, at);
+        peers.met_stranger(id("a"), "a".into(), begun);
+        peers.met_stranger(id("b"), "b".into(), begun);
+        assert_eq!(told(begun), ["a", "b"]);
+        trusted.trust(id("a"), NodeName::try_from("a".to_owned()).unwrap());
+        assert_eq!(told(begun), ["b"]);
+        let later = begun + STRANGER_FOR / 2;
+        peers.met_stranger(id("b"), "b again".into(), later);
+        assert_eq!(told(begun + STRANGER_FOR), ["b again"]);
+        assert_eq!(told(later + STRANGER_FOR), Vec::<String>::new());
     }
 }

@@ -170,7 +170,7 @@ pub async fn accept(endpoint: &Endpoint, context: PrimaryContext) {
                     let text = super::explain(&error);
                     tracing::warn!(error = text, "a peer was not let in");
                     if let NetError::Untrusted { id, .. } | NetError::Doubtful { id, .. } = error {
-                        context.peers.met_stranger(id, text);
+                        context.peers.met_stranger(id, text, now());
                     }
                 }
                 None => break,

@@ -140,7 +140,7 @@ fn tell(inner: &Inner, context: &StandbyContext, place: &mut Place, error: &Sess
     }
     drop(hopeless);
     if let SessionError::Net(NetError::Untrusted { id, .. } | NetError::Doubtful { id, .. }) = error {
-        inner.peers.met_stranger(*id, text.clone());
+        inner.peers.met_stranger(*id, text.clone(), now());
     }
     let (peer, address) = (&place.peer, &place.address);
     if place.told.as_ref() == Some(&text) {

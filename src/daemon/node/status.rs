@@ -108,8 +108,7 @@ impl Inner {
         status.warnings.extend(self.waiting_key());
         status.warnings.extend(self.certificates.warnings());
         status.alarms.extend(self.certificates.alarms());
-        status.alarms.extend(self.peers.strangers(&self.trusted));
-        status.alarms.extend(self.peers.clones(crate::daemon::primary::now()));
+        status.alarms.extend(self.peers.unwelcome(&self.trusted, crate::daemon::primary::now()));
         status.alarms.extend(self.peers.went_back());
     }
 

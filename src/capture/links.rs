@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::proof::NAMES_CAP;
-use super::round::{CutError, Round};
+use super::round::{CutError, Round, hear};
 use crate::thought::generation::Action;
 use crate::thought::plan::Step;
 use crate::thought::store::Store;
@@ -12,6 +12,26 @@ use crate::words::entry::InodeId;
 use crate::words::path::RelPath;
 
 impl<S: Store> Round<'_, S> {
+    /// The other names of the inodes in `due` that are dirty and were left for a later cut, for want of room: without them none of those inodes
+    /// could ever be proven, as each cut takes the same paths first.
+    pub(super) fn take_dirty_names(&mut self, due: &mut BTreeSet<RelPath>) -> Result<(), CutError> {
+        if self.walker.dirty().is_empty() {
+            return Ok(());
+        }
+        let mut names = BTreeSet::new();
+        for path in &*due {
+            let Some(row) = self.tree.row(path)?.filter(|row| row.entry.link.is_some()) else { continue };
+            names.extend(self.tree.names_of(row.inode.id, NAMES_CAP)?);
+        }
+        for name in names {
+            if let Some(at) = self.walker.dirty_mut().remove(&name) {
+                hear(&mut self.heard, name.clone(), at);
+                due.insert(name);
+            }
+        }
+        Ok(())
+    }
+
     /// The other names of inodes that lost a name here: how many there are is part of what they are, and nobody reports it for them.
     pub(super) fn separated_names(&self) -> Result<BTreeSet<RelPath>, CutError> {
         let mut separated = BTreeSet::new();

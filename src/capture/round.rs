@@ -186,7 +186,7 @@ impl<S: Store> Round<'_, S> {
         loop {
             round += 1;
             let opening = self.open(after)?;
-            let due = self.due(stale);
+            let due = self.due(stale)?;
             let planned = self.gather(round, due)?;
             let fresh_watches = self.watch_outside_links()?;
             let changed = self.look_again(&opening)?;
@@ -325,7 +325,7 @@ impl<S: Store> Round<'_, S> {
     }
 
     /// What is to be captured in this round: `stale`, what was captured and is dirty again, and as much of the rest as there is room for.
-    fn due(&mut self, stale: BTreeSet<RelPath>) -> BTreeSet<RelPath> {
+    fn due(&mut self, stale: BTreeSet<RelPath>) -> Result<BTreeSet<RelPath>, CutError> {
         let shaken = self.walker.take_shaken();
         let mut due = stale;
         due.extend(self.captures.keys().filter(|path| self.walker.dirty().contains(path)).cloned());
@@ -344,12 +344,13 @@ impl<S: Store> Round<'_, S> {
             due.insert(path.clone());
             hear(&mut self.heard, path, at);
         }
+        self.take_dirty_names(&mut due)?;
         self.tried.clear();
         self.tried_whole.clear();
         self.missed.clear();
         self.severed.clear();
         self.shaken.clear();
-        due
+        Ok(due)
     }
 
     /// The captured paths below `path`.

@@ -265,8 +265,10 @@ impl Standby {
     #[track_caller]
     fn keep(&mut self, entry: &Entry, bytes: Vec<u8>) {
         assert_eq!(bytes.len() as u64, entry.size(), "{entry:?}");
-        assert_eq!(Some(Digest::of(&bytes)), entry.content(), "{entry:?}");
-        self.contents.insert(Digest::of(&bytes), bytes);
+        let is_probed = matches!(entry.body, Body::File { proof: Proof::Probed, .. });
+        // A change between the samples is found only when the file is hashed whole; until then the digest is believed on both sides.
+        assert!(is_probed || Some(Digest::of(&bytes)) == entry.content(), "{entry:?}");
+        self.contents.insert(entry.content().unwrap(), bytes);
     }
 }
 

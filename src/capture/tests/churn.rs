@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use super::bench::{BACKENDS, Bench, Dice, noise, path};
@@ -58,6 +59,23 @@ fn after_cuts_amid_constant_change_the_tree_becomes_what_is_on_disk_long() {
     for seed in 1000..1200 {
         churn(seed, 1 + u32::try_from(seed % 4).unwrap(), if seed % 3 == 0 { 7 } else { 60_000 });
     }
+}
+
+#[test]
+fn an_inode_with_more_dirty_names_than_a_cut_takes_paths_is_proven() {
+    let mut bench = Bench::new(BACKENDS[0]);
+    bench.make("0", noise(1, 5000));
+    for index in 1..10 {
+        fs::hard_link(bench.at("0"), bench.at(&index.to_string())).unwrap();
+    }
+    bench.settle();
+    (bench.rounds.rounds, bench.rounds.persistence, bench.rounds.paths) = (1, Duration::ZERO, 3);
+    for index in 0..10 {
+        let readable = fs::Permissions::from_mode(0o600 + index % 2);
+        fs::set_permissions(bench.at(&index.to_string()), readable).unwrap();
+    }
+    bench.settle();
+    bench.assert_same();
 }
 
 #[test]

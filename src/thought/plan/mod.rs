@@ -5,6 +5,8 @@
 //! differs is, and (3) with one name of a hard-linked inode all its known names are; where the planner can see that (3) is broken it
 //! asks for the missing paths ([`Planned::Incomplete`]).
 //!
+//! **Invariant:** all names of one inode lead to one content, whatever was captured of each.
+//!
 //! **Invariant:** applying the plan to the old tree gives, at every captured path, exactly what was captured (tested with random
 //! trees and edits).
 
@@ -116,7 +118,11 @@ pub fn plan<S: Store>(tree: &Tree<S>, captures: &Captures) -> Result<Planned, Tr
             groups.entry(present.inode.id).or_default().push(member);
         }
     }
-    for (id, members) in groups {
+    for (id, mut members) in groups {
+        // Names of one inode that were captured at different instants, in a cut that could not be proven, are all taken as the latest shows them.
+        if let Some(latest) = members.iter().map(|member| member.present).max_by_key(|present| present.inode.ctime) {
+            members.iter_mut().for_each(|member| member.present = latest);
+        }
         planner.inode(tree, captures, id, &members)?;
     }
     Ok(planner.finish())

@@ -115,7 +115,18 @@ impl<S: Store> Tree<S> {
         for section in [Section::Edit, Section::Attributes] {
             operations.visit(section, &mut |operation| self.change(&operation, witness))?;
         }
+        operations.visit(Section::Link, &mut |operation| self.check_link(&operation))?;
         Ok(removed)
+    }
+
+    /// A link shows what its target shows, once all edits are made.
+    fn check_link(&self, operation: &Operation) -> Result<(), ApplyError> {
+        let Action::Link { path, target, .. } = &operation.action else { return Err(ApplyError::Kind(operation.id)) };
+        let row = |path: &RelPath| {
+            let row = self.row(path).and_then(|row| row.ok_or_else(|| TreeError::Missing(path.clone())));
+            row.map_err(|source| ApplyError::Step { operation: operation.id, source })
+        };
+        if row(path)?.entry.same_content(&row(target)?.entry) { Ok(()) } else { Err(ApplyError::Kind(operation.id)) }
     }
 
     fn take_all(

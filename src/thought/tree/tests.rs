@@ -70,6 +70,15 @@ fn create(at: &str, entry: Entry) -> Action {
 }
 
 #[test]
+fn a_link_to_another_content_than_it_claims_is_refused() {
+    for (claimed, is_good) in [("x", true), ("y", false)] {
+        let link = Action::Link { path: path("b"), target: path("a"), entry: file(claimed.as_bytes()) };
+        let applied = apply(&mut tree(MemoryStore::default()), vec![create("a", file(b"x")), link]);
+        assert_eq!(applied.is_ok(), is_good, "{applied:?}");
+    }
+}
+
+#[test]
 fn siblings_are_looked_up_without_going_down_from_the_root_each() {
     let mut tree = tree(Counting::default());
     let directory = || entry(Body::Directory);

@@ -85,16 +85,26 @@ pub fn judge(ours: &Hello, theirs: &Hello) -> Result<u16, Refused> {
         return refuse(RefusedWhy::Home, text);
     }
     let (primary, standby) = if ours.role == Role::Primary { (ours, theirs) } else { (theirs, ours) };
-    let highest = |hello: &Hello| hello.reigns.iter().map(|reign| reign.epoch).max().unwrap_or(0);
-    if highest(standby) > highest(primary) {
-        let text = format!(
-            "node {} knows epoch {}, and primary {} is only at epoch {}: it was deposed",
-            standby.node,
-            highest(standby),
-            primary.node,
-            highest(primary)
-        );
-        return refuse(RefusedWhy::Reign, text);
+    let highest = |hello: &Hello| hello.reigns.iter().max_by_key(|reign| reign.epoch).copied();
+    if let Some(known) = highest(standby) {
+        let reign = highest(primary);
+        let epoch = reign.map_or(0, |reign| reign.epoch);
+        if known.epoch > epoch {
+            let text = format!(
+                "node {} knows epoch {}, and primary {} is only at epoch {epoch}: it was deposed",
+                standby.node, known.epoch, primary.node,
+            );
+            return refuse(RefusedWhy::Reign, text);
+        }
+        // Each standby keeps to the one that it met first.
+        if let Some(reign) = reign.filter(|reign| reign.epoch == known.epoch && reign.id != known.id) {
+            let text = format!(
+                "two primaries reign with epoch {epoch}: node {} follows the reign {}, and primary {} is of the reign {}; stop one of \
+                 them: the next reign settles it",
+                standby.node, known.id, primary.node, reign.id,
+            );
+            return refuse(RefusedWhy::Reign, text);
+        }
     }
     Ok(newest)
 }

@@ -1,3 +1,5 @@
+mod sim;
+
 use super::arrival::{Arrival, ArrivalError, ContentsPiece, Piece};
 use super::follower::{Follower, FollowerError, Told};
 use super::receiver::{Receiver, ReceiverError};
@@ -84,6 +86,9 @@ fn a_hello_that_does_not_fit_is_refused_with_its_reason() {
         RefusedWhy::Name
     );
     assert_eq!(refused(&primary, &with(|other| other.reigns[0].epoch = 4)), RefusedWhy::Reign);
+    let other_reign = with(|other| other.reigns[0].id = ReignId([9; 16]));
+    assert_eq!(refused(&primary, &other_reign), RefusedWhy::Reign, "two reigns of one number");
+    assert_eq!(judge(&primary, &with(|other| other.reigns[0].epoch = 2)), Ok(1), "a standby of an earlier reign");
     assert_eq!(judge(&primary, &with(|other| (other.cluster, other.home) = (None, None))), Ok(1));
 }
 

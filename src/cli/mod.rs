@@ -14,6 +14,7 @@ mod pause;
 pub mod progress;
 mod prove;
 mod release;
+mod reload;
 mod resync;
 mod run;
 mod status;

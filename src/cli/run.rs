@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 
 use super::exit::{Answer, Class, Failure};
 use super::log;
+use super::reload::{self, Hangups};
 use super::target::ConfigArgs;
 use crate::config::{self, Settings};
 use crate::control::Server;
@@ -32,6 +33,9 @@ runs.";
 ///
 /// Replicates the configured home to the standbys, or holds a replica of it: which of the two is the node's role, not another
 /// program. Stays in the foreground and logs to stderr; SIGTERM ends it in good order, and it may be killed at any time.
+///
+/// When the configuration file changes, or at SIGHUP, it is read again. [replicate] is then in force at once; what else was changed needs a restart, and
+/// is named. One that is not valid changes nothing, and is told with file, line and reason.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct RunArgs {
@@ -52,18 +56,21 @@ pub(super) fn main(args: &RunArgs) -> anyhow::Result<Answer> {
     for key in &settings.dormant {
         tracing::warn!(key, "this key is accepted, but this version does not act upon it yet");
     }
-    daemon(settings, args.moved)
+    daemon(settings, args)
 }
 
 /// Runs the daemon until it is told to end.
-fn daemon(settings: Settings, moved: bool) -> anyhow::Result<Answer> {
+fn daemon(settings: Settings, args: &RunArgs) -> anyhow::Result<Answer> {
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        let options = NodeOptions { moved, ..options(&settings)? };
+        let hangups = Hangups::listen();
+        let options = NodeOptions { moved: args.moved, ..options(&settings)? };
         create_directory(&options.state, 0o700)?;
         let server = Server::bind(&settings.control_socket()).await?;
         let mut node = Node::start(options).await.map_err(super::node_failure)?;
         tracing::info!(id = %node.id(), address = ?node.address(), "running");
+        let mut following = tokio::task::JoinSet::new();
+        following.spawn(reload::follow(args.config.clone(), settings, node.handle(), hangups));
         let (requests, mut queue) = mpsc::channel(16);
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut ending = stopped.clone();
@@ -72,6 +79,7 @@ fn daemon(settings: Settings, moved: bool) -> anyhow::Result<Answer> {
             ending.wait_for(|stop| *stop).await.ok();
         }));
         let ended = node.serve(&mut queue, super::ended_by_signal()).await;
+        following.shutdown().await;
         drop(queue);
         stop.send(true).ok();
         tracing::info!("ending");

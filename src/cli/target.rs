@@ -8,7 +8,7 @@ use crate::config::{ConfigError, Settings};
 use crate::control::{Client, ClientError};
 
 /// The configuration file, named or not.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct ConfigArgs {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", env = "HOTSPARE_CONFIG", hide_env_values = true)]
@@ -17,6 +17,11 @@ pub(super) struct ConfigArgs {
 }
 
 impl ConfigArgs {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.config
+    }
+
     /// Reads it, with what the environment replaces.
     pub(super) fn load(&self) -> Result<Settings, ConfigError> {
         let overrides: Vec<_> = std::env::vars_os()

@@ -2,7 +2,7 @@
 
 mod locate;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -25,9 +25,10 @@ pub(super) fn judge(file: &Path, text: &str, overrides: &[(String, String)]) -> 
     let mut judge = Judge { file, text, problems: Vec::new() };
     judge.apply(&mut raw, overrides);
     let dormant = dormant(&mut raw);
+    let given = given(&mut raw);
     let settings = judge.settings(raw, dormant);
     match settings {
-        Some(settings) if judge.problems.is_empty() => Ok(settings),
+        Some(settings) if judge.problems.is_empty() => Ok(Settings { given, ..settings }),
         _ => Err(ConfigError::Invalid(judge.problems)),
     }
 }
@@ -52,6 +53,15 @@ fn dormant(raw: &mut Raw) -> Vec<&'static str> {
         slot.is_some_and(|slot| slot.is_some())
     };
     DORMANT.into_iter().filter(is_set).collect()
+}
+
+fn given(raw: &mut Raw) -> BTreeMap<String, String> {
+    let keys = Raw::SECTIONS.iter().flat_map(|section| Raw::keys(section).iter().map(move |key| (section, key)));
+    let texts = keys.filter_map(|(section, key)| {
+        let given = raw.slot(section, key)?.as_ref()?;
+        Some((format!("{section}.{key}"), given.text.clone()))
+    });
+    texts.collect()
 }
 
 struct Judge<'a> {
@@ -139,6 +149,7 @@ impl Judge<'_> {
             hooks,
             observe,
             dormant,
+            given: BTreeMap::new(),
         })
     }
 

@@ -13,6 +13,7 @@
 //! nothing with them. [`Settings::dormant`] lists those that are set; `run` warns of each. They are `batch.big_file`, the
 //! history of `[standby]`, all of `[failover]` and `[hooks]`, and `observe.http`.
 
+mod changes;
 mod error;
 mod judge;
 mod raw;

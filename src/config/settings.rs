@@ -1,5 +1,6 @@
 //! What a configuration means: checked, with every default filled in.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub observe: Observe,
     /// The keys that are set and valid, but that this version does not act upon, as `section.key`.
     pub dormant: Vec<&'static str>,
+    /// The single values that are set, as they are written, by `section.key`.
+    pub given: BTreeMap<String, String>,
 }
 
 impl Settings {

@@ -209,3 +209,14 @@ fn a_file_that_is_not_there_is_named() {
     let error = Settings::load(Path::new("/nowhere/h.toml"), &[]).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the configuration /nowhere/h.toml");
 }
+
+#[test]
+fn what_needs_a_restart_is_named_by_its_keys() {
+    let of = |text: &str| parse(&format!("{LEAST}{text}"), &[]).unwrap();
+    let peer = "[[peer]]\nname = \"b\"\naddress = \"b:1\"\n";
+    let before = of(&format!("[batch]\nquiet = \"40ms\"\n{peer}"));
+    let same = of(&format!("[batch]\nquiet = \"40ms\"\nlongest = \"200ms\"\n[replicate]\nexclude = [\"a\"]\n{peer}"));
+    assert_eq!(before.needs_restart(&same), Vec::<String>::new());
+    let other = of("[batch]\nlongest = \"300ms\"\n[window]\ndisk = \"1GiB\"\n");
+    assert_eq!(before.needs_restart(&other), ["batch.longest", "batch.quiet", "peer", "window.disk"]);
+}

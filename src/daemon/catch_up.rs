@@ -29,7 +29,6 @@ use crate::spool::Spool;
 use crate::thought::compare::{
     CompareError, Difference, EmitError, Emitter, Far, FarChild, Scratch, ScratchError, Supply, contents, differences,
 };
-use crate::thought::filter::Filter;
 use crate::thought::generation::{Header, Joint, OperationsDigest};
 use crate::thought::tree::{Tree, TreeError};
 use crate::thought::wire::message::{CatchingUp, HAVE_CAP, Have, HeldAll, Lack, List, Listing, StreamStart};
@@ -112,8 +111,6 @@ pub struct CatchUp {
     pub asked: Cell<u64>,
     /// What the header says of all generations.
     pub ids: (ClusterId, HomeId, ReignId),
-    /// What is replicated.
-    pub filter: Filter,
 }
 
 impl CatchUp {
@@ -265,7 +262,7 @@ impl CatchUp {
         let Fold { view, quality, deferred, cut_time, oldest_change, whole, payloads, .. } = fold;
         let digest = view.digest;
         let tree = Tree::view(view.tree)?.ok_or(CatchUpError::Answer("the primary has no tree"))?;
-        let mut emitter = Emitter::new(&tree, &self.filter, File::new(Spool::create(&self.state)?));
+        let mut emitter = Emitter::new(&tree, &view.filter, File::new(Spool::create(&self.state)?));
         let tree_before = self.compare(&tree, digest, &mut |difference| {
             emitter.take(difference).map_err(|error| CatchUpError::Compare(Box::new(error)))
         })?;
@@ -304,7 +301,7 @@ impl CatchUp {
             tree_after: digest,
             quality,
             deferred,
-            filter: self.filter.digest(),
+            filter: view.filter.digest(),
             cut_time,
             oldest_change,
             operations: count,

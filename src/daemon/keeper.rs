@@ -8,6 +8,7 @@ mod home;
 mod pause;
 mod poll;
 mod publish;
+mod refilter;
 mod report;
 mod rescan;
 mod work;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
+use super::filters::Filters;
 use super::primary::now;
 use super::window::{Shipment, Window, WindowLimits, gather};
 use crate::capture::RoundOptions;
@@ -48,7 +50,7 @@ pub struct KeeperOptions {
     pub home: PathBuf,
     /// Where the index and temporary files are.
     pub state: PathBuf,
-    /// What is replicated.
+    /// What is replicated, to begin with.
     pub filter: Filter,
     /// Which xattrs are replicated.
     pub xattrs: XattrPolicy,
@@ -93,6 +95,8 @@ pub enum Command {
     Mark(oneshot::Sender<Position>),
     /// A person's word that what the guard holds back is meant so; what that was.
     Release(oneshot::Sender<Vec<String>>),
+    /// What is replicated from now on.
+    Refilter(Filter),
     /// The tree as it is now, to be compared with the home.
     Snapshot(oneshot::Sender<Snapshot>),
     /// Another look at everything at and below `paths` (none: everywhere), and a cut that has what was missed; the position that has it.
@@ -118,6 +122,8 @@ pub struct View {
     pub position: Position,
     /// The history there.
     pub chain: ChainDigest,
+    /// The filter that the tree was made by.
+    pub filter: Filter,
 }
 
 /// A view of the tree with the content of everything that changed since an earlier one.
@@ -206,6 +212,8 @@ impl Report {
 pub struct Shared {
     window: Mutex<Window>,
     report: Mutex<Report>,
+    /// What is replicated.
+    pub filters: Filters,
     /// Rises with every generation.
     pub head: watch::Sender<Position>,
     /// How many sessions want payloads.
@@ -223,6 +231,7 @@ impl Shared {
         Self {
             window: Mutex::new(Window::new(options.window, (options.position, options.chain))),
             report: Mutex::new(Report::default()),
+            filters: Filters::new(options.filter.clone()),
             head: watch::Sender::new(options.position),
             interest: AtomicUsize::new(0),
             parted: Mutex::new(None),

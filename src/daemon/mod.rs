@@ -3,6 +3,7 @@
 pub mod bound;
 pub mod catch_up;
 pub mod certificates;
+pub mod filters;
 mod fuse_memory;
 pub mod holder;
 pub mod keeper;

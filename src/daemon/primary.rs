@@ -20,7 +20,7 @@ use crate::net::NetError;
 use crate::net::connection::Connection;
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{ControlReceiver, ControlSender, DataStreams, Link};
-use crate::thought::filter::Filter;
+use crate::thought::filter::Rules;
 use crate::thought::session::arrival::ArrivalError;
 use crate::thought::session::follower::FollowerError;
 use crate::thought::session::judge;
@@ -52,6 +52,9 @@ pub enum SessionError {
     /// The standby was found changed by hand or damaged: the link is made again, and the trees are compared.
     #[error("the replica was found changed; it is greeted anew, to be mended")]
     Strayed,
+    /// What is replicated was changed.
+    #[error("[replicate] was changed; the standby greets anew, and the trees are compared")]
+    Refiltered,
     /// A person paused this standby.
     #[error("replication of this node is paused")]
     Paused,
@@ -148,11 +151,9 @@ pub struct PrimaryContext {
     pub state: PathBuf,
     /// The ids of all generations.
     pub ids: (ClusterId, HomeId, ReignId),
-    /// What is replicated.
-    pub filter: Filter,
     /// This node's keys and its peers'.
     pub keys: Arc<Keys>,
-    /// The hello, but for the position.
+    /// The hello, but for the position and the filter.
     pub hello: Hello,
 }
 
@@ -219,7 +220,8 @@ async fn greet(
     context: &PrimaryContext,
 ) -> Result<(), SessionError> {
     let head = context.shared.window().head();
-    let ours = Hello { position: head.0, chain: head.1, ..context.hello.clone() };
+    let filter = context.shared.filters.rules();
+    let ours = Hello { position: head.0, chain: head.1, filter, ..context.hello.clone() };
     send(&mut link, &ours.clone().into()).await?;
     let theirs = hello(&mut link).await?;
     let judged = judge(&ours, &theirs).and_then(|_| {
@@ -271,6 +273,7 @@ async fn greet(
         questions,
         catching_up: None,
         shipping: None,
+        filter: ours.filter,
     };
     session.run(receiver, questioned, asked).await
 }
@@ -287,6 +290,8 @@ struct Session {
     questions: mpsc::Sender<Question>,
     catching_up: Option<JoinHandle<Result<(), CatchUpError>>>,
     shipping: Option<JoinHandle<Result<(), ShipError>>>,
+    /// What the standby was told to be replicated.
+    filter: Rules,
 }
 
 /// Where the answer to a question goes. Nobody need wait there any more.
@@ -337,7 +342,9 @@ impl Session {
                     self.sender.ended();
                     ended.map_err(|_| SessionError::Ending)??;
                 }
-                _ = head.changed() => {}
+                _ = head.changed() => if self.context.shared.filters.rules() != self.filter {
+                    return Err(SessionError::Refiltered);
+                },
                 _ = tick.tick() => self.tick().await?,
             }
         }
@@ -387,7 +394,6 @@ impl Session {
                     tree: self.sender.tree(),
                     asked: Cell::default(),
                     ids: self.context.ids,
-                    filter: self.context.filter.clone(),
                 };
                 self.catching_up = Some(tokio::task::spawn_blocking(move || catch_up.run()));
             }

@@ -13,6 +13,7 @@ pub use report::{Behind, StandbyReport};
 
 use session::Session;
 
+use super::filters::Filters;
 use super::holder::{Holder, Job, Stand};
 use super::keys::{Keys, Peered};
 use super::memory::Memory;
@@ -44,7 +45,9 @@ pub struct StandbyContext {
     pub state: std::path::PathBuf,
     /// This node's keys and its peers'.
     pub keys: Arc<Keys>,
-    /// The hello, but for where the replica stands.
+    /// What this node would replicate if it were the primary.
+    pub filters: Filters,
+    /// The hello, but for where the replica stands and the filter.
     pub hello: Hello,
     /// What the standby says of itself.
     pub report: Arc<Mutex<StandbyReport>>,
@@ -95,6 +98,7 @@ pub async fn greet(connection: Connection, address: &str, context: &StandbyConte
         position: standing.position,
         chain: standing.chain,
         tree: standing.tree,
+        filter: context.filters.rules(),
         ..context.hello.clone()
     };
     send(&mut link, &ours.clone().into()).await?;

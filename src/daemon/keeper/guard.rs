@@ -19,9 +19,7 @@ use crate::spool::Spool;
 use crate::thought::generation::{Action, Reason};
 use crate::thought::store::{ReadStore, Store, Table};
 use crate::thought::tree::{Tree, TreeError};
-use crate::words::entry::Digest;
 use crate::words::path::RelPath;
-use crate::words::position::ChainDigest;
 
 /// The fact that names what is mounted inside the home.
 const MOUNTS_FACT: &[u8] = b"mounts";
@@ -70,6 +68,11 @@ impl Guard {
 
     pub(super) fn is_holding(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// What is not mounted any more.
+    pub(super) fn lost(&self) -> impl Iterator<Item = &RelPath> {
+        self.lost.keys()
     }
 
     /// What a person must know.
@@ -156,9 +159,7 @@ impl Keeper {
     /// A temporary file found the state directory full: what it was for is lost. The home is compared anew when there is room, and the history that
     /// follows is another one, so that every standby is compared as well.
     pub(super) fn ran_out(&mut self) {
-        self.position.generation += 1;
-        self.chain = ChainDigest(Digest::of(&self.chain.0.0));
-        self.shared.window().skip_to((self.position, self.chain));
+        self.break_history();
         self.hold(Alarm::NoRoom(self.options.state.clone()));
     }
 
@@ -191,7 +192,7 @@ impl Keeper {
     /// The home is the home again: everything is watched and compared anew.
     fn go_on(&mut self) -> Result<(), KeeperError> {
         self.walker = begin_walk(&self.options, &self.shared)?;
-        for lost in self.guard.lost.keys() {
+        for lost in self.guard.lost() {
             self.walker.suspend(lost);
         }
         self.guard.held = None;

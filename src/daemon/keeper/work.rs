@@ -321,6 +321,7 @@ impl Keeper {
                 let released = self.release()?;
                 reply.send(released).ok();
             }
+            Command::Refilter(filter) => self.refilter(filter)?,
             Command::Snapshot(reply) => {
                 self.tree.digest()?;
                 self.tree.store_mut().commit()?;
@@ -360,7 +361,8 @@ impl Keeper {
             self.views.pop_first();
         }
         let tree = self.tree.store().snapshot()?;
-        Ok(View { ticket: self.next_view, tree, digest, position: self.position, chain: self.chain })
+        let filter = self.options.filter.clone();
+        Ok(View { ticket: self.next_view, tree, digest, position: self.position, chain: self.chain, filter })
     }
 
     fn fold(&mut self, ticket: u64) -> Result<Option<Fold>, KeeperError> {
@@ -468,8 +470,8 @@ impl Touched {
     }
 }
 
-/// Takes out of the tree what a filter that was changed since the last run leaves out. What it takes in, the first scan finds.
-fn follow_filter<S: Store>(tree: &mut Tree<S>, filter: &Filter) -> Result<(), KeeperError> {
+/// Takes out of the tree what a filter that was changed leaves out. What it takes in, a scan finds.
+pub(super) fn follow_filter<S: Store>(tree: &mut Tree<S>, filter: &Filter) -> Result<(), KeeperError> {
     let digest = filter.digest().0.to_vec();
     let known = tree.store().get(Table::Facts, FILTER_FACT).map_err(TreeError::from)?;
     if known.as_ref() == Some(&digest) {

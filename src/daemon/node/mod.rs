@@ -1,5 +1,6 @@
 //! A node: everything one daemon runs, in one role, and what it answers.
 
+mod configured;
 mod pause;
 mod release;
 mod resync;
@@ -41,6 +42,7 @@ use crate::thought::wire::message::Bandwidth;
 use crate::thought::wire::message::Role;
 use crate::words::position::{HomeId, InstanceNonce, NodeName, Position};
 
+pub use configured::{Configured, Handle};
 pub use scrub::ScrubOptions;
 
 /// How a node is to be run.
@@ -60,7 +62,7 @@ pub struct NodeOptions {
     pub peers: Vec<PeerOptions>,
     /// Where certificates of a CA are, if there are any.
     pub certificates: CertificateFiles,
-    /// What is replicated.
+    /// What is replicated, to begin with.
     pub filter: Filter,
     /// How changes are batched.
     pub windows: Windows,
@@ -207,6 +209,8 @@ struct Inner {
     part: Part,
     /// What a person must do before a link can come about.
     hopeless: Mutex<Option<String>>,
+    /// What came of the configuration that was read last.
+    configured: Mutex<Configured>,
     /// Where the scrub is.
     scrub: Mutex<Option<ScrubStatus>>,
     /// The node is ending: what sleeps wakes.

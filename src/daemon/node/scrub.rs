@@ -209,7 +209,7 @@ impl Inner {
                 let (reply, answer) = tokio::sync::oneshot::channel();
                 keeper.send(Command::Snapshot(reply)).await.ok()?;
                 shared.wake();
-                Some((answer.await.ok()?, Able::everything(), self.options.filter.clone()))
+                Some((answer.await.ok()?, Able::everything(), shared.filters.now()))
             }
             Part::Standby { context } => {
                 let Still { index, able, filter, .. } = context.holder.ask(Job::Still).await?.ok()?;

@@ -11,6 +11,7 @@ use super::search::search;
 use super::{Inner, Node, NodeError, NodeOptions, Part};
 use crate::daemon::bound::{Bound, bind};
 use crate::daemon::certificates::Certificates;
+use crate::daemon::filters::Filters;
 use crate::daemon::holder::Holder;
 use crate::daemon::keeper::{Keeper, KeeperOptions, open_index};
 use crate::daemon::keys::Keys;
@@ -97,6 +98,7 @@ impl Node {
             endpoint,
             part,
             hopeless: Mutex::new(None),
+            configured: Mutex::default(),
             resync: Mutex::new(None),
             scrub: Mutex::new(None),
             ending: AtomicBool::new(false),
@@ -221,7 +223,6 @@ fn start_primary(
         home: options.home.clone(),
         state: options.state.clone(),
         ids: (cluster, home, reign.id),
-        filter: options.filter.clone(),
         keys: Arc::clone(keys),
         hello,
     };
@@ -248,8 +249,9 @@ fn start_standby(
     let failed = Arc::new(move |text: String| {
         told.lock().unwrap_or_else(PoisonError::into_inner).stuck = Some(text);
     });
-    let (own, known) = (options.filter.clone(), Arc::clone(memory));
-    let filter = Arc::new(move || known.lock().unwrap_or_else(PoisonError::into_inner).filter_of_primary(&own));
+    let filters = Filters::new(options.filter.clone());
+    let (own, known) = (filters.clone(), Arc::clone(memory));
+    let filter = Arc::new(move || known.lock().unwrap_or_else(PoisonError::into_inner).filter_of_primary(&own.now()));
     let holder = Holder::start(replica, filter, options.guards, failed).map_err(NodeError::Thread)?;
     let is_paused = memory.lock().unwrap_or_else(PoisonError::into_inner).paused_since.is_some();
     Ok(StandbyContext {
@@ -258,6 +260,7 @@ fn start_standby(
         memory: Arc::clone(memory),
         state: options.state.clone(),
         keys: Arc::clone(keys),
+        filters,
         hello: hello(options, instance),
         report,
         strays: watch::Sender::new(0),

@@ -14,6 +14,7 @@ use crate::observe::status::{
     ReignStatus, RoleStatus, SAMPLE_MAX, Skipped, State, Status, UnheldCounts, Unreadable, UnreadablePath, VERSION,
     Watches,
 };
+use crate::thought::filter::Rules;
 use crate::thought::generation::{NamedPaths, Quality};
 use crate::thought::wire::message::{CatchingUp, Held, Role};
 use crate::words::path::RelPath;
@@ -78,7 +79,7 @@ impl Inner {
             Part::Standby { context } => {
                 let report = context.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 standby(&mut status, &report, position);
-                let is_other = |rules| rules != self.options.filter.rules();
+                let is_other = |rules: &Rules| *rules != context.filters.rules();
                 status.warnings.extend(memory.filter.as_ref().is_some_and(is_other).then(|| FILTERS_DIFFER.to_owned()));
                 if let Some((position, since)) = context.holder.held() {
                     status.position = Some(position.to_string());
@@ -105,6 +106,7 @@ impl Inner {
         let is_linked = status.peers.iter().any(|peer| peer.connected);
         let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.alarms.extend(hopeless.filter(|text| !is_linked && !status.alarms.contains(text)));
+        self.say_of_configuration(status);
         status.warnings.extend(self.waiting_key());
         status.warnings.extend(self.certificates.warnings());
         status.alarms.extend(self.certificates.alarms());

@@ -151,7 +151,7 @@ impl Inner {
         let failed = |text: String| Refusal::new(RefusalClass::Other, text);
         self.mark().await.ok_or_else(ended)?;
         let view = self.view().await.ok_or_else(ended)?;
-        let (home, filter) = (self.options.home.clone(), self.options.filter.clone());
+        let (home, filter) = (self.options.home.clone(), view.filter.clone());
         let work = move || {
             let root = Root::open(&home).map_err(|error| crate::daemon::explain(&error))?;
             let tree = Tree::view(view.tree).map_err(|error| crate::daemon::explain(&error))?;

@@ -159,10 +159,9 @@ fn a_state_that_is_elsewhere_does_not_come_up_as_the_same_node() {
     // Of another machine.
     known["bound"]["machine"] = "0".repeat(64).into();
     std::fs::write(&memory, known.to_string()).unwrap();
-    let refused = pair.ask(&pair.primary, &["run"]);
     if std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| !id.trim().is_empty()) {
-        assert_eq!(refused.code, Some(4), "{}", refused.stderr);
-        assert!(refused.stderr.contains("another machine") && refused.stderr.contains("--moved"), "{}", refused.stderr);
+        unassigned(&mut pair, "another machine");
+        pair.primary.stop();
     } else {
         common::skip("a state of another machine", "this machine has no id");
     }
@@ -171,14 +170,59 @@ fn a_state_that_is_elsewhere_does_not_come_up_as_the_same_node() {
     std::fs::rename(pair.bed.source(), pair.bed.path("original")).unwrap();
     let copied = Command::new("cp").arg("-a").arg(pair.bed.path("original")).arg(pair.bed.source()).status().unwrap();
     assert!(copied.success());
-    let refused = pair.ask(&pair.primary, &["run"]);
-    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
-    assert!(refused.stderr.contains("another home directory"), "{}", refused.stderr);
-    pair.primary.daemon = Some(pair.bed.start(pair.command(&pair.primary, &["run", "--moved"])));
-    pair.until("it runs", |pair| pair.ask(&pair.primary, &["status"]).code == Some(0));
-    pair.primary.stop();
-    pair.start_primary();
+    unassigned(&mut pair, "another home directory");
     pair.start_standby();
+    pair.until("the standby finds nobody there", |pair| {
+        pair.status(&pair.standby)["peers"][0]["trouble"].to_string().contains("no answer")
+    });
+    build::file(&pair.bed.src("after"), "x");
+    // A person says that it was moved; once, and for all.
+    let released = pair.ask(&pair.primary, &["release"]);
+    assert_eq!(released.code, Some(0), "{}", released.stderr);
     pair.until_streaming();
     pair.converge();
+    pair.primary.stop();
+    pair.start_primary();
+    pair.until_streaming();
+    // The same without a word to a daemon.
+    let copied = Command::new("cp").arg("-a").arg(pair.bed.source()).arg(pair.bed.path("again")).status().unwrap();
+    assert!(copied.success());
+    pair.primary.stop();
+    std::fs::rename(pair.bed.source(), pair.bed.path("second")).unwrap();
+    std::fs::rename(pair.bed.path("again"), pair.bed.source()).unwrap();
+    pair.primary.daemon = Some(pair.bed.start(pair.command(&pair.primary, &["run", "--moved"])));
+    pair.until("it runs", |pair| pair.ask(&pair.primary, &["status"]).code == Some(0));
+    pair.until_streaming();
+    pair.converge();
+}
+
+/// Starts the primary, whose state belongs elsewhere: it says so, has no role, and does nothing.
+fn unassigned(pair: &mut Pair, why: &str) {
+    let before = (listing(&pair.bed.source()), listing(&pair.state(&pair.primary)));
+    pair.start_primary();
+    let status = pair.status(&pair.primary);
+    assert_eq!((&status["node"]["role"], &status["state"]), (&"unassigned".into(), &"stuck".into()));
+    assert!(status["alarms"].to_string().contains(why), "{status}");
+    let fit = pair.ask(&pair.primary, &["health"]);
+    assert!(fit.code == Some(1), "{}{}", fit.stdout, fit.stderr);
+    for command in [&["wait"][..], &["pause"], &["verify"], &["untrust", &pair.id(&pair.standby)]] {
+        let told = pair.ask(&pair.primary, command);
+        assert!(
+            told.code == Some(4) && told.stderr.contains(why) && told.stderr.contains("hotspare release"),
+            "{}",
+            told.stderr
+        );
+    }
+    assert_eq!((listing(&pair.bed.source()), listing(&pair.state(&pair.primary))), before, "it touches nothing");
+}
+
+/// What lies in a directory and when it was changed, but for what every run of a daemon makes.
+fn listing(directory: &std::path::Path) -> Vec<(String, std::time::SystemTime)> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let mut listed: Vec<_> = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().modified().unwrap()))
+        .filter(|(name, _)| !["lock", "control.sock"].contains(&name.as_str()))
+        .collect();
+    listed.sort();
+    listed
 }

@@ -19,7 +19,7 @@ Exit status: 0 let through; 2 usage or configuration; 3 no daemon; 4 nothing is 
 /// A generation that would delete more than the fuse allows ([standby] fuse) waits on the standby for this word, and all later ones
 /// wait behind it. On the standby it lets through that one generation; the next that deletes too much waits again. On the primary it
 /// does the same on every standby that is connected, and lets a home that was emptied, or what is no longer mounted inside it, be
-/// replicated as it is now.
+/// replicated as it is now. A node that has no role, because its state directory was last used elsewhere, takes it up again.
 ///
 /// Nothing brings back what is deleted then. If it was no intention, put it back on the primary instead.
 #[derive(Debug, Args)]

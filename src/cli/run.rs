@@ -8,9 +8,10 @@ use super::log;
 use super::reload::{self, Hangups};
 use super::target::ConfigArgs;
 use crate::config::{self, Settings};
-use crate::control::Server;
+use crate::control::{Request, Server};
 use crate::daemon::holder::{Guards, Reserve};
-use crate::daemon::node::{Node, NodeOptions, PeerOptions, ScrubOptions};
+use crate::daemon::node::{Node, NodeError, NodeOptions, PeerOptions, ScrubOptions};
+use crate::daemon::unassigned::{Outcome, Unassigned};
 use crate::daemon::window::WindowLimits;
 use crate::fs::state::create_directory;
 use crate::net::authority::CertificateFiles;
@@ -45,7 +46,7 @@ pub(super) struct RunArgs {
     /// The state directory, or a primary's home, was moved here on purpose, and is used nowhere else
     ///
     /// Both are bound to the machine, and the state of a primary to its home, so that a copy does not come up as the same node a
-    /// second time. Needed once.
+    /// second time: without this it runs, but has no role and replicates nothing, until `hotspare release`. Needed once.
     #[arg(long)]
     moved: bool,
 }
@@ -67,10 +68,6 @@ fn daemon(settings: Settings, args: &RunArgs) -> anyhow::Result<Answer> {
         let options = NodeOptions { moved: args.moved, ..options(&settings)? };
         create_directory(&options.state, 0o700)?;
         let server = Server::bind(&settings.control_socket()).await?;
-        let mut node = Node::start(options).await.map_err(super::node_failure)?;
-        tracing::info!(id = %node.id(), address = ?node.address(), "running");
-        let mut following = tokio::task::JoinSet::new();
-        following.spawn(reload::follow(args.config.clone(), settings, node.handle(), hangups));
         let (requests, mut queue) = mpsc::channel(16);
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut ending = stopped.clone();
@@ -78,16 +75,44 @@ fn daemon(settings: Settings, args: &RunArgs) -> anyhow::Result<Answer> {
         serving.spawn(server.serve(requests, async move {
             ending.wait_for(|stop| *stop).await.ok();
         }));
-        let ended = node.serve(&mut queue, super::ended_by_signal()).await;
-        following.shutdown().await;
-        drop(queue);
-        stop.send(true).ok();
-        tracing::info!("ending");
-        node.end().await.map_err(super::node_failure)?;
+        let ended = match start(options, &mut queue).await? {
+            None => {
+                drop(queue);
+                stop.send(true).ok();
+                Ok(())
+            }
+            Some(mut node) => {
+                tracing::info!(id = %node.id(), address = ?node.address(), "running");
+                let mut following = tokio::task::JoinSet::new();
+                following.spawn(reload::follow(args.config.clone(), settings, node.handle(), hangups));
+                let ended = node.serve(&mut queue, super::ended_by_signal()).await;
+                following.shutdown().await;
+                drop(queue);
+                stop.send(true).ok();
+                tracing::info!("ending");
+                node.end().await.and(ended)
+            }
+        };
         serving.join_all().await;
         ended.map_err(super::node_failure)?;
         Ok(Answer::Yes)
     })
+}
+
+/// A node that runs; `None` if its state belongs elsewhere, and it was told to end before anybody said that it was moved.
+async fn start(mut options: NodeOptions, queue: &mut mpsc::Receiver<Request>) -> anyhow::Result<Option<Node>> {
+    loop {
+        match Node::start(options.clone()).await {
+            Err(error @ NodeError::Moved { .. }) => {
+                let unassigned = Unassigned::new(&options, &error.to_string());
+                match unassigned.serve(queue, super::ended_by_signal()).await {
+                    Outcome::Released => options.moved = true,
+                    Outcome::Stopped => return Ok(None),
+                }
+            }
+            started => return Ok(Some(started.map_err(super::node_failure)?)),
+        }
+    }
 }
 
 /// The filter of the configuration.

@@ -121,6 +121,24 @@ pub enum Request {
 #[derive(Debug)]
 pub struct Reply<T>(oneshot::Sender<Result<T, Refusal>>);
 
+impl Request {
+    /// Answers with a no, whatever is asked.
+    pub fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Status(reply) => reply.send(Err(refusal)),
+            Self::Wait { reply, .. } => reply.send(Err(refusal)),
+            Self::Verify { reply, .. } => reply.send(Err(refusal)),
+            Self::Resync { reply, .. } => reply.send(Err(refusal)),
+            Self::Hold { reply, .. } => reply.send(Err(refusal)),
+            Self::Pause(reply) | Self::Resume(reply) => reply.send(Err(refusal)),
+            Self::Release(reply) => reply.send(Err(refusal)),
+            Self::Trust { reply, .. } => reply.send(Err(refusal)),
+            Self::Rotate { reply, .. } => reply.send(Err(refusal)),
+            Self::Untrust { reply, .. } => reply.send(Err(refusal)),
+        }
+    }
+}
+
 impl<T> Reply<T> {
     fn pair() -> (Self, oneshot::Receiver<Result<T, Refusal>>) {
         let (sender, receiver) = oneshot::channel();

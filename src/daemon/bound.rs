@@ -1,8 +1,8 @@
 //! What a state directory is bound to: this machine, and on a primary this very home.
 //!
 //! Key, reign and history in it say who the node is; a copy of them, on a volume that was cloned or a directory that was copied, would be
-//! the same node a second time. So the first start puts down where it was, and a later one that is somewhere else is refused until a person
-//! says that it was moved.
+//! the same node a second time. So the first start puts down where it was, and a later one that is somewhere else has no role
+//! ([`unassigned`](super::unassigned)) until a person says that it was moved.
 
 use std::path::Path;
 

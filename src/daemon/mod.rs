@@ -14,6 +14,7 @@ pub mod peers;
 pub mod primary;
 pub mod shipping;
 pub mod standby;
+pub mod unassigned;
 pub mod window;
 
 /// An error with all its causes, on one line.

@@ -20,7 +20,7 @@ pub fn reasons(status: &Status, max_lag: Option<Duration>) -> Vec<String> {
         return reasons;
     }
     if status.node.role == RoleStatus::Unassigned {
-        reasons.push("this node has no role yet".to_owned());
+        reasons.push("this node has no role".to_owned());
         return reasons;
     }
     if status.state == State::Paused {

@@ -69,6 +69,44 @@ pub struct Status {
     pub progress: Option<ProgressStatus>,
 }
 
+impl Status {
+    /// What `node`, whose home is at `home`, can say before it knows anything.
+    pub fn starting(node: NodeStatus, home: String) -> Self {
+        Self {
+            version: VERSION,
+            node,
+            home: HomeStatus {
+                path: home,
+                id: None,
+                entries: 0,
+                bytes: 0,
+                content_read_bytes: 0,
+                filesystem: String::new(),
+            },
+            reign: None,
+            position: None,
+            chain: None,
+            state: State::Starting,
+            promotable: Promotable { yes: false, why_not: Vec::new() },
+            lag_seconds: None,
+            paused_seconds: None,
+            scrub: None,
+            still_seconds: None,
+            quality: None,
+            generations: GenerationCounts::default(),
+            peers: Vec::new(),
+            pending: Pending::default(),
+            skipped: Skipped::default(),
+            unreadable: Unreadable::default(),
+            unheld: UnheldCounts::default(),
+            watches: Watches::default(),
+            alarms: Vec::new(),
+            warnings: Vec::new(),
+            progress: None,
+        }
+    }
+}
+
 /// Who answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -94,7 +132,7 @@ pub enum RoleStatus {
     Primary,
     /// It holds a replica.
     Standby,
-    /// Neither yet.
+    /// Neither yet, or its state belongs elsewhere: it replicates nothing.
     Unassigned,
 }
 

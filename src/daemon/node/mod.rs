@@ -140,7 +140,7 @@ pub enum NodeError {
     },
     /// The state belongs elsewhere.
     #[error(
-        "the state directory {} was last used with another {what}: if it is a copy, this would be the same node a second time",
+        "the state directory {} was last used with another {what}, and this would be the same node a second time if it is a copy",
         state.display()
     )]
     Moved {

@@ -10,9 +10,8 @@ use crate::daemon::peers::{Busy, Peer};
 use crate::daemon::standby::{FILTERS_DIFFER, StandbyReport};
 use crate::observe::PathText;
 use crate::observe::status::{
-    GenerationCounts, HomeStatus, NodeStatus, PeerStatus, Pending, ProgressStatus, Promotable, QualityStatus,
-    ReignStatus, RoleStatus, SAMPLE_MAX, Skipped, State, Status, UnheldCounts, Unreadable, UnreadablePath, VERSION,
-    Watches,
+    GenerationCounts, NodeStatus, PeerStatus, Pending, ProgressStatus, QualityStatus, ReignStatus, RoleStatus,
+    SAMPLE_MAX, Skipped, State, Status, Unreadable, UnreadablePath, Watches,
 };
 use crate::thought::filter::Rules;
 use crate::thought::generation::{NamedPaths, Quality};
@@ -27,48 +26,22 @@ impl Inner {
     pub(super) fn status(&self) -> Status {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let position = self.position();
-        let mut status = Status {
-            version: VERSION,
-            node: NodeStatus {
-                name: self.options.name.to_string(),
-                id: self.endpoint.id().to_string(),
-                role: match self.options.role {
-                    Role::Primary => RoleStatus::Primary,
-                    Role::Standby => RoleStatus::Standby,
-                },
-                instance: self.instance.to_string(),
-                pid: std::process::id(),
-                program: env!("CARGO_PKG_VERSION").to_owned(),
-            },
-            home: HomeStatus {
-                path: self.options.home.display().to_string(),
-                id: memory.home.map(|home| home.to_string()),
-                entries: 0,
-                bytes: 0,
-                content_read_bytes: 0,
-                filesystem: String::new(),
-            },
-            reign: memory.reign().map(|reign| ReignStatus { id: reign.id.to_string(), epoch: reign.epoch }),
-            position: position.map(|position| position.to_string()),
-            chain: None,
-            state: State::Starting,
-            promotable: Promotable { yes: false, why_not: Vec::new() },
-            lag_seconds: None,
-            paused_seconds: None,
-            scrub: None,
-            still_seconds: None,
-            quality: None,
-            generations: GenerationCounts::default(),
-            peers: Vec::new(),
-            pending: Pending::default(),
-            skipped: Skipped::default(),
-            unreadable: Unreadable::default(),
-            unheld: UnheldCounts::default(),
-            watches: Watches::default(),
-            alarms: Vec::new(),
-            warnings: Vec::new(),
-            progress: None,
+        let role = match self.options.role {
+            Role::Primary => RoleStatus::Primary,
+            Role::Standby => RoleStatus::Standby,
         };
+        let node = NodeStatus {
+            name: self.options.name.to_string(),
+            id: self.endpoint.id().to_string(),
+            role,
+            instance: self.instance.to_string(),
+            pid: std::process::id(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let mut status = Status::starting(node, self.options.home.display().to_string());
+        status.home.id = memory.home.map(|home| home.to_string());
+        status.reign = memory.reign().map(|reign| ReignStatus { id: reign.id.to_string(), epoch: reign.epoch });
+        status.position = position.map(|position| position.to_string());
         status.peers = self.peer_statuses();
         match &self.part {
             Part::Primary { shared, .. } => {

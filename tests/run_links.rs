@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::process::Command;
+
 use common::build::{self, Dice};
 use common::pair::{Pair, free_port};
 use common::proxy::Weather;
@@ -57,6 +59,53 @@ fn a_primary_is_found_at_any_of_its_addresses_and_again_when_it_moved() {
     pair.start_primary();
     pair.until_streaming();
     assert_eq!(pair.status(&pair.standby)["peers"][0]["address"], format!("localhost:{second}"));
+    pair.converge();
+    pair.assert_verified(&pair.primary);
+}
+
+#[test]
+fn a_primary_is_found_under_its_name_after_the_name_got_another_address() {
+    if !common::is_root() {
+        return common::skip("a name that gets another address", "only root may have an /etc/hosts of its own");
+    }
+    let mut pair = Pair::trusting();
+    let (name, port) = ("primary.hotspare-test.invalid", pair.primary.port);
+    let hosts = pair.bed.path("hosts");
+    let is_at = |address: &str| build::file(&hosts, format!("127.0.0.1 localhost\n{address} {name}\n"));
+    pair.primary.edit(&format!("127.0.0.1:{port}"), &format!("127.0.0.2:{port}"));
+    pair.standby.dial_at(&[format!("{name}:{port}")]);
+    is_at("127.0.0.2");
+    build::home(&pair.bed.source(), 23);
+    pair.start_primary();
+    // The system's resolver, with a hosts file of the standby's own.
+    let run = pair.command(&pair.standby, &["run"]);
+    let mut own_hosts = Command::new("unshare");
+    own_hosts.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        "mount --bind \"$0\" /etc/hosts && exec \"$@\"",
+    ]);
+    own_hosts.arg(&hosts).arg(run.get_program()).args(run.get_args());
+    own_hosts.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    pair.standby.daemon = Some(pair.bed.start(own_hosts));
+    pair.until("it answers", |pair| pair.ask(&pair.standby, &["status"]).code == Some(0));
+    pair.until_streaming();
+
+    // First the address is another one, and nobody is at the old one any more; then the name says so.
+    pair.primary.stop();
+    pair.primary.edit(&format!("127.0.0.2:{port}"), &format!("127.0.0.3:{port}"));
+    build::file(&pair.bed.src("meanwhile"), "x");
+    pair.start_primary();
+    let silent = format!("no answer from 127.0.0.2:{port}");
+    pair.until("nobody answers there", |pair| {
+        pair.status(&pair.standby)["peers"][0]["trouble"].to_string().contains(&silent)
+    });
+    is_at("127.0.0.3");
+    pair.until_streaming();
+    assert_eq!(pair.status(&pair.standby)["peers"][0]["address"], format!("{name}:{port}"));
     pair.converge();
     pair.assert_verified(&pair.primary);
 }

@@ -189,3 +189,45 @@ fn a_full_state_directory_holds_the_primary_until_there_is_room() {
     pair.primary.stop();
     drop(disk);
 }
+
+#[test]
+fn an_index_that_cannot_be_committed_for_want_of_room_holds_the_primary_and_is_opened_again() {
+    if !is_root() {
+        return skip("an index on a full disk", "only root may mount a small one");
+    }
+    let mut pair = Pair::new();
+    let state = pair.state(&pair.primary);
+    let disk = Disk::mount(&state, "size=48m");
+    pair.exchange_ids();
+    streaming(&mut pair);
+    let ballast = state.join("ballast");
+    // The index is committed every minute: where that came between, once more.
+    let has_failed = (0..4).any(|round| {
+        // They are in the replica, and in the index's memory, until its next commit.
+        for index in 0..5000 {
+            file(&pair.bed.src(format!("many/{}/{round}-{index}", index % 40)), "");
+        }
+        pair.converge();
+        let facts = rustix::fs::statvfs(&state).unwrap();
+        let free = usize::try_from(facts.f_bavail * facts.f_frsize).unwrap();
+        // More than what stays free for temporary files, and less than the commit takes.
+        file(&ballast, vec![1; free - 800 * 1024]);
+        let verified = pair.ask(&pair.primary, &["verify"]);
+        if verified.code == Some(0) {
+            common::note(&format!("the index was committed in round {round}"));
+            std::fs::remove_file(&ballast).unwrap();
+        }
+        verified.code != Some(0)
+    });
+    assert!(has_failed, "{}", pair.told());
+    pair.until("the primary says so", |pair| alarms(pair, &pair.primary).contains("is full: nothing is replicated"));
+    file(&pair.bed.src("meanwhile"), "x");
+    std::fs::remove_file(pair.bed.src("many/0/0-0")).unwrap();
+    std::fs::remove_file(&ballast).unwrap();
+    pair.until("it goes on", |pair| alarms(pair, &pair.primary) == "[]");
+    pair.until_streaming();
+    pair.converge();
+    pair.assert_verified(&pair.primary);
+    pair.primary.stop();
+    drop(disk);
+}

@@ -11,6 +11,7 @@ mod publish;
 mod refilter;
 mod report;
 mod rescan;
+mod room;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,13 +1,14 @@
 //! The index itself: overlay over redb, commits and spills.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{Database, Durability, TableDefinition};
 
 use super::overlay::Overlay;
 use super::view::{Snapshot, View, definition, scan_start};
-use super::{FORMAT, IndexError, Options};
+use super::{FORMAT, IndexError, Opened, Options};
 use crate::thought::store::{Pair, ReadStore, Store, StoreError, Table};
 
 /// The index's own facts.
@@ -30,8 +31,9 @@ pub struct Index {
     /// The last commit, while `latest` is not that.
     committed: Option<Arc<View>>,
     options: Options,
-    // Behind the views, which must be gone for redb to close in order.
-    database: Database,
+    path: PathBuf,
+    // Behind the views, which must be gone for redb to close in order. `None` when it was closed and could not be opened again.
+    database: Option<Database>,
 }
 
 impl fmt::Debug for Index {
@@ -42,9 +44,26 @@ impl fmt::Debug for Index {
 
 impl Index {
     /// An index on an open `database` that has all its tables.
-    pub(super) fn on(database: Database, options: Options) -> Result<Self, redb::Error> {
+    pub(super) fn on(database: Database, path: &Path, options: Options) -> Result<Self, redb::Error> {
         let latest = Some(Arc::new(View::new(&database)?));
-        Ok(Self { overlay: Overlay::default(), latest, committed: None, options, database })
+        let (path, database) = (path.to_owned(), Some(database));
+        Ok(Self { overlay: Overlay::default(), latest, committed: None, options, path, database })
+    }
+
+    /// False after a failed write: until [`Index::reopen`], nothing can be read or written.
+    pub fn is_usable(&self) -> bool {
+        self.latest.is_some()
+    }
+
+    /// Closes the file and opens it again: the state of the last commit, or, and false, an empty one if that is not to be trusted. What was written
+    /// since is gone. It may be tried again after an error; [`IndexError::InUse`] as long as a snapshot lives.
+    pub fn reopen(&mut self) -> Result<bool, IndexError> {
+        (self.latest, self.committed, self.overlay) = (None, None, Overlay::default());
+        self.database = None;
+        let opened = Self::open_with(&self.path, self.options)?;
+        let is_intact = matches!(opened, Opened::Intact(_));
+        *self = opened.into_index();
+        Ok(is_intact)
     }
 
     /// Makes everything written so far durable, as one change, and empties the overlay. With nothing written it does nothing.
@@ -57,7 +76,7 @@ impl Index {
             return Ok(());
         }
         self.committed = None;
-        self.write(Durability::Immediate).map_err(|error| IndexError::Commit(Box::new(error)))
+        self.write(Durability::Immediate).map_err(|error| IndexError::Commit(cause(error)))
     }
 
     /// True when the overlay has grown so far that the owner should commit at its next consistent point, or has spilled already.
@@ -81,15 +100,16 @@ impl Index {
         if self.committed.is_none() {
             self.committed.clone_from(&self.latest);
         }
-        self.write(Durability::None).map_err(|error| write_error(Box::new(error)))
+        self.write(Durability::None).map_err(|error| write_error(cause(error)))
     }
 
     fn write(&mut self, durability: Durability) -> Result<(), redb::Error> {
         // Gone during the write, so that redb may reuse its pages; not put back if the write fails.
         self.latest = None;
-        write_changes(&self.database, &self.overlay, durability)?;
+        let database = self.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        write_changes(database, &self.overlay, durability)?;
         self.overlay = Overlay::default();
-        self.latest = Some(Arc::new(View::new(&self.database)?));
+        self.latest = Some(Arc::new(View::new(database)?));
         Ok(())
     }
 
@@ -103,6 +123,14 @@ impl Index {
 
     fn view(&self) -> Result<&View, StoreError> {
         self.latest.as_deref().ok_or_else(|| StoreError { operation: "read", source: Box::new(Unusable) })
+    }
+}
+
+/// What redb says, or what the system said to redb, which redb does not name as its source.
+pub(super) fn cause(error: redb::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match error {
+        redb::Error::Io(error) => Box::new(error),
+        error => Box::new(error),
     }
 }
 

@@ -19,8 +19,8 @@
 //! 4. A file that is damaged, torn or in the middle of a change is set aside and never read again; one of a later format is left alone.
 //!
 //! Assumed of the medium: a successful fsync is durable, and a page that was checked at open stays as it is (redb checks page
-//! digests at open, not at each read; the check reads the whole file). A write that failed leaves the handle unusable: drop the index
-//! and open it again.
+//! digests at open, not at each read; the check reads the whole file). A write that failed leaves the handle unusable until it is
+//! opened again ([`Index::reopen`]).
 //!
 //! The index follows the journal and may be behind it: the owner keeps the position it stands at in
 //! [`Table::Facts`](crate::thought::store::Table::Facts), in the same commit. Damage to redb's newest commit slot may make an open fall
@@ -97,7 +97,7 @@ pub enum IndexError {
         #[source]
         source: std::io::Error,
     },
-    /// A commit failed: the index must be opened again before it is used.
+    /// A commit failed: the index must be opened again before it is used ([`Index::reopen`]).
     #[error("cannot commit the index")]
     Commit(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No snapshot could be taken.

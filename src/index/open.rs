@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError};
 
-use super::disk::{FORMAT_FACT, OPEN_CHANGE_FACT, OWN, write_changes};
+use super::disk::{FORMAT_FACT, OPEN_CHANGE_FACT, OWN, cause, write_changes};
 use super::overlay::Overlay;
 use super::{FORMAT, Index, IndexError, Opened, Options};
 
@@ -59,11 +59,11 @@ fn create(path: &Path, options: Options) -> Result<Index, IndexError> {
         let database = Builder::new().set_cache_size(options.cache_bytes).create(path)?;
         write_changes(&database, &Overlay::default(), Durability::Immediate)?;
         sync_directory(path)?;
-        Index::on(database, options)
+        Index::on(database, path, options)
     };
     make().map_err(|error| match error {
         redb::Error::DatabaseAlreadyOpen => IndexError::InUse { path: path.into() },
-        error => open_error(path, error),
+        error => open_error(path, cause(error)),
     })
 }
 
@@ -88,7 +88,7 @@ fn judge(path: &Path, options: Options) -> Result<Index, Refusal> {
         Ok((format, _)) => return Err(Refusal::Fatal(IndexError::TooNew { path: path.into(), format })),
         Err(error) => return Err(Refusal::Distrust(error.to_string())),
     }
-    Index::on(database, options).map_err(|error| Refusal::Distrust(error.to_string()))
+    Index::on(database, path, options).map_err(|error| Refusal::Distrust(error.to_string()))
 }
 
 /// Format version (0 if there is none) and whether a change is open.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::home::{Alarm, Home};
 use super::work::{IDLE, Keeper, KeeperError, Payloads, begin_walk, instant, wall_clock};
 use crate::capture::Cut;
-use crate::fs::{Identity, MountTable, Root};
+use crate::fs::{Identity, MountTable};
 use crate::spool::Spool;
 use crate::thought::generation::{Action, Reason};
 use crate::thought::store::{ReadStore, Store, Table};
@@ -25,10 +25,6 @@ use crate::words::path::RelPath;
 const MOUNTS_FACT: &[u8] = b"mounts";
 /// So often a capture is made anew because something was unmounted meanwhile; then it is left for the next time.
 const TRIES: u32 = 3;
-/// One percent of the state directory's disk stays free, and this at most.
-const STATE_RESERVE: u64 = 64 << 20;
-/// A state directory that was full is not tried again sooner: what filled it may have been a temporary file of ours.
-const NO_ROOM: Duration = Duration::from_secs(5);
 /// How often the home is looked at when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -42,7 +38,7 @@ pub(super) struct Guard {
     /// What is not mounted any more, and what is to be said of it.
     lost: BTreeMap<RelPath, String>,
     held: Option<Alarm>,
-    held_since: Instant,
+    pub(super) held_since: Instant,
     looked: Instant,
 }
 
@@ -150,19 +146,6 @@ impl Keeper {
         leaving.filter_map(|path| Some(Alarm::AboveLost(path.clone(), above(path)?))).next()
     }
 
-    /// True if the state directory has room for temporary files. Where that cannot be told, their making tells.
-    fn has_room(&self) -> bool {
-        let space = Root::open(&self.options.state).and_then(|state| state.space());
-        space.is_ok_and(|space| space.available_bytes >= (space.total_bytes / 100).min(STATE_RESERVE))
-    }
-
-    /// A temporary file found the state directory full: what it was for is lost. The home is compared anew when there is room, and the history that
-    /// follows is another one, so that every standby is compared as well.
-    pub(super) fn ran_out(&mut self) {
-        self.break_history();
-        self.hold(Alarm::NoRoom(self.options.state.clone()));
-    }
-
     /// Replicates nothing from now on, unless `alarm` is old news.
     pub(super) fn hold(&mut self, alarm: Alarm) {
         if self.guard.held.as_ref() != Some(&alarm) {
@@ -179,7 +162,7 @@ impl Keeper {
         let alarm = self.guard.home.alarm(&self.tree);
         match (alarm, self.guard.held.clone()) {
             (Some(alarm), _) => self.hold(alarm),
-            (None, Some(Alarm::NoRoom(_))) if !self.has_room() || self.guard.held_since.elapsed() < NO_ROOM => {}
+            (None, Some(Alarm::NoRoom(_))) if !self.has_room_again() => {}
             (None, Some(Alarm::Emptied)) if !self.guard.home.is_refilled(&self.tree)? => {}
             (None, Some(Alarm::AboveLost(directory, _))) if self.walker.root().stat(&directory)?.is_none() => {
                 self.review_mounts(false)?;
@@ -191,6 +174,10 @@ impl Keeper {
 
     /// The home is the home again: everything is watched and compared anew.
     fn go_on(&mut self) -> Result<(), KeeperError> {
+        if !self.reopen_index()? {
+            self.hold(Alarm::NoRoom(self.options.state.clone()));
+            return Ok(());
+        }
         self.walker = begin_walk(&self.options, &self.shared)?;
         for lost in self.guard.lost() {
             self.walker.suspend(lost);

@@ -228,6 +228,9 @@ impl Keeper {
                 | Command::Rescan { .. }
                 | Command::Snapshot(_)
                     if !self.is_ready => {}
+                // Nothing can be told either, nor anything changed, while the index is closed; but a filter waits for it.
+                Command::Refilter(filter) if !self.tree.store().is_usable() => self.options.filter = filter,
+                _ if !self.tree.store().is_usable() => {}
                 command => self.answer(command)?,
             }
         }
@@ -496,7 +499,7 @@ pub(super) fn begin_walk(options: &KeeperOptions, shared: &Shared) -> Result<Wal
     Ok(Walker::new(root, watcher, options.filter.clone()))
 }
 
-fn secret_in<S: Store>(tree: &mut Tree<S>) -> Result<[u8; 32], KeeperError> {
+pub(super) fn secret_in<S: Store>(tree: &mut Tree<S>) -> Result<[u8; 32], KeeperError> {
     let store = tree.store_mut();
     let known = store.get(Table::Facts, SECRET_FACT).map_err(TreeError::from)?;
     if let Some(secret) = known.and_then(|bytes| bytes.try_into().ok()) {

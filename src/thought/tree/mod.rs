@@ -305,23 +305,27 @@ impl<S: ReadStore> Tree<S> {
 
 impl<S: Store> Tree<S> {
     /// Opens the tree in `store`; an empty store becomes a tree with nothing but `root` in it.
-    pub fn open(mut store: S, root: Row) -> Result<Self, TreeError> {
-        let known = store.get(Table::Facts, ROOT_FACT)?;
-        let root = match known {
-            Some(bytes) => Row::decode(&bytes)?,
-            None => {
-                let mut root = root;
-                root.directory = Some(DirectoryFacts { id: ROOT, children: 0, digest: Digest::default() });
-                store.put(Table::Facts, ROOT_FACT.to_vec(), root.encode()?)?;
-                let counts = Counts::default();
-                let stale = BTreeMap::from([(ROOT, [0; 4])]);
-                let mut tree = Self { store, counts, stale, root, nearest: Mutex::default() };
-                tree.digest()?;
-                return Ok(tree);
-            }
-        };
-        let counts = counts_in(&store)?;
-        Ok(Self { store, counts, stale: BTreeMap::new(), root, nearest: Mutex::default() })
+    pub fn open(store: S, root: Row) -> Result<Self, TreeError> {
+        let (counts, stale) = (Counts::default(), BTreeMap::new());
+        let mut tree = Self { store, counts, stale, root, nearest: Mutex::default() };
+        tree.reload()?;
+        Ok(tree)
+    }
+
+    /// Takes over what the store has, which may be another state than this tree left it in. In an empty store the root is made, with nothing below
+    /// it.
+    pub fn reload(&mut self) -> Result<(), TreeError> {
+        self.nearest = Mutex::default();
+        if let Some(bytes) = self.store.get(Table::Facts, ROOT_FACT)? {
+            self.root = Row::decode(&bytes)?;
+            (self.counts, self.stale) = (counts_in(&self.store)?, BTreeMap::new());
+            return Ok(());
+        }
+        self.root.directory = Some(DirectoryFacts { id: ROOT, children: 0, digest: Digest::default() });
+        self.store.put(Table::Facts, ROOT_FACT.to_vec(), self.root.encode()?)?;
+        (self.counts, self.stale) = (Counts::default(), BTreeMap::from([(ROOT, [0; 4])]));
+        self.digest()?;
+        Ok(())
     }
 
     /// The store below; for commits and facts.

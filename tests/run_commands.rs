@@ -191,6 +191,24 @@ fn a_paused_standby_takes_nothing_until_it_is_resumed() {
     pair.assert_verified(&pair.primary);
 }
 
+/// Changes what the generation before it left, and has it acked.
+fn change_and_wait(pair: &Pair, number: u32) {
+    let src = |path: &str| pair.bed.src(path);
+    build::append(&src("plugins/git.jpi"), format!("line {number}\n"));
+    let (from, to) = if number.is_multiple_of(2) { ("jobs/job-1", "jobs/moved") } else { ("jobs/moved", "jobs/job-1") };
+    fs::rename(src(from), src(to)).unwrap();
+    build::file(&src(&format!("{to}/new-{number}")), "while it is held");
+    fs::copy(src("plugins/git.jpi"), src(&format!("plugins/copy-{number}.jpi"))).unwrap();
+    fs::write(src("config.xml.new"), format!("<hudson>{number}</hudson>")).unwrap();
+    fs::rename(src("config.xml.new"), src("config.xml")).unwrap();
+    if number == 5 {
+        fs::remove_dir_all(src("jobs/job-2")).unwrap();
+        fs::rename(src("jobs/job-3"), src("jobs/job-2")).unwrap();
+    }
+    let waited = pair.ask(&pair.primary, &["wait", "--timeout", "100s"]);
+    assert_eq!(waited.code, Some(0), "change {number}: {}", waited.stdout);
+}
+
 #[test]
 fn a_held_replica_stands_still_while_a_command_runs_and_follows_after_it() {
     let mut pair = streaming(5);
@@ -198,13 +216,8 @@ fn a_held_replica_stands_still_while_a_command_runs_and_follows_after_it() {
     let before = Snapshot::of(&pair.bed.destination()).unwrap().items;
     let status = pair.status(&pair.standby);
     assert!(status["still_seconds"].as_f64().is_some(), "{status:#}");
-    // The first generation is acked, those after it wait; nothing is shown.
-    build::file(&pair.bed.src("jobs/first"), "while it is held");
-    assert_eq!(pair.ask(&pair.primary, &["wait", "--timeout", "100s"]).code, Some(0));
-    build::file(&pair.bed.src("jobs/second"), "while it is held");
-    fs::remove_dir_all(pair.bed.src("jobs/job-1")).unwrap();
-    let late = pair.ask(&pair.primary, &["wait", "--timeout", "3s"]);
-    assert_eq!(late.code, Some(1), "{}", late.stdout);
+    // One generation after the other is acked, each upon those before it; nothing is shown.
+    (0..8).for_each(|number| change_and_wait(&pair, number));
     assert_eq!(Snapshot::of(&pair.bed.destination()).unwrap().items, before);
     assert_eq!(pair.status(&pair.standby)["position"], status["position"]);
     assert_eq!(pair.status(&pair.primary)["peers"][0]["connected"], true);
@@ -234,11 +247,17 @@ fn a_replica_is_let_go_when_its_holder_dies_or_was_at_it_for_too_long_or_the_dae
     pair.let_go(&mut hold);
     assert!(hold.stderr().contains("as long as was allowed"), "{}", hold.stderr());
 
+    // Killed with several generations acked and not shown: all of them are when it is back, without the primary.
     let mut hold = begin(&mut pair, &[]);
-    assert_eq!(pair.ask(&pair.primary, &["wait", "--timeout", "100s"]).code, Some(0));
-    build::append(&pair.bed.src("plugins/git.jpi"), "another\n");
+    let before = Snapshot::of(&pair.bed.destination()).unwrap().items;
+    (0..6).for_each(|number| change_and_wait(&pair, number));
+    assert_eq!(Snapshot::of(&pair.bed.destination()).unwrap().items, before);
+    pair.primary.stop();
     pair.standby.kill();
     pair.start_standby();
+    let home = Snapshot::of(&pair.bed.source()).unwrap().items;
+    pair.until("what was acked is shown", |pair| Snapshot::of(&pair.bed.destination()).unwrap().items == home);
+    pair.start_primary();
     pair.converge();
     pair.let_go(&mut hold);
     assert!(hold.stderr().contains("not held any more"), "{}", hold.stderr());

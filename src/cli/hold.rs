@@ -24,9 +24,9 @@ replica was let go before CMD ended with 0; 5 CMD cannot be started.";
 
 /// Keep the replica still while a command reads it
 ///
-/// To be asked on a standby. While CMD runs, the replica shows one whole generation and nothing in it changes. One further generation
-/// is acked meanwhile; then acks stop until the replica is let go, `hotspare wait` on the primary waits, and the lag grows. Nothing is
-/// lost: what was acked is revealed then, and the rest follows.
+/// To be asked on a standby. While CMD runs, the replica shows one whole generation and nothing in it changes. Acks go on meanwhile: up to
+/// 1000 generations, 100 000 operations and 4 GiB, and the one that exceeds that. Then they stop until the replica is let go, `hotspare
+/// wait` on the primary waits, and the lag grows. Nothing is lost: what was acked is revealed in order then, and the rest follows.
 ///
 /// The replica is let go when CMD ends, when this command dies however it may, after --max, and when the daemon ends. CMD is not
 /// ended in the last two cases: if it succeeds all the same, exit status 4 says that it may have read two generations.

@@ -6,6 +6,7 @@ use super::layout::{self, Area};
 use super::operations::{PART_BYTES, Records};
 use super::replica::Replica;
 use super::stage::{SYNC_ONE_BY_ONE, Stager};
+use super::unrevealed::Changes;
 use super::{ReplicaError, edit, unheld};
 use crate::fs::Able;
 use crate::journal::{Kept, Location, Record, RecordKind, State};
@@ -44,13 +45,14 @@ impl Replica {
             moved: BTreeSet::new(),
             able: &self.able,
             unheld: &mut self.unheld,
+            changes: Changes::default(),
             failed: None,
         };
         let applied = self.tree.apply(operations, &mut recorder);
         if let Some(error) = recorder.failed {
             return Err(error);
         }
-        let moved = recorder.moved;
+        let (moved, mut changes) = (recorder.moved, recorder.changes);
         applied.map_err(|source| ReplicaError::Apply { position, source })?;
         let settling = self.settling(moved)?;
         if self.tree.digest()? != header.tree_after {
@@ -69,7 +71,8 @@ impl Replica {
         self.log.append(&Record { kind: RecordKind::Acked, position, payload: Vec::new() })?;
         self.log.sync()?;
         self.unforeseen = self.unforeseen.plus(stager.unforeseen);
-        self.unrevealed.push(Kept { state: State::Acked, ..kept });
+        changes.staged(stager.bytes);
+        self.unrevealed.push(Kept { state: State::Acked, ..kept }, changes);
         self.stand_at(header)?;
         if self.tree.store().wants_commit() {
             // What has spilled must not be left open: a close would make it a change that nobody can tell the end of.
@@ -169,6 +172,7 @@ struct Recorder<'a> {
     able: &'a Able,
     /// What the disk cannot hold of the tree, as that changes.
     unheld: &'a mut UnheldCounts,
+    changes: Changes,
     failed: Option<ReplicaError>,
 }
 
@@ -208,6 +212,7 @@ impl Recorder<'_> {
                 (image, inode, Some(Arrived { inode: row.inode, memory }))
             }
         };
+        self.changes.note(operation, inode.map(|inode| inode.ino));
         self.count(operation, before);
         let journalled = JournalledOperation { operation: operation.clone(), before: before_image, inode };
         self.journal.push(operation.action.section(), &journalled.encode())?;

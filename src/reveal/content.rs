@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::fs::{FileReader, FileWriter, FsError, Root};
+use crate::fs::{FileWriter, FsError, Root};
 use crate::thought::delta::ReadAt;
 use crate::thought::delta::probe::{ProbeCollector, ProbePlan};
 use crate::thought::digest::{Content as Hashed, ContentHasher};
@@ -56,10 +56,10 @@ impl NewFile {
     }
 
     /// Adds all of `source`.
-    pub(super) fn copy(&mut self, source: &FileReader) -> Result<(), io::Error> {
+    pub(super) fn copy(&mut self, source: &dyn ReadAt) -> Result<(), io::Error> {
         let mut buffer = vec![0; PIECE];
         loop {
-            let count = source.read_at(&mut buffer, self.at).map_err(io::Error::other)?;
+            let count = source.read_at(&mut buffer, self.at)?;
             if count == 0 {
                 return Ok(());
             }
@@ -76,14 +76,5 @@ impl NewFile {
         let probes = self.probes.and_then(ProbeCollector::finish);
         let memory = probes.map(|probes| Box::new(FileMemory { frontier: hashed.frontier.clone(), probes }));
         Ok((hashed, memory, self.writer))
-    }
-}
-
-/// A file of the replica as the base of a delta, or to be probed.
-pub(super) struct Base<'a>(pub(super) &'a FileReader);
-
-impl ReadAt for Base<'_> {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset).map_err(io::Error::other)
     }
 }

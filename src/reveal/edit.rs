@@ -3,7 +3,7 @@
 use std::io;
 
 use super::ReplicaError;
-use super::content::{Base, PIECE};
+use super::content::PIECE;
 use super::layout::{self, Area};
 use crate::fs::{FileReader, Root};
 use crate::thought::delta::probe::{ProbePlan, Probes};
@@ -11,7 +11,6 @@ use crate::thought::delta::{ReadAt, Span};
 use crate::thought::digest::ContentHasher;
 use crate::thought::generation::{Action, Operation};
 use crate::thought::tree::FileMemory;
-use crate::words::path::RelPath;
 use crate::words::position::Position;
 
 /// An edit that was found to fit.
@@ -22,13 +21,14 @@ pub(super) struct Checked {
     pub(super) keeps: bool,
 }
 
-/// Checks that writing the staged spans over the file `at` gives what the entry promises. What is remembered of the old content spares
+/// Checks that writing the staged spans over the file `old` gives what the entry promises. What is remembered of the old content spares
 /// reading it for an append of which the primary, too, read only samples. Keeps the old bytes under the spans, or all of them with `whole`.
 pub(super) fn check(
     root: &Root,
     position: Position,
     operation: &Operation,
-    at: &RelPath,
+    old: &dyn ReadAt,
+    length: u64,
     memory: Option<&FileMemory>,
     whole: bool,
 ) -> Result<Checked, ReplicaError> {
@@ -36,18 +36,12 @@ pub(super) fn check(
         return Err(ReplicaError::Header { position, what: "not an edit" });
     };
     let mismatch = || ReplicaError::Mismatch { path: path.clone(), position };
-    let old = match root.open_read(at) {
-        Ok(file) => file,
-        // What may not be read cannot be written over: it is asked for whole.
-        Err(error) if error.is_permission() || error.is_not_found() => return Err(mismatch()),
-        Err(error) => return Err(error.into()),
-    };
     let new = root.open_read(&layout::slot(Area::Stage, position, operation.id))?;
-    if old.stat()?.size != *old_length || !well_formed(spans, *old_length, entry.size()) {
+    if length != *old_length || !well_formed(spans, *old_length, entry.size()) {
         return Err(mismatch());
     }
     if let Some(probes) = probes
-        && !probes.check(&Base(&old))?
+        && !probes.check(old)?
     {
         return Err(mismatch());
     }
@@ -58,7 +52,7 @@ pub(super) fn check(
         }
         _ => ContentHasher::new(),
     };
-    let overlay = Overlay::new(&old, *old_length, &new, spans);
+    let overlay = Overlay::new(old, *old_length, &new, spans);
     let mut buffer = vec![0; PIECE];
     let mut offset = hasher.position();
     loop {
@@ -78,7 +72,7 @@ pub(super) fn check(
         None => None,
     };
     let kept = if whole { self::whole(*old_length) } else { old_blocks(spans, *old_length) };
-    keep(root, position, operation.id, &old, &kept)?;
+    keep(root, position, operation.id, old, &kept)?;
     let memory = probes.map(|probes| Box::new(FileMemory { frontier: hashed.frontier, probes }));
     Ok(Checked { memory, keeps: !kept.is_empty() })
 }
@@ -107,7 +101,7 @@ fn keep(
     root: &Root,
     position: Position,
     operation: u32,
-    old: &FileReader,
+    old: &dyn ReadAt,
     blocks: &[Span],
 ) -> Result<(), ReplicaError> {
     if blocks.is_empty() {
@@ -134,7 +128,7 @@ fn keep(
 
 /// Old content with spans of new bytes over it.
 struct Overlay<'a> {
-    old: &'a FileReader,
+    old: &'a dyn ReadAt,
     old_length: u64,
     new: &'a FileReader,
     spans: &'a [Span],
@@ -144,7 +138,7 @@ struct Overlay<'a> {
 
 impl<'a> Overlay<'a> {
     /// `spans` must be well formed.
-    fn new(old: &'a FileReader, old_length: u64, new: &'a FileReader, spans: &'a [Span]) -> Self {
+    fn new(old: &'a dyn ReadAt, old_length: u64, new: &'a FileReader, spans: &'a [Span]) -> Self {
         let begins = spans.iter().scan(0_u64, |at, span| {
             let begin = *at;
             *at = at.saturating_add(span.len);
@@ -157,15 +151,19 @@ impl<'a> Overlay<'a> {
 impl ReadAt for Overlay<'_> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let next = self.spans.partition_point(|span| span.end() <= offset);
-        let (source, from, end) = match (self.spans.get(next), self.begins.get(next)) {
+        let (new, end) = match (self.spans.get(next), self.begins.get(next)) {
             (Some(span), Some(begin)) if span.offset <= offset => {
-                (self.new, begin.saturating_add(offset - span.offset), span.end())
+                (Some(begin.saturating_add(offset - span.offset)), span.end())
             }
-            (Some(span), _) => (self.old, offset, span.offset),
-            _ => (self.old, offset, self.old_length),
+            (Some(span), _) => (None, span.offset),
+            _ => (None, self.old_length),
         };
         let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
-        source.read_at(&mut buffer[..wanted], from).map_err(io::Error::other)
+        let buffer = &mut buffer[..wanted];
+        match new {
+            Some(from) => self.new.read_at(buffer, from).map_err(io::Error::other),
+            None => self.old.read_at(buffer, offset),
+        }
     }
 }

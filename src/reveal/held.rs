@@ -3,13 +3,14 @@
 use super::ReplicaError;
 use super::ahead::Ahead;
 use super::content::{NewFile, PIECE, REMEMBERED_FROM};
+use super::layered::Layered;
 use super::layout::{self, Area};
-use super::stage::Stager;
-use crate::fs::{FileReader, Root};
+use super::stage::{Present, Stager};
+use crate::fs::FileReader;
 use crate::thought::delta::probe::{ProbeCollector, ProbePlan};
 use crate::thought::digest::ContentHasher;
 use crate::thought::store::Store;
-use crate::thought::tree::{FileMemory, Tree};
+use crate::thought::tree::FileMemory;
 use crate::words::entry::Digest;
 use crate::words::path::RelPath;
 
@@ -21,8 +22,7 @@ impl Stager {
     #[expect(clippy::too_many_arguments, reason = "the fields of one action, taken apart once")]
     pub(super) fn take_held<S: Store>(
         &mut self,
-        root: &Root,
-        tree: &Tree<S>,
+        present: Present<'_, S>,
         ahead: &mut Ahead,
         operation: u32,
         slot: &RelPath,
@@ -33,7 +33,7 @@ impl Stager {
         let ours = layout::slot(Area::Stage, self.position, operation);
         let moved = match self.used.by(digest).is_some() {
             true => false,
-            false => match root.rename(&layout::held_content(digest), &ours) {
+            false => match present.root.rename(&layout::held_content(digest), &ours) {
                 Err(error) if error.is_not_found() => false,
                 moved => moved.map(|()| true)?,
             },
@@ -50,12 +50,11 @@ impl Stager {
             }
             self.here.remove_file(slot)?;
         }
-        for candidate in self.candidates(tree, digest)? {
-            let Ok(source) = root.open_read(&candidate) else { continue };
-            let stat = source.stat()?;
+        for candidate in self.candidates(present, digest)? {
+            let Some(source) = candidate.open(present) else { continue };
             // A catch-up does not tell of holes; what is copied keeps those it has.
-            let has_holes = sparse || stat.blocks_512.saturating_mul(512) < stat.size;
-            let mut file = NewFile::create(&self.here, slot, stat.size, has_holes)?;
+            let has_holes = sparse || source.has_holes();
+            let mut file = NewFile::create(&self.here, slot, source.length(), has_holes)?;
             file.copy(&source).map_err(|source| ReplicaError::Payload { path: path.clone(), source: source.into() })?;
             let (hashed, memory, _) = file.finish()?;
             if hashed.digest == digest {
@@ -71,16 +70,13 @@ impl Stager {
     /// Opens the base of a delta. Whether it is what it is taken for shows when the result is checked.
     pub(super) fn open_base<S: Store>(
         &self,
-        root: &Root,
-        tree: &Tree<S>,
+        present: Present<'_, S>,
         path: &RelPath,
         digest: Digest,
         length: u64,
-    ) -> Result<FileReader, ReplicaError> {
-        for candidate in self.candidates(tree, digest)? {
-            if let Ok(file) = root.open_read(&candidate)
-                && file.stat()?.size == length
-            {
+    ) -> Result<Layered, ReplicaError> {
+        for candidate in self.candidates(present, digest)? {
+            if let Some(file) = candidate.open(present).filter(|file| file.length() == length) {
                 return Ok(file);
             }
         }
@@ -88,10 +84,34 @@ impl Stager {
     }
 
     /// Where a content should be: come ahead, staged, or in the replica.
-    fn candidates<S: Store>(&self, tree: &Tree<S>, digest: Digest) -> Result<Vec<RelPath>, ReplicaError> {
+    fn candidates<S: Store>(&self, present: Present<'_, S>, digest: Digest) -> Result<Vec<Candidate>, ReplicaError> {
         let staged = self.used.by(digest).map(|operation| layout::slot(Area::Stage, self.position, operation));
         let ahead = [layout::held_content(digest)];
-        Ok(staged.into_iter().chain(ahead).chain(tree.holders(digest, HOLDERS)?).collect())
+        let mut candidates: Vec<Candidate> = staged.into_iter().chain(ahead).map(Candidate::Lying).collect();
+        for path in present.tree.holders(digest, HOLDERS)? {
+            if let Some(row) = present.tree.row(&path)? {
+                candidates.push(Candidate::Entry(path, row.inode.id.ino));
+            }
+        }
+        Ok(candidates)
+    }
+}
+
+/// Where a content may be.
+enum Candidate {
+    /// In the file at this path.
+    Lying(RelPath),
+    /// At this path of the tree, in this inode.
+    Entry(RelPath, u64),
+}
+
+impl Candidate {
+    /// Whatever is the matter with it, there may be another.
+    fn open<S: Store>(self, present: Present<'_, S>) -> Option<Layered> {
+        match self {
+            Self::Lying(path) => present.root.open_read(&path).ok().map(|file| Layered::plain(present.root, file)),
+            Self::Entry(path, inode) => present.unrevealed.open(present.root, &path, inode).ok().flatten(),
+        }
     }
 }
 

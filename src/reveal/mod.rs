@@ -33,6 +33,7 @@
 //! | `content`, `held`, `edit` | new files; content that is here already; bytes to be written in place |
 //! | `commit` | tree, journal, sync, ack |
 //! | `steps`, `disk` | the reveal, and the calls it makes |
+//! | `unrevealed` | what is acked and not revealed, and how a further one is staged upon it |
 //! | `unheld` | what the disk cannot hold of it |
 //! | [`Strays`] | what is found not to be as it should: taken into the tree, to be mended by the next generation |
 //! | `bundle` | what was replaced and belonged to nobody |
@@ -46,6 +47,7 @@ mod content;
 mod disk;
 mod edit;
 mod held;
+mod layered;
 mod layout;
 pub mod marker;
 mod operations;
@@ -57,6 +59,7 @@ mod stray;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unheld;
+mod unrevealed;
 
 use crate::fs::FsError;
 use crate::index::IndexError;

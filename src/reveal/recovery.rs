@@ -94,7 +94,7 @@ impl Replica {
                     bundle::keep(&self.root, kept.position)?;
                 }
                 State::Dropped | State::Done => {}
-                State::Acked | State::Revealed => self.unrevealed.push(kept),
+                State::Acked | State::Revealed => self.unrevealed.push_found(kept),
             }
         }
         self.log.sync()?;

@@ -1,6 +1,7 @@
 //! The replica as a whole: what it is, and what it is asked to do.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +9,14 @@ use super::ahead::Ahead;
 use super::disk::Disk;
 use super::layout::{self, Area};
 use super::operations::Journalled;
-use super::stage::Stager;
+use super::stage::{Present, Stager};
 use super::steps::{Outcome, Reveal};
+use super::unrevealed::Unrevealed;
 use super::{ReplicaError, adopt, bundle, recovery, unheld};
 use crate::fs::{Able, Privilege, Root, XattrPolicy};
 use crate::index::Index;
 use crate::journal::{Kept, Log, Record, RecordKind, State};
-use crate::thought::generation::{Action, Content, Header, Operation};
+use crate::thought::generation::{Header, Operation};
 use crate::thought::store::{ReadStore, Store, Table};
 use crate::thought::tree::{Tree, TreeError};
 use crate::thought::wire::message::UnheldCounts;
@@ -77,7 +79,7 @@ pub enum Opening {
 
 /// A standby's copy of the home.
 pub struct Replica {
-    pub(super) root: Root,
+    pub(super) root: Arc<Root>,
     pub(super) options: ReplicaOptions,
     pub(super) privilege: Privilege,
     pub(super) ahead: Ahead,
@@ -87,7 +89,7 @@ pub struct Replica {
     pub(super) standing: Standing,
     pub(super) strayed: Option<u64>,
     /// Acked, not yet revealed, oldest first.
-    pub(super) unrevealed: Vec<Kept>,
+    pub(super) unrevealed: Unrevealed,
     /// Revealed, not yet tidied up, oldest first.
     untidy: Vec<Kept>,
     /// What was written in place since the last sync of the file system.
@@ -109,10 +111,10 @@ pub struct Replica {
 impl Replica {
     /// Opens the replica in `options.home` for the home `home` and brings it to a whole generation.
     pub fn open(options: ReplicaOptions, home: HomeId) -> Result<(Self, Opening), ReplicaError> {
-        let root = Root::open(&options.home)?;
+        let root = Arc::new(Root::open(&options.home)?);
         let possession = adopt::take_possession(&root, &options, home)?;
         for directory in [Area::Stage, Area::Reveal, Area::Journal].map(layout::area).iter().chain([&layout::held()]) {
-            super::disk::ensure_directory(&root, directory)?;
+            super::disk::ensure_directory(&*root, directory)?;
         }
         root.sync_directory(&layout::reserved())?;
         let (log, recovered) = Log::open(&options.home.join(".hotspare").join("journal"), home)?;
@@ -137,7 +139,7 @@ impl Replica {
             log,
             standing,
             strayed: None,
-            unrevealed: Vec::new(),
+            unrevealed: Unrevealed::default(),
             untidy: Vec::new(),
             has_edited: false,
             able,
@@ -220,6 +222,11 @@ impl Replica {
     /// How many generations are acked and not yet revealed.
     pub fn unrevealed(&self) -> usize {
         self.unrevealed.len()
+    }
+
+    /// True if another generation may be staged before one of those is revealed.
+    pub fn bears_more(&self) -> bool {
+        self.unrevealed.bears_more()
     }
 
     /// True if it holds a whole generation.
@@ -316,7 +323,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Begins to stage the generation of `header`, which must start where the replica stands and lead to a position that is new to it.
+    /// Begins to stage the generation of `header`, which must start where the replica stands and lead to a position that is new to it. The
+    /// replica must bear it ([`Replica::bears_more`]).
     pub fn begin(&mut self, header: &Header) -> Result<Stager, ReplicaError> {
         self.usable()?;
         let position = header.position;
@@ -330,6 +338,9 @@ impl Replica {
         if !matches!(self.log.state(position), None | Some(State::Dropped)) {
             return Err(ReplicaError::Header { position, what: "its position is another generation's" });
         }
+        if !self.bears_more() {
+            return Err(ReplicaError::Header { position, what: "more is acked than may be before it is revealed" });
+        }
         self.root.remove_tree(&layout::of(Area::Stage, position))?;
         self.root.make_directory(&layout::of(Area::Stage, position), 0o700)?;
         let here = self.root.enter(&layout::of(Area::Stage, position))?;
@@ -341,21 +352,17 @@ impl Replica {
         Ok(stager)
     }
 
-    /// Stages one operation. One that needs content of the replica has everything revealed first.
+    /// Stages one operation.
     pub fn stage(&mut self, stager: &mut Stager, operation: Operation) -> Result<(), ReplicaError> {
         self.usable()?;
-        let needs_content = matches!(
-            operation.action,
-            Action::Edit { .. } | Action::Create { content: Content::Held | Content::Delta { .. }, .. }
-        );
-        while needs_content && self.reveal()?.is_some() {}
-        stager.operation(&self.root, &self.tree, &mut self.ahead, operation)
+        let present = Present { root: &self.root, tree: &self.tree, unrevealed: &self.unrevealed };
+        stager.operation(present, &mut self.ahead, operation)
     }
 
     /// Takes bytes of the payload of the operation staged last; true when it is whole.
     pub fn stage_payload(&mut self, stager: &mut Stager, bytes: &[u8]) -> Result<bool, ReplicaError> {
         self.usable()?;
-        stager.payload(&self.root, &self.tree, bytes)
+        stager.payload(Present { root: &self.root, tree: &self.tree, unrevealed: &self.unrevealed }, bytes)
     }
 
     /// Gives up a generation that is being staged. Not needed after a failed [`Replica::commit`].
@@ -372,8 +379,8 @@ impl Replica {
             self.guarded(|replica| Ok(replica.root.sync_filesystem()?))?;
             self.has_edited = false;
         }
-        match self.steps(&self.root)? {
-            Some(outcome) => self.has_revealed(outcome).map(Some),
+        match self.steps(&*self.root)? {
+            Some(outcome) => self.has_revealed(outcome),
             None => Ok(None),
         }
     }
@@ -395,7 +402,7 @@ impl Replica {
         Ok(Some(reveal.outcome))
     }
 
-    fn has_revealed(&mut self, outcome: Outcome) -> Result<Position, ReplicaError> {
+    fn has_revealed(&mut self, outcome: Outcome) -> Result<Option<Position>, ReplicaError> {
         self.unforeseen = self.unforeseen.plus(outcome.unforeseen);
         self.put_aside += outcome.put_aside;
         self.has_edited |= outcome.has_edited;
@@ -407,14 +414,14 @@ impl Replica {
     }
 
     /// Notes that the oldest acked generation is revealed.
-    pub(super) fn mark_revealed(&mut self) -> Result<Position, ReplicaError> {
-        let kept = self.unrevealed.remove(0);
+    pub(super) fn mark_revealed(&mut self) -> Result<Option<Position>, ReplicaError> {
+        let Some(kept) = self.unrevealed.pop() else { return Ok(None) };
         let position = kept.position;
         if kept.state == State::Acked {
             self.log.append(&Record { kind: RecordKind::Revealed, position, payload: Vec::new() })?;
         }
         self.untidy.push(kept);
-        Ok(position)
+        Ok(Some(position))
     }
 
     /// True if [`Replica::tidy`] has something to do.

@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 
 use super::ReplicaError;
 use super::ahead::Ahead;
-use super::content::{Base, NewFile};
+use super::content::NewFile;
 use super::edit::{self, Checked};
+use super::layered::Layered;
 use super::layout::{self, Area};
 use super::replica::Replica;
 use super::unheld;
-use crate::fs::{Able, FileReader, FileWriter, Pass, Privilege, Root, XattrPolicy};
+use super::unrevealed::Unrevealed;
+use crate::fs::{Able, FileWriter, Pass, Privilege, Root, XattrPolicy};
 use crate::thought::delta::pack::Unpacker;
 use crate::thought::delta::patch::Patcher;
 use crate::thought::generation::{Action, Content, Operation, Section};
@@ -25,6 +28,21 @@ use crate::words::position::Position;
 pub(super) const SYNC_ONE_BY_ONE: usize = 24;
 /// Of so many large files of one generation is remembered what an append to them needs; an append to a further one reads it whole, once.
 pub(super) const REMEMBERED_FILES: usize = 10_000;
+
+/// What is there while a generation is staged: the tree, the disk, and what lies between the two.
+pub(super) struct Present<'a, S> {
+    pub(super) root: &'a Arc<Root>,
+    pub(super) tree: &'a Tree<S>,
+    pub(super) unrevealed: &'a Unrevealed,
+}
+
+impl<S> Clone for Present<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Present<'_, S> {}
 
 /// What a generation needs beside the tree while it is staged.
 pub struct Stager {
@@ -57,6 +75,8 @@ pub struct Stager {
     /// What was staged, while it is little enough to be synced one by one.
     pub(super) unsynced: Vec<RelPath>,
     pub(super) staged: u64,
+    /// How many bytes the stage takes, at most.
+    pub(super) bytes: u64,
     pub(super) unforeseen: UnheldCounts,
 }
 
@@ -92,7 +112,7 @@ enum Making {
     /// A new file.
     File(NewFile),
     /// A new file, from a delta.
-    Patched { file: NewFile, patcher: Patcher, base: Box<FileReader> },
+    Patched { file: NewFile, patcher: Patcher, base: Box<Layered> },
     /// The bytes of an edit, kept as they are until the reveal.
     Spans { file: FileWriter, at: u64 },
 }
@@ -119,6 +139,7 @@ impl Stager {
             memory: HashMap::new(),
             unsynced: Vec::new(),
             staged: 0,
+            bytes: 0,
             unforeseen: UnheldCounts::default(),
         })
     }
@@ -166,8 +187,7 @@ impl Stager {
     /// Stages one operation; its payload, if it has one, comes next through [`Stager::payload`].
     pub(super) fn operation<S: Store>(
         &mut self,
-        root: &Root,
-        tree: &Tree<S>,
+        present: Present<'_, S>,
         ahead: &mut Ahead,
         operation: Operation,
     ) -> Result<(), ReplicaError> {
@@ -176,9 +196,15 @@ impl Stager {
         }
         self.check_order(&operation)?;
         let slot = layout::number(operation.id);
+        self.bytes = self.bytes.saturating_add(match &operation.action {
+            Action::Create { entry, .. } => entry.size(),
+            // With the old bytes, and room for what grows.
+            Action::Edit { .. } => operation.payload.map_or(0, |payload| payload.unpacked.saturating_mul(3)),
+            _ => 0,
+        });
         match &operation.action {
             Action::Create { path, entry, content, sparse } => {
-                self.create(root, tree, ahead, &operation, &slot, path, entry, content, *sparse)
+                self.create(present, ahead, &operation, &slot, path, entry, content, *sparse)
             }
             Action::Edit { path, spans, .. } => {
                 let length = spans.iter().try_fold(0_u64, |sum, span| sum.checked_add(span.len));
@@ -204,8 +230,7 @@ impl Stager {
     #[expect(clippy::too_many_arguments, reason = "the fields of one action, taken apart once")]
     fn create<S: Store>(
         &mut self,
-        root: &Root,
-        tree: &Tree<S>,
+        present: Present<'_, S>,
         ahead: &mut Ahead,
         operation: &Operation,
         slot: &RelPath,
@@ -240,13 +265,13 @@ impl Stager {
                 self.expect(operation.clone(), making)
             }
             (Body::File { size, .. }, Content::Delta { base, base_length }) => {
-                let base = Box::new(self.open_base(root, tree, path, *base, *base_length)?);
+                let base = Box::new(self.open_base(present, path, *base, *base_length)?);
                 let file = NewFile::create(&self.here, slot, *size, sparse)?;
                 let patcher = Patcher::new(*base_length, *size);
                 self.expect(operation.clone(), Making::Patched { file, patcher, base })
             }
             (Body::File { digest, .. }, Content::Held) => {
-                self.take_held(root, tree, ahead, operation.id, slot, path, *digest, sparse)?;
+                self.take_held(present, ahead, operation.id, slot, path, *digest, sparse)?;
                 self.attributes(operation.id, entry)
             }
             _ => Err(self.refused("an entry and its content do not go together")),
@@ -261,12 +286,7 @@ impl Stager {
     }
 
     /// Takes the next bytes of the payload; true when it is whole.
-    pub(super) fn payload<S: Store>(
-        &mut self,
-        root: &Root,
-        tree: &Tree<S>,
-        bytes: &[u8],
-    ) -> Result<bool, ReplicaError> {
+    pub(super) fn payload<S: Store>(&mut self, present: Present<'_, S>, bytes: &[u8]) -> Result<bool, ReplicaError> {
         let Some(mut current) = self.current.take() else {
             return Err(self.refused("a payload belongs to nothing"));
         };
@@ -284,7 +304,7 @@ impl Stager {
             .feed(bytes, &mut |piece| match making {
                 Making::File(file) => file.write(piece),
                 Making::Patched { file, patcher, base } => {
-                    let fed = patcher.feed(piece, &Base(base), &mut |out| file.write(out));
+                    let fed = patcher.feed(piece, &**base, &mut |out| file.write(out));
                     fed.map_err(|error| {
                         refused = Some(error);
                         io::ErrorKind::InvalidData.into()
@@ -314,7 +334,7 @@ impl Stager {
             }
             Making::Spans { file, .. } => {
                 drop(file);
-                self.finish_edit(root, tree, &operation)?;
+                self.finish_edit(present, &operation)?;
             }
         }
         Ok(true)
@@ -337,20 +357,22 @@ impl Stager {
     /// Checks an edit whose bytes are here against the file that it is for. By the order of sections all renames are known.
     fn finish_edit<S: Store>(
         &mut self,
-        root: &Root,
-        tree: &Tree<S>,
+        Present { root, tree, unrevealed }: Present<'_, S>,
         operation: &Operation,
     ) -> Result<(), ReplicaError> {
         let path = operation.action.path();
         let mismatch = || ReplicaError::Mismatch { path: path.clone(), position: self.position };
         let old = self.old_path(path);
         let row = tree.row(&old)?.ok_or_else(mismatch)?;
-        let is_it = |stat: crate::fs::Stat| stat.is_file() && stat.inode.id.ino == row.inode.id.ino;
-        if !root.stat(&old)?.is_some_and(is_it) {
-            return Err(mismatch());
-        }
+        let file = match unrevealed.open(root, &old, row.inode.id.ino) {
+            Ok(file) => file.filter(|_| row.entry.content().is_some()).ok_or_else(mismatch)?,
+            // What may not be read cannot be written over: it is asked for whole.
+            Err(error) if error.is_permission() => return Err(mismatch()),
+            Err(error) => return Err(error.into()),
+        };
         let memory = row.memory.as_deref();
-        let Checked { memory, keeps } = edit::check(root, self.position, operation, &old, memory, self.keeps_whole)?;
+        let checked = edit::check(root, self.position, operation, &file, file.length(), memory, self.keeps_whole)?;
+        let Checked { memory, keeps } = checked;
         self.remember(operation.id, memory);
         let grows = operation.action.entry().map_or(0, Entry::size).saturating_sub(row.entry.size());
         self.make_room(root, grows)?;

@@ -1,10 +1,14 @@
 //! Holding the replica still, for whoever reads it: what is acked is not revealed meanwhile.
 //!
-//! One generation is acked while the replica is held; staging the next needs the replica as the one before left it, so it waits, in the stream it
+//! Acks go on meanwhile, each generation staged upon those that are not revealed, as long as the replica bears it: 1000 generations, 100 000
+//! operations, 4 GiB staged (see `unrevealed` in [`reveal`](crate::reveal)), and the one that exceeds that. The next waits then, in the stream it
 //! comes by, until the replica is let go. Nothing is lost by that: the primary keeps what is not acked, and catches the standby up.
 //!
-//! **Invariant:** while a hold stands, [`Work::begin`](super::Work) meets no generation that is acked and not revealed. The flag is set before the
-//! hold is queued, and the stream asks for leave if it is set, so whatever began without leave is before the hold in the queue.
+//! When it is let go, what was acked is revealed in order, oldest first; what arrives meanwhile comes before that, and the replica shows a whole
+//! generation after each. A daemon that is killed while it holds has ended the hold: when the replica is opened all that was acked is revealed.
+//!
+//! **Invariant:** while a hold stands, nothing begins that the replica does not bear. The flag is set before the hold is queued, and the stream asks
+//! for leave if it is set, so whatever began without leave is before the hold in the queue.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +19,7 @@ use tokio::sync::oneshot;
 use super::work::Work;
 use super::{Holder, Job};
 use crate::daemon::primary::now;
-use crate::reveal::ReplicaError;
+use crate::reveal::{Replica, ReplicaError};
 use crate::words::position::Position;
 
 /// No hold lasts longer, whatever was asked for.
@@ -91,6 +95,8 @@ pub struct Held {
 impl Work {
     pub(super) fn hold_still(&mut self, asked: HoldAsk) -> Result<(), ReplicaError> {
         let HoldAsk { longest, keeper, ended, reply } = asked;
+        // It stands at what is acked.
+        self.reveal_all()?;
         let position = match &self.replica {
             None => Err("this standby holds no replica yet"),
             Some(replica) if replica.standing().position == Position::default() => {
@@ -117,7 +123,7 @@ impl Work {
 
     /// A generation may begin, now or when the replica is let go.
     pub(super) fn may_begin(&mut self, reply: oneshot::Sender<()>) {
-        let has_room = self.replica.as_ref().is_none_or(|replica| replica.unrevealed() == 0);
+        let has_room = self.replica.as_ref().is_none_or(Replica::bears_more);
         if self.held.is_empty() || has_room {
             reply.send(()).ok();
         } else {
@@ -146,7 +152,7 @@ impl Work {
         }
         self.held = held;
         self.let_go(before - self.held.len());
-        if self.held.is_empty() { self.reveal_all() } else { Ok(()) }
+        Ok(())
     }
 
     /// Ends all holds, saying why: the replica is about to be opened anew, which reveals what is acked.

@@ -1,4 +1,7 @@
-//! A generation that arrives: staged, made durable, shown.
+//! A generation that arrives: staged, made durable, and shown when nothing else is to be done.
+//!
+//! Acks come first: what arrives is taken before what is acked is revealed, so that a small generation need not wait for the reveal of those
+//! before it. While more arrives [`BEHIND`] generations wait to be revealed at most; while the replica is held still, as many as it bears.
 
 use tokio::sync::mpsc;
 
@@ -13,6 +16,9 @@ use crate::thought::generation::{FormatError, Header, Joint, Operation, Operatio
 use crate::thought::session::arrival::{GenerationPiece, Piece};
 use crate::thought::wire::message::{Acked, Rejected, Revealed};
 use crate::words::position::Position;
+
+/// So many generations at most are acked and not shown while more arrives, unless the replica is held still.
+const BEHIND: usize = 8;
 
 /// The generation that is arriving.
 #[derive(Default)]
@@ -74,9 +80,13 @@ impl Work {
         if !self.has_room(0, || Piece::Generation(GenerationPiece::Begin(header.clone())))? {
             return Ok(());
         }
+        if self.held.is_empty() {
+            // What waits to be shown while more arrives is little.
+            while self.replica.as_ref().is_some_and(|replica| replica.unrevealed() >= BEHIND || !replica.bears_more()) {
+                self.reveal_one()?;
+            }
+        }
         let Some(replica) = &mut self.replica else { return Ok(()) };
-        // One is revealed before the next is staged: its bases and targets are where the tree says.
-        while replica.reveal()?.is_some() {}
         match replica.begin(&header) {
             Ok(stager) => {
                 let operations = Records::new(Spool::create(&self.options.state)?);
@@ -153,21 +163,32 @@ impl Work {
             receiver.accepted(&header);
         }
         self.tell(Event::Acked(Acked { position, chain: header.chain() }, header));
-        if self.held.is_empty() {
-            self.reveal_all()?;
-        }
-        let Some(replica) = &mut self.replica else { return Ok(()) };
         if is_catch_up {
+            self.reveal_all()?;
+            let Some(replica) = &mut self.replica else { return Ok(()) };
             replica.tidy()?;
             replica.drop_held()?;
         }
         Ok(())
     }
 
-    /// Shows everything that is acked.
+    /// True if something acked is to be shown.
+    pub(super) fn has_to_reveal(&self) -> bool {
+        self.held.is_empty() && self.replica.as_ref().is_some_and(|replica| replica.unrevealed() > 0)
+    }
+
+    /// Shows everything that is acked, unless the replica is held still.
     pub(super) fn reveal_all(&mut self) -> Result<(), ReplicaError> {
+        while self.has_to_reveal() {
+            self.reveal_one()?;
+        }
+        Ok(())
+    }
+
+    /// Shows the oldest generation that is acked and not shown.
+    pub(super) fn reveal_one(&mut self) -> Result<(), ReplicaError> {
         let Some(replica) = &mut self.replica else { return Ok(()) };
-        while let Some(position) = replica.reveal()? {
+        if let Some(position) = replica.reveal()? {
             let stand = Box::new(Stand::of(replica));
             tell(self.events.as_ref(), Event::Revealed(Revealed { position }, stand));
         }

@@ -36,6 +36,7 @@ impl Work {
         if self.held_as.is_some() {
             return Ok(self.held_as.clone());
         }
+        self.reveal_all()?;
         let Some(replica) = &mut self.replica else { return Ok(None) };
         let Some(index) = replica.snapshot()? else { return Ok(None) };
         let (standing, able) = (replica.standing(), replica.able().clone());
@@ -58,6 +59,7 @@ impl Work {
     /// Takes what differs into the tree, to be mended by the next generation: looks once more, as far as `scope` goes, and reads what it
     /// takes in. An error leaves the replica unusable.
     pub(super) fn mend(&mut self, scope: &Scope, depth: Depth) -> Result<Option<Audited>, ReplicaError> {
+        self.reveal_all()?;
         let Some(replica) = &self.replica else { return Ok(None) };
         if replica.unrevealed() > 0 {
             return Ok(Some(failed(replica.standing(), "acked generations are not revealed yet")));

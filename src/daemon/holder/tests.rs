@@ -1,6 +1,7 @@
 //! The holder with generations of a real directory, given to it as they would arrive.
 #![expect(clippy::disallowed_methods, reason = "tests make and change directories as other programs do")]
 
+mod hold;
 mod look;
 
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Guards, Holder, Job, Stand};
+use super::{Event, Guards, Holder, Job, Stand};
 use crate::fs::Root;
 use crate::reveal::tests::primary::{Generation, Primary};
 use crate::reveal::tests::{Ground, HOME};
@@ -41,13 +42,19 @@ impl Fed {
         fed
     }
 
-    /// Links the holder to the primary, where it stands; nobody hears of what happens.
-    async fn link(&self) {
+    /// Links the holder to the primary, where it stands; what happens is told.
+    async fn link(&self) -> mpsc::UnboundedReceiver<Event> {
         let standing = self.stand().await.standing;
         let receiver = Receiver::new(&hello(), standing.position, standing.chain).unwrap();
         let (events, mut happened) = mpsc::channel(64);
-        tokio::spawn(async move { while happened.recv().await.is_some() {} });
+        let (tell, told) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(event) = happened.recv().await {
+                tell.send(event).ok();
+            }
+        });
         assert!(self.holder.give(Job::Link(events, receiver)).await);
+        told
     }
 
     fn source(&self, path: &str) -> PathBuf {
@@ -71,14 +78,18 @@ impl Fed {
     }
 
     async fn give(&self, generation: &Generation) {
-        let mut pieces = vec![GenerationPiece::Begin(Box::new(generation.header.clone()))];
-        for (operation, payload) in &generation.operations {
-            pieces.push(GenerationPiece::Operation(operation.encode()));
-            pieces.extend(payload.iter().map(|payload| GenerationPiece::Payload(payload.clone())));
-        }
-        pieces.push(GenerationPiece::End);
-        assert!(self.holder.give(Job::Arrived(pieces.into_iter().map(Piece::Generation).collect())).await);
+        assert!(self.holder.give(Job::Arrived(pieces(generation))).await);
     }
+}
+
+fn pieces(generation: &Generation) -> Vec<Piece> {
+    let mut pieces = vec![GenerationPiece::Begin(Box::new(generation.header.clone()))];
+    for (operation, payload) in &generation.operations {
+        pieces.push(GenerationPiece::Operation(operation.encode()));
+        pieces.extend(payload.iter().map(|payload| GenerationPiece::Payload(payload.clone())));
+    }
+    pieces.push(GenerationPiece::End);
+    pieces.into_iter().map(Piece::Generation).collect()
 }
 
 /// How the primary greets.

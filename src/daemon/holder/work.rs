@@ -25,6 +25,14 @@ use crate::words::position::HomeId;
 /// After so much quiet what was replaced is tidied up.
 const TIDY_AFTER: Duration = Duration::from_millis(500);
 
+/// What is done while there is no job.
+enum Idle {
+    /// Something acked is to be shown.
+    Revealing,
+    /// Nothing came for a while.
+    Quiet,
+}
+
 /// The holder's own side.
 pub(super) struct Work {
     pub(super) guard: Guard,
@@ -95,7 +103,11 @@ impl Work {
         loop {
             let next = match queue.try_recv() {
                 Ok(job) => Ok(Some(job)),
-                Err(_) => self.runtime.block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await }),
+                Err(mpsc::error::TryRecvError::Empty) if self.has_to_reveal() => Err(Idle::Revealing),
+                Err(_) => self
+                    .runtime
+                    .block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await })
+                    .map_err(|_| Idle::Quiet),
             };
             let done = match next {
                 Ok(Some(Job::Stop(reply))) => {
@@ -106,7 +118,8 @@ impl Work {
                 }
                 Ok(Some(job)) => self.job(job),
                 Ok(None) => break,
-                Err(_) => self.tidy(),
+                Err(Idle::Revealing) => self.reveal_one(),
+                Err(Idle::Quiet) => self.tidy(),
             };
             let done = done.and_then(|()| self.go_on()).and_then(|()| self.look_at_holds());
             if let Err(error) = done {
@@ -129,7 +142,8 @@ impl Work {
 
     fn close(&mut self) {
         self.forget_waiting();
-        if let Err(error) = self.give_up().and_then(|()| self.tidy()) {
+        let done = self.give_up().and_then(|()| self.reveal_all()).and_then(|()| self.tidy());
+        if let Err(error) = done {
             tracing::warn!(
                 error = crate::daemon::explain(&error),
                 "the replica was left untidy; that is mended when it is opened"
@@ -237,6 +251,7 @@ impl Work {
                 return Err(error);
             }
         }
+        self.reveal_all()?;
         Ok(self.replica.as_ref().map(Stand::of))
     }
 }

@@ -83,6 +83,7 @@ impl StandbyReport {
             stand.standing.chain = header.chain();
             stand.standing.tree = header.tree_after;
             stand.standing.reign = header.reign;
+            stand.unrevealed += 1;
         }
         self.progress = None;
         self.header = Some(header.clone());

@@ -172,6 +172,7 @@ impl Session {
             Heartbeat {
                 position: stand.map(|stand| stand.standing.position).unwrap_or_default(),
                 unheld: stand.map(|stand| stand.unheld).unwrap_or_default(),
+                unrevealed: stand.map_or(0, |stand| u32::try_from(stand.unrevealed).unwrap_or(u32::MAX)),
                 held: self.context.holder.waits_for(),
                 ..Heartbeat::default()
             }

@@ -13,6 +13,7 @@ mod killed;
 pub(crate) mod primary;
 pub(crate) mod snapshot;
 mod unprivileged;
+mod unrevealed;
 
 use std::path::PathBuf;
 

@@ -14,7 +14,7 @@ pub(crate) struct Facts {
     owner: (u32, u32),
     mtime: Timestamp,
     size: u64,
-    content: Digest,
+    pub(crate) content: Digest,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The first of its names, if it has several.
     linked_to: Option<RelPath>,
@@ -63,6 +63,18 @@ pub(crate) fn snapshot(root: &Root) -> Snapshot {
             sparse: stat.is_file() && stat.size > 1 << 16 && stat.blocks_512 * 512 < stat.size / 2,
         };
         all.insert(path, facts);
+    }
+    all
+}
+
+/// The same without links of which no other name is to be seen: it may be one that was replaced, and is not tidied away yet.
+pub(crate) fn without_lone_links(mut all: Snapshot) -> Snapshot {
+    let mut names: BTreeMap<RelPath, usize> = BTreeMap::new();
+    for first in all.values().filter_map(|facts| facts.linked_to.clone()) {
+        *names.entry(first).or_default() += 1;
+    }
+    for facts in all.values_mut() {
+        facts.linked_to.take_if(|first| names.get(first) == Some(&1));
     }
     all
 }

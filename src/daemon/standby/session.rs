@@ -20,6 +20,9 @@ use crate::words::position::{NodeName, Reign};
 
 /// How often the session looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
+/// So many questions are taken at once; while as many wait for their answers, nothing more is read of what the primary says. An honest one asks
+/// few; one that asks on and on is taken for silent.
+const QUESTIONS: usize = 16;
 
 pub(super) struct Session {
     pub(super) context: StandbyContext,
@@ -47,7 +50,7 @@ impl Session {
         let mut tick = tokio::time::interval(TICK);
         let ended = loop {
             let step = tokio::select! {
-                received = incoming.recv() => match received {
+                received = incoming.recv(), if tasks.len() <= QUESTIONS => match received {
                     Ok(Some((kind, payload))) => self.received(kind, &payload, &mut tasks, &answers),
                     Ok(None) => Err(SessionError::Closed),
                     Err(error) => Err(error.into()),

@@ -133,6 +133,54 @@ fn a_link_that_somebody_put_into_the_replica_is_not_followed() {
 }
 
 #[test]
+fn a_directory_that_becomes_a_link_again_and_again_during_reveals_leads_nowhere() {
+    let Victim { ground, mut replica, mut primary, .. } = Victim::new();
+    let outside = tempfile::tempdir().unwrap();
+    let (directory, decoy) = (ground.replica().join("directory"), ground.replica().join("decoy"));
+    std::os::unix::fs::symlink(outside.path(), &decoy).unwrap();
+    let swap = || {
+        let (from, to) = (rustix::fs::CWD, rustix::fs::CWD);
+        rustix::fs::renameat_with(from, &directory, to, &decoy, rustix::fs::RenameFlags::EXCHANGE).is_ok()
+    };
+    let (mut refused, mut shown) = (0, 0);
+    for round in 0..40 {
+        // When the link was met twice that is enough; whether it is, is a matter of moments.
+        if refused >= 2 && round >= 8 {
+            break;
+        }
+        fs::write(ground.source().join("directory/new"), format!("{round}")).unwrap();
+        fs::write(ground.source().join(format!("directory/{round}")), "x").unwrap();
+        ack(&mut replica, &primary.generation(), &mut Random(round)).unwrap();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    swap();
+                }
+            });
+            match replica.reveal() {
+                Ok(_) => shown += 1,
+                Err(_) => refused += 1,
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        // Put right, it goes on, as the holder has it: the replica is opened anew.
+        if !fs::symlink_metadata(&directory).is_ok_and(|found| found.is_dir()) {
+            assert!(swap(), "both are there");
+        }
+        drop(replica);
+        replica = ground.open();
+        assert_eq!(replica.unrevealed(), 0);
+    }
+    println!("{refused} reveals met the link, {shown} did not");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "nothing went through the link");
+    fs::remove_file(&decoy).unwrap();
+    // The swaps have left their time on the root.
+    let found: Vec<_> = differences(&ground.look_at_source(), &ground.look());
+    assert!(found.iter().all(|difference| difference.starts_with(".: ")), "{found:?}");
+}
+
+#[test]
 fn operations_come_once_numbered_and_in_order() {
     refused(vec![empty("b"), empty("a")]);
     refused(vec![empty("a"), empty("a")]);

@@ -115,6 +115,14 @@ fn a_key_is_changed_under_live_links_and_one_who_was_away_keeps_it_waiting() {
     assert_eq!(pair.ask(&pair.standby, &["trust", &new, "--name", "jenkins-a"]).code, Some(0));
     pair.until_streaming();
     pair.converge();
+
+    // One that never comes back is not waited for once it is trusted no longer.
+    let gone = pair.id(&pair.standby);
+    pair.standby.stop();
+    let (code, new, complaint) = rotate(&pair, &pair.primary, &[]);
+    assert_eq!(code, Some(1), "{complaint}");
+    assert_eq!(pair.ask(&pair.primary, &["untrust", &gone]).code, Some(0));
+    assert_eq!((pair.id(&pair.primary), &pair.status(&pair.primary)["warnings"]), (new, &serde_json::json!([])));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Several standbys of one primary, each at its own pace; and standbys that come and go.
 //!
-//! The long forms are asked for by name: `HOTSPARE_SOAK=600 cargo test --test run_many -- --ignored --nocapture`.
+//! The long form is run by `tests/long`.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests make, change and remove files of their own")]
 

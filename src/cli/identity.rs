@@ -133,7 +133,7 @@ Exit status: 0 the new key is in use; 1 it waits for peers.";
 ///
 /// The new id is told to the peers over the links that the old key made; each trusts both. When all trusted peers know it the new key is used,
 /// all links are made anew, and the old id is trusted no longer. A peer that is away keeps it waiting, which `hotspare status` tells; until
-/// then this command, given again, makes no further key.
+/// then this command, given again, makes no further key. One that is gone for good is waited for until `hotspare untrust`.
 ///
 /// With --now it is used at once. A peer that does not know it then refuses this node until `hotspare trust` was run there. An id that stands
 /// in a peer's configuration must be changed there.

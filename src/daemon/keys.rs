@@ -5,7 +5,8 @@
 //! present one, and all links are made anew with it. A peer trusts the old id no longer once it has met the new one: nobody but a thief
 //! would show it.
 //!
-//! A peer that is away keeps a rotation waiting. A person may end the wait; such a peer then needs `hotspare trust` by hand.
+//! A peer that is away keeps a rotation waiting. A person may end the wait, and such a peer then needs `hotspare trust` by hand; or no longer trust
+//! one that never comes back.
 //!
 //! **Invariant:** a next id is believed only from the peer whose name it will have, and never if it is another's.
 
@@ -131,7 +132,18 @@ impl Keys {
         let is_news = rotation.as_mut().is_some_and(|rotation| {
             accepted.0 == *rotation.next.id().as_bytes() && rotation.known_by.insert(name.clone())
         });
-        if is_news && let Err(error) = self.go_on(&mut rotation, false) {
+        drop(rotation);
+        if is_news {
+            self.reconsider();
+        }
+    }
+
+    /// Who is trusted, or who knows the next key, has changed: it is used if nobody is waited for any more.
+    pub fn reconsider(&self) {
+        let mut rotation = self.rotation();
+        if rotation.is_some()
+            && let Err(error) = self.go_on(&mut rotation, false)
+        {
             tracing::warn!(error = super::explain(&error), "the next key cannot be put in its place");
         }
     }

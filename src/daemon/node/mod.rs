@@ -481,6 +481,7 @@ impl Inner {
             self.peers.forget_acks(&name);
         }
         self.endpoint.cut_untrusted();
+        self.keys.reconsider();
         if self.is_configured(&parsed) {
             let text = format!("{id} is no longer trusted by this run, but the configuration still names it");
             return Err(Refusal::new(RefusalClass::Other, text).hint("take it out of the configuration as well"));

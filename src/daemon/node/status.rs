@@ -91,7 +91,9 @@ impl Inner {
     fn waiting_key(&self) -> Option<String> {
         let names: Vec<String> = self.keys.waiting_for()?.iter().map(ToString::to_string).collect();
         let names = names.join(", ");
-        Some(format!("a new key waits until it is known to: {names} (`hotspare rotate --now` ends the wait)"))
+        Some(format!(
+            "a new key waits until it is known to: {names} (`hotspare rotate --now` ends the wait, and so does `hotspare untrust` of one that is gone for good)"
+        ))
     }
 
     fn peer_statuses(&self) -> Vec<PeerStatus> {

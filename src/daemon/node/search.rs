@@ -153,3 +153,30 @@ fn tell(inner: &Inner, context: &StandbyContext, place: &mut Place, error: &Sess
     inner.peers.change(peer, |known| known.trouble = Some(text.clone()));
     place.told = Some(text);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_one_search_are_dialed_in_their_order_each_with_a_head_start() {
+        let begin = now();
+        let place = |name: &str| Place {
+            peer: NodeName::try_from(name.to_owned()).unwrap(),
+            address: format!("{name}:1"),
+            patience: Patience::new(begin),
+            is_dialed: false,
+            told: None,
+        };
+        let mut places = vec![place("a"), place("b"), place("c")];
+        spread(&mut places);
+        let after = |places: &[Place]| -> Vec<_> { places.iter().map(|place| place.patience.due() - begin).collect() };
+        assert_eq!(after(&places), [Duration::ZERO, HEAD_START, 2 * HEAD_START]);
+        // One that has to wait longer anyway is not begun sooner.
+        places[1].patience.postpone(begin + 3 * HEAD_START);
+        spread(&mut places[..2]);
+        assert_eq!(after(&places[..2]), [Duration::ZERO, 3 * HEAD_START]);
+    }
+}

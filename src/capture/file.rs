@@ -6,8 +6,9 @@
 use std::cell::Cell;
 use std::io::{self, Write};
 
+use super::large::{Answer, Read, Unread};
 use super::{CaptureError, Capturer, Taken};
-use crate::fs::{FileReader, FsError, Stat};
+use crate::fs::{FileReader, FsError, Root, Stat};
 use crate::thought::delta::diff::{DiffError, DiffOptions, Outcome, diff};
 use crate::thought::delta::encoding::DeltaEncoder;
 use crate::thought::delta::pack::{PackOptions, Packer};
@@ -21,6 +22,7 @@ use crate::thought::plan::{Encoded, Spooled};
 use crate::thought::store::Store;
 use crate::thought::tree::{CONTENT_LOOKUP_BYTES, FileMemory, Row, Tree};
 use crate::words::entry::{Body, Proof};
+use crate::words::path::RelPath;
 
 /// Files longer than this get a signature, and are sent as deltas where that helps.
 pub(super) const SIGNED_FROM: u64 = 64 * 1024;
@@ -61,22 +63,32 @@ struct Reading {
     signature: Option<Signature>,
 }
 
+/// A file that is captured.
+pub(super) struct Subject<'a> {
+    pub(super) path: &'a RelPath,
+    pub(super) stat: &'a Stat,
+    /// The row of the same inode.
+    pub(super) old: Option<&'a Row>,
+    /// The row of what was last at the same path.
+    pub(super) base: Option<&'a Row>,
+    /// Its content is to be taken whole.
+    pub(super) whole: bool,
+}
+
 impl Capturer {
-    /// Captures an open file. `old` is the row of the same inode, `base` of what was last at the same path.
+    /// Captures an open file.
     pub(super) fn file<S: Store>(
         &mut self,
         tree: &Tree<S>,
         file: &FileReader,
-        stat: &Stat,
-        old: Option<&Row>,
-        base: Option<&Row>,
-        whole: bool,
+        subject: &Subject<'_>,
     ) -> Result<Taken, CaptureError> {
-        if let Some(taken) = unchanged(stat, old).filter(|_| !whole) {
+        let (stat, whole) = (subject.stat, subject.whole);
+        if let Some(taken) = unchanged(stat, subject.old).filter(|_| !whole) {
             return Ok(taken);
         }
         let bounded = Bounded { file, length: stat.size, read: Cell::new(0), refused: Cell::new(None) };
-        let taken = self.content(tree, &bounded, stat, old, base, whole);
+        let taken = self.content(tree, &bounded, subject);
         self.read_bytes += bounded.read.get();
         taken.map_err(|error| match (bounded.refused.take(), error) {
             (Some(refused), _) => CaptureError::File(refused),
@@ -89,19 +101,27 @@ impl Capturer {
         &mut self,
         tree: &Tree<S>,
         bounded: &Bounded<'_>,
-        stat: &Stat,
-        old: Option<&Row>,
-        base: Option<&Row>,
-        whole: bool,
+        subject: &Subject<'_>,
     ) -> Result<Taken, CaptureError> {
-        if !whole && let Some(taken) = self.appended(bounded, stat, old)? {
+        let &Subject { path, stat, old, base, whole } = subject;
+        if !whole && let Some(taken) = self.appended(bounded, subject)? {
             return Ok(taken);
         }
-        let is_sparse = stat.blocks_512.saturating_mul(512).saturating_add(4096) <= stat.size;
+        let is_sparse = is_sparse(stat);
         if stat.size <= SIGNED_FROM || whole {
             return self.single_pass(tree, bounded, stat, old, is_sparse, whole);
         }
-        let reading = self.read(bounded, stat)?;
+        let larges = self.larges.clone().filter(|larges| self.ships && stat.size >= larges.from_bytes());
+        if let Some(larges) = &larges {
+            let has_base = [old, base].into_iter().flatten().any(is_base);
+            let answer = larges.recall(stat).or_else(|| (!has_base).then(|| larges.ask(path, stat)));
+            if let Some(taken) =
+                answer.map(|answer| self.answered(tree, bounded, subject, answer)).transpose()?.flatten()
+            {
+                return Ok(taken);
+            }
+        }
+        let reading = read(bounded, stat, &self.secret)?;
         let digest = reading.hashed.digest;
         let memory = memory(&reading);
         let body = Body::File { size: stat.size, digest, proof: Proof::Hashed };
@@ -126,29 +146,64 @@ impl Capturer {
             }
             self.spool.truncate(mark);
         }
+        if let Some(larges) = &larges
+            && let Some(taken) = self.answered(tree, bounded, subject, larges.ask(path, stat))?
+        {
+            return Ok(taken);
+        }
         self.single_pass(tree, bounded, stat, old, is_sparse, true)
     }
 
-    /// An append to a large file of which samples still read as they did: its digest goes on from where it was.
-    fn appended(
+    /// What becomes of a large new content by what is known of it; `None` if it is to be captured like any other.
+    fn answered<S: Store>(
         &mut self,
+        tree: &Tree<S>,
         bounded: &Bounded<'_>,
-        stat: &Stat,
-        old: Option<&Row>,
+        subject: &Subject<'_>,
+        answer: Answer,
     ) -> Result<Option<Taken>, CaptureError> {
+        let stat = subject.stat;
+        match answer {
+            Answer::Capture => Ok(None),
+            Answer::Leave => Err(CaptureError::Left),
+            Answer::Take(read) => {
+                let Read { digest, memory, signature } = &*read;
+                if let Some(signature) = signature {
+                    self.signatures.keep(&mut self.spool, *digest, signature)?;
+                }
+                let body = Body::File { size: stat.size, digest: *digest, proof: Proof::Hashed };
+                let encoded = Encoded::New { content: Content::Held, payload: None, sparse: is_sparse(stat) };
+                Ok(Some(Taken { body, memory: memory.clone(), encoded }))
+            }
+            Answer::Begin => {
+                let Some(size) = self.larges.as_ref().map(|larges| larges.from_bytes()) else { return Ok(None) };
+                let begun = Stat { size: size.min(stat.size), ..*stat };
+                self.begun.insert(subject.path.clone());
+                self.single_pass(tree, bounded, &begun, None, false, true).map(Some)
+            }
+        }
+    }
+
+    /// An append to a large file of which samples still read as they did: its digest goes on from where it was.
+    fn appended(&mut self, bounded: &Bounded<'_>, subject: &Subject<'_>) -> Result<Option<Taken>, CaptureError> {
+        let &Subject { path, stat, old, .. } = subject;
         let Some(row) = old.filter(|row| row.inode.is_same(&stat.inode)) else { return Ok(None) };
         let Some(memory) = row.memory.as_ref().filter(|_| stat.size > row.entry.size()) else { return Ok(None) };
         let old_length = row.entry.size();
         if memory.probes.size() != old_length || !memory.probes.check(bounded)? {
             return Ok(None);
         }
+        // Of a long tail only so much is taken that small things need not wait for it.
+        let longest = self.larges.as_ref().filter(|_| self.ships).map_or(u64::MAX, |larges| larges.from_bytes());
+        let size = stat.size.min(old_length.saturating_add(longest));
         let mut hasher = ContentHasher::resume(&memory.frontier);
         let mut at = hasher.position();
         let begin = self.spool.end();
         let mut packer = Packer::new(&mut self.spool, PackOptions::default());
         let mut buffer = vec![0; READ_BYTES];
-        while at < stat.size {
-            let count = bounded.read_at(&mut buffer, at)?;
+        while at < size {
+            let wanted = usize::try_from(size - at).unwrap_or(READ_BYTES).min(READ_BYTES);
+            let count = bounded.read_at(&mut buffer[..wanted], at)?;
             if count == 0 {
                 return Err(CaptureError::Shrank);
             }
@@ -163,61 +218,26 @@ impl Capturer {
         let hashed = hasher.finish();
         let identity = identity(stat);
         // Read again what the sampled bytes say now, so that a rewrite during the capture is not taken for an append.
-        let Some(probes) = memory.probes.extended(bounded, stat.size, &self.secret, &identity)? else {
+        let Some(probes) = memory.probes.extended(bounded, size, &self.secret, &identity)? else {
             return Err(CaptureError::Shrank);
         };
         if !memory.probes.check(bounded)? {
             self.spool.truncate(begin);
             return Ok(None);
         }
-        let body = Body::File { size: stat.size, digest: hashed.digest, proof: Proof::Probed };
+        if size < stat.size {
+            self.begun.insert(path.clone());
+        }
+        let body = Body::File { size, digest: hashed.digest, proof: Proof::Probed };
         let payload = Payload { length: packed.packed_bytes, unpacked: packed.raw_bytes };
         let encoded = Encoded::Edit {
             old_length,
-            spans: vec![Span { offset: old_length, len: stat.size - old_length }],
+            spans: vec![Span { offset: old_length, len: size - old_length }],
             probes: Some(memory.probes.clone()),
             payload: Spooled { offset: begin, payload },
         };
         let memory = Some(Box::new(FileMemory { frontier: hashed.frontier, probes }));
         Ok(Some(Taken { body, memory, encoded }))
-    }
-
-    /// Reads a file once, from hole to hole: digest, samples and signature.
-    fn read(&mut self, bounded: &Bounded<'_>, stat: &Stat) -> Result<Reading, CaptureError> {
-        let mut hasher = ContentHasher::new();
-        let plan = ProbePlan::new(stat.size, &self.secret, &identity(stat));
-        let mut probes = plan.as_ref().map(ProbeCollector::new);
-        let mut signature = SignatureOptions::for_size(stat.size).map(SignatureBuilder::new);
-        let mut buffer = vec![0; READ_BYTES];
-        let mut at = 0;
-        let mut data = 0..0;
-        while at < stat.size {
-            if at >= data.end {
-                data =
-                    bounded.file.next_data(at, stat.size).map_err(CaptureError::File)?.unwrap_or(stat.size..stat.size);
-            }
-            let end = if at < data.start { data.start } else { data.end };
-            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(READ_BYTES);
-            if at < data.start {
-                buffer[..wanted].fill(0);
-            } else if bounded.read_at(&mut buffer[..wanted], at)? < wanted {
-                return Err(CaptureError::Shrank);
-            }
-            let piece = &buffer[..wanted];
-            hasher.update(piece);
-            if let Some(probes) = &mut probes {
-                probes.update(at, piece);
-            }
-            if let Some(signature) = &mut signature {
-                signature.update(piece);
-            }
-            at += wanted as u64;
-        }
-        let signature = match signature {
-            Some(builder) => builder.finish().ok(),
-            None => None,
-        };
-        Ok(Reading { hashed: hasher.finish(), probes: probes.and_then(ProbeCollector::finish), signature })
     }
 
     /// The change as bytes in place, or as a delta; `None` where whole content is no dearer.
@@ -230,8 +250,7 @@ impl Capturer {
         base: Option<&Row>,
         sparse: bool,
     ) -> Result<Option<Encoded>, CaptureError> {
-        let is_file = |row: &&Row| row.entry.content().is_some() && row.entry.size() >= SIGNED_FROM;
-        if let Some(row) = old.filter(is_file)
+        if let Some(row) = old.filter(|row| is_base(row))
             && let (Some(before), Some(after)) = (signature_of(tree, row)?, &reading.signature)
             && let Some(spans) = Spans::between(&before, after)
             && spans.spans.len() <= EDIT_SPANS
@@ -242,7 +261,7 @@ impl Capturer {
             let old_length = row.entry.size();
             return Ok(Some(Encoded::Edit { old_length, spans: spans.spans, probes: None, payload }));
         }
-        let Some(row) = old.filter(is_file).or(base.filter(is_file)) else { return Ok(None) };
+        let Some(row) = old.filter(|row| is_base(row)).or(base.filter(|row| is_base(row))) else { return Ok(None) };
         let Some(before) = signature_of(tree, row)? else { return Ok(None) };
         let Some(base) = row.entry.content() else { return Ok(None) };
         let begin = self.spool.end();
@@ -308,7 +327,8 @@ impl Capturer {
         let mut buffer = vec![0; READ_BYTES.min(usize::try_from(stat.size).unwrap_or(READ_BYTES)).max(1)];
         let mut at = 0;
         while at < stat.size {
-            let count = bounded.read_at(&mut buffer, at)?;
+            let wanted = usize::try_from(stat.size - at).unwrap_or(READ_BYTES).min(buffer.len());
+            let count = bounded.read_at(&mut buffer[..wanted], at)?;
             if count == 0 {
                 return Err(CaptureError::Shrank);
             }
@@ -342,6 +362,70 @@ impl Capturer {
         self.spool.truncate(offset);
         Ok(Taken { body, memory, encoded })
     }
+}
+
+/// Reads a file once, from hole to hole: digest, samples and signature.
+fn read(bounded: &Bounded<'_>, stat: &Stat, secret: &[u8; 32]) -> Result<Reading, CaptureError> {
+    let mut hasher = ContentHasher::new();
+    let plan = ProbePlan::new(stat.size, secret, &identity(stat));
+    let mut probes = plan.as_ref().map(ProbeCollector::new);
+    let mut signature = SignatureOptions::for_size(stat.size).map(SignatureBuilder::new);
+    let mut buffer = vec![0; READ_BYTES];
+    let mut at = 0;
+    let mut data = 0..0;
+    while at < stat.size {
+        if at >= data.end {
+            data = bounded.file.next_data(at, stat.size).map_err(CaptureError::File)?.unwrap_or(stat.size..stat.size);
+        }
+        let end = if at < data.start { data.start } else { data.end };
+        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(READ_BYTES);
+        if at < data.start {
+            buffer[..wanted].fill(0);
+        } else if bounded.read_at(&mut buffer[..wanted], at)? < wanted {
+            return Err(CaptureError::Shrank);
+        }
+        let piece = &buffer[..wanted];
+        hasher.update(piece);
+        if let Some(probes) = &mut probes {
+            probes.update(at, piece);
+        }
+        if let Some(signature) = &mut signature {
+            signature.update(piece);
+        }
+        at += wanted as u64;
+    }
+    let signature = match signature {
+        Some(builder) => builder.finish().ok(),
+        None => None,
+    };
+    Ok(Reading { hashed: hasher.finish(), probes: probes.and_then(ProbeCollector::finish), signature })
+}
+
+/// Reads a large file of `root`, if it is as it was found; its samples are at places that `secret` decides.
+pub fn read_large(root: &Root, unread: &Unread, secret: &[u8; 32]) -> Result<Option<Read>, CaptureError> {
+    let file = root.open_read(&unread.path).map_err(CaptureError::File)?;
+    let stat = file.opened();
+    if !unread.is_still(stat) {
+        return Ok(None);
+    }
+    let bounded = Bounded { file: &file, length: stat.size, read: Cell::new(0), refused: Cell::new(None) };
+    let reading = read(&bounded, stat, secret);
+    let reading = reading.map_err(|error| bounded.refused.take().map_or(error, CaptureError::File))?;
+    if !unread.is_still(&file.stat().map_err(CaptureError::File)?) {
+        return Ok(None);
+    }
+    let (digest, memory) = (reading.hashed.digest, memory(&reading));
+    let signature = reading.signature.map(|signature| signature.as_bytes().to_vec());
+    Ok(Some(Read { digest, memory, signature }))
+}
+
+fn is_sparse(stat: &Stat) -> bool {
+    stat.blocks_512.saturating_mul(512).saturating_add(4096) <= stat.size
+}
+
+/// True if a change of the file can be told by what differs.
+fn is_base(row: &Row) -> bool {
+    row.entry.content().is_some() && row.entry.size() >= SIGNED_FROM
 }
 
 /// What stands for content that nobody is there to receive.

@@ -110,6 +110,7 @@ impl<S: Store> Round<'_, S> {
                 .map_err(|source| CutError::Capture { path: path.clone(), source })?;
             match captured {
                 Captured::Absent(special) => {
+                    self.later.remove(&path);
                     self.walker.findings_mut().forget(&path);
                     if let Some(special) = special {
                         self.walker.findings_mut().skip(&path, special);
@@ -117,12 +118,20 @@ impl<S: Store> Round<'_, S> {
                     self.captures.insert(path, None);
                 }
                 Captured::Present(present) => {
+                    match self.capturer.begun.remove(&path) {
+                        true => self.later.insert(path.clone()),
+                        false => self.later.remove(&path),
+                    };
                     self.walker.findings_mut().captured(&path, present.entry.is_directory());
                     self.captures.insert(path, Some(*present));
                 }
                 Captured::Unreadable(error) => {
                     self.walker.findings_mut().unreadable.note(&path, error.reason());
                     self.captures.remove(&path);
+                }
+                Captured::Left => {
+                    self.captures.remove(&path);
+                    self.later.insert(path);
                 }
                 Captured::Unsteady => {
                     self.captures.remove(&path);

@@ -5,6 +5,7 @@ mod file;
 mod fitting;
 mod gather;
 mod grown;
+mod large;
 mod links;
 mod proof;
 mod round;
@@ -14,6 +15,7 @@ pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use crate::fs::{FileType, FsError, Root, Special, Stat, XattrPolicy};
 use crate::spool::Spool;
@@ -25,7 +27,11 @@ use crate::thought::tree::{FileMemory, Row, Tree, TreeError};
 use crate::words::entry::{Body, InodeId, Kind, LinkId};
 use crate::words::path::RelPath;
 
+use file::Subject;
+
 pub use clock::Moment;
+pub use file::read_large;
+pub use large::{Joined, LARGE_FROM_BYTES, Larges, Offer, Unread};
 pub use round::{Cut, CutError, RoundOptions, cut};
 pub use signatures::Signatures;
 
@@ -35,6 +41,9 @@ pub enum CaptureError {
     /// The file refused.
     #[error(transparent)]
     File(FsError),
+    /// The file is large and left for a later cut.
+    #[error("the file is sent ahead")]
+    Left,
     /// The file became shorter while it was read.
     #[error("the file became shorter while it was read")]
     Shrank,
@@ -60,6 +69,8 @@ pub enum Captured {
     Unreadable(FsError),
     /// It changed while it was read: it must be captured again.
     Unsteady,
+    /// It is large, and goes to the standbys ahead of a later cut.
+    Left,
 }
 
 /// A file's content, captured.
@@ -82,6 +93,10 @@ pub struct Capturer {
     linked: BTreeMap<InodeId, Present>,
     /// Signatures of new contents, for the tree to keep.
     signatures: signatures::Kept,
+    /// What is known of large files, if they are to be sent ahead.
+    larges: Option<Arc<Larges>>,
+    /// Files of which only a part was taken.
+    pub(crate) begun: BTreeSet<RelPath>,
     /// How much content was read.
     read_bytes: u64,
     /// Inodes with more names than the tree and the captures know: (a name, how many).
@@ -101,6 +116,8 @@ impl Capturer {
             identities: Identities::default(),
             linked: BTreeMap::new(),
             signatures: signatures::Kept::default(),
+            larges: None,
+            begun: BTreeSet::new(),
             read_bytes: 0,
             many_names: BTreeMap::new(),
         }
@@ -116,6 +133,12 @@ impl Capturer {
     #[must_use]
     pub fn taking_whole(self) -> Self {
         Self { takes_whole: true, ..self }
+    }
+
+    /// Leaves large files for later as `larges` says.
+    #[must_use]
+    pub fn sending_ahead(self, larges: &Arc<Larges>) -> Self {
+        Self { larges: Some(Arc::clone(larges)), ..self }
     }
 
     /// How many bytes of content were read.
@@ -142,6 +165,7 @@ impl Capturer {
         match self.try_capture(root, filter, tree, path, whole || self.takes_whole) {
             Ok(captured) => Ok(captured),
             Err(CaptureError::Shrank) => Ok(Captured::Unsteady),
+            Err(CaptureError::Left) => Ok(Captured::Left),
             Err(CaptureError::File(error)) if error.is_not_found() || error.is_refused_link() => Ok(Captured::Unsteady),
             Err(CaptureError::File(FsError::WrongKind { .. })) => Ok(Captured::Unsteady),
             Err(CaptureError::File(error)) => Ok(Captured::Unreadable(error)),
@@ -221,7 +245,7 @@ impl Capturer {
         xattrs: crate::words::entry::Xattrs,
         link: Option<LinkId>,
     ) -> Result<Captured, CaptureError> {
-        let taken = self.file(tree, file, stat, identity.row(), base, whole)?;
+        let taken = self.file(tree, file, &Subject { path, stat, old: identity.row(), base, whole })?;
         tracing::trace!(%path, encoded = ?taken.encoded, "captured");
         Ok(self.present(stat, taken, xattrs, link))
     }

@@ -81,6 +81,8 @@ pub struct Cut {
     pub quality: Quality,
     /// What was left out.
     pub deferred: NamedPaths,
+    /// Large files among that, which are sent ahead or taken piece by piece. They stay dirty.
+    pub later: BTreeSet<RelPath>,
     /// Files that grew during the capture and were cut at the size first seen.
     pub grown: BTreeSet<RelPath>,
     /// How many rounds it took.
@@ -136,6 +138,8 @@ pub(super) struct Round<'a, S> {
     pub(super) tried_whole: BTreeSet<RelPath>,
     /// What should have been captured in this round and could not be.
     pub(super) missed: BTreeSet<RelPath>,
+    /// Large files that are left, wholly or in part, for a later cut.
+    pub(super) later: BTreeSet<RelPath>,
     /// Directories new to the tree whose names were listed in this cut.
     pub(super) listed: BTreeSet<(RelPath, InodeId)>,
     /// Inodes of which a name was captured and left out again: the tree will not know that name when it goes.
@@ -168,6 +172,7 @@ pub fn cut<S: Store>(
         tried: BTreeSet::new(),
         tried_whole: BTreeSet::new(),
         missed: BTreeSet::new(),
+        later: BTreeSet::new(),
         listed: BTreeSet::new(),
         severed: BTreeSet::new(),
         earlier: BTreeMap::new(),
@@ -376,7 +381,7 @@ impl<S: Store> Round<'_, S> {
         if self.captures.len() >= self.options.paths {
             self.walker.dirty().paths().for_each(|path| deferred.add(path));
         }
-        self.missed.iter().for_each(|path| deferred.add(path));
+        self.missed.union(&self.later).for_each(|path| deferred.add(path));
         if deferred.count > NAMED_PATHS_CAP as u64 {
             reasons.insert(Reason::Deferred);
         }
@@ -398,7 +403,8 @@ impl<S: Store> Round<'_, S> {
         };
         let cut_time = opening.moment.realtime;
         let oldest_change = self.heard.values().min().copied().unwrap_or(cut_time);
-        Ok(Cut { steps, captures: self.captures, quality, deferred, grown, rounds, cut_time, oldest_change })
+        let Self { captures, later, .. } = self;
+        Ok(Cut { steps, captures, quality, deferred, later, grown, rounds, cut_time, oldest_change })
     }
 
     /// Marks what must be captured again, with the time it was first heard of. What the tree is about to be told of it must match no file;
@@ -418,7 +424,7 @@ impl<S: Store> Round<'_, S> {
                 present.inode.ctime = Timestamp::default();
             }
         }
-        for path in conflicts.iter().chain(&self.missed) {
+        for path in conflicts.iter().chain(&self.missed).chain(&self.later) {
             let at = self.heard.get(path).copied().unwrap_or(now);
             self.walker.dirty_mut().put_back([(path.clone(), at)]);
         }

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::exit::{Answer, Class, Failure};
 use super::progress::Progress;
 use super::{log, output};
+use crate::capture::LARGE_FROM_BYTES;
 use crate::config::LogFormat;
 use crate::daemon::holder::Guards;
 use crate::daemon::node::{Node, NodeOptions, PeerOptions};
@@ -139,7 +140,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
     let names = [SOURCE, COPY].map(|name| NodeName::try_from(name.to_owned()));
     let [Ok(primary_name), Ok(standby_name)] = names else { unreachable!("both are names") };
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let primary = NodeOptions {
+    let of_primary = NodeOptions {
         name: primary_name.clone(),
         home: source,
         state: states[0].clone(),
@@ -147,8 +148,9 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         listen: loopback,
         peers: vec![PeerOptions { name: standby_name.clone(), addresses: Vec::new(), id: Some(ids[1]) }],
         certificates: CertificateFiles::default(),
-        filter: filter.clone(),
+        filter,
         windows: Windows::default(),
+        large_from_bytes: LARGE_FROM_BYTES,
         window: WindowLimits::default(),
         watch: Options::default(),
         poll: POLL,
@@ -159,29 +161,19 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         adopt: false,
         moved: true,
     };
-    let primary = Node::start(primary.clone()).await.map_err(super::node_failure)?;
+    let primary = Node::start(of_primary.clone()).await.map_err(super::node_failure)?;
     let address = primary.address().map(|address| address.to_string());
-    let standby = NodeOptions {
+    let of_standby = NodeOptions {
         name: standby_name,
         home: destination,
         state: states[1].clone(),
         role: Role::Standby,
-        listen: loopback,
         peers: vec![PeerOptions { name: primary_name, addresses: address.into_iter().collect(), id: Some(ids[0]) }],
-        certificates: CertificateFiles::default(),
-        filter,
-        windows: Windows::default(),
-        window: WindowLimits::default(),
-        watch: Options::default(),
-        poll: POLL,
-        scrub: None,
-        bandwidth: None,
-        scan_always: false,
         guards: Guards { fuse: (!args.release).then(FuseOptions::default), reserve: None },
         adopt: args.adopt,
-        moved: true,
+        ..of_primary
     };
-    let standby = Node::start(standby).await.map_err(super::node_failure)?;
+    let standby = Node::start(of_standby).await.map_err(super::node_failure)?;
     let ended = tokio::select! {
         synced = follow(args, &primary, &standby, &mut progress) => synced,
         () = super::ended_by_signal() => Ok(()),

@@ -151,6 +151,7 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
         certificates: certificates(settings),
         filter,
         windows: Windows { quiet: settings.batch.quiet, longest: settings.batch.longest },
+        large_from_bytes: settings.batch.big_file_bytes,
         window: WindowLimits {
             memory_bytes: settings.window.memory_bytes,
             disk_bytes: settings.window.disk_bytes,

@@ -14,6 +14,7 @@ use super::settings::{
     Reserve, Role, Scrub, Settings, Standby, Tls, Watch, Window,
 };
 use super::units::{parse_percent, parse_size};
+use crate::capture::LARGE_FROM_BYTES;
 use crate::thought::fuse::FuseOptions;
 use crate::thought::timing::Windows;
 use crate::thought::wire::message::Bandwidth;
@@ -33,8 +34,7 @@ pub(super) fn judge(file: &Path, text: &str, overrides: &[(String, String)]) -> 
     }
 }
 
-const DORMANT: [&str; 11] = [
-    "batch.big_file",
+const DORMANT: [&str; 10] = [
     "standby.history_age",
     "standby.history_size",
     "failover.engine",
@@ -244,7 +244,7 @@ impl Judge<'_> {
         let batch = Batch {
             quiet: quiet.unwrap_or(Windows::default().quiet),
             longest: longest.unwrap_or(Windows::default().longest),
-            big_file_bytes: big.unwrap_or(8 << 20),
+            big_file_bytes: big.unwrap_or(LARGE_FROM_BYTES),
         };
         if batch.quiet > batch.longest {
             if raw.quiet.is_some() {

@@ -10,7 +10,7 @@
 //! (`HOTSPARE_NODE_SERVICE_HOST`, `HOTSPARE_NODE_PORT_7420_TCP`); within a section an unknown key is an error, as in the file.
 //!
 //! **Accepted, not yet acted upon.** So that one file serves across versions, some keys are checked although this version does
-//! nothing with them. [`Settings::dormant`] lists those that are set; `run` warns of each. They are `batch.big_file`, the
+//! nothing with them. [`Settings::dormant`] lists those that are set; `run` warns of each. They are the
 //! history of `[standby]`, all of `[failover]` and `[hooks]`, and `observe.http`.
 
 mod changes;

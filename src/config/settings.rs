@@ -189,7 +189,7 @@ pub struct Batch {
     pub quiet: Duration,
     /// A generation is cut at the latest this long after its first change. Default 200 ms.
     pub longest: Duration,
-    /// Files from this size on are shipped beside the others, in bytes. Default 8 MiB. Not yet acted upon.
+    /// New contents from this size on are sent ahead, beside the generations, in bytes. Default 8 MiB.
     pub big_file_bytes: u64,
 }
 

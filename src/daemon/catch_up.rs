@@ -8,22 +8,20 @@
 //!
 //! The standby's tree stands still meanwhile, so all of it is one step for it: from the generation it had to a whole one.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use super::courier::{Courier, CourierError, Question};
 use super::keeper::{Command, Fold, Shared, View, Whole};
-use super::shipping::{Sent, ShipError, Stream, Wanted, send_content, ship};
+use super::shipping::{ShipError, ship};
 use super::window::{Operations, Shipment};
+use crate::capture::Offer;
 use crate::fs::Root;
 use crate::index::Snapshot;
-use crate::net::link::{DataStreams, Priority};
 use crate::reveal::Records;
 use crate::spool::Spool;
 use crate::thought::compare::{
@@ -31,7 +29,7 @@ use crate::thought::compare::{
 };
 use crate::thought::generation::{Header, Joint, OperationsDigest};
 use crate::thought::tree::{Tree, TreeError};
-use crate::thought::wire::message::{CatchingUp, HAVE_CAP, Have, HeldAll, Lack, List, Listing, StreamStart};
+use crate::thought::wire::message::{CatchingUp, HAVE_CAP, List};
 use crate::words::entry::{Digest, Entry};
 use crate::words::path::RelPath;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
@@ -39,26 +37,12 @@ use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
 /// After so many passes over the differences the rest is left to the fold.
 const PASSES: u32 = 4;
 
-/// A question of the thread that catches up, for the session to put to the standby.
-pub enum Question {
-    /// How far it is.
-    Tell(CatchingUp),
-    /// Children of a directory.
-    List(List, oneshot::Sender<Listing>),
-    /// Which contents are not there.
-    Have(Have, oneshot::Sender<Lack>),
-    /// The generation that leads here is about to be shipped.
-    Sending(Position, ChainDigest),
-    /// When all contents of the stream just ended are there.
-    AllHeld(oneshot::Sender<HeldAll>),
-}
-
 /// Why it did not come to an end.
 #[derive(Debug, thiserror::Error)]
 pub enum CatchUpError {
-    /// The link is gone.
-    #[error("the link to the standby ended")]
-    Gone,
+    /// The link is gone, or shipping failed.
+    #[error(transparent)]
+    Courier(#[from] CourierError),
     /// The primary is ending.
     #[error("the primary is ending")]
     Ending,
@@ -87,12 +71,8 @@ pub enum CatchUpError {
 
 /// Everything one catch-up needs.
 pub struct CatchUp {
-    /// The runtime of the link.
-    pub runtime: Handle,
-    /// Where data goes.
-    pub streams: DataStreams,
-    /// Where questions go.
-    pub questions: mpsc::Sender<Question>,
+    /// The way to the standby.
+    pub courier: Courier,
     /// Where the keeper is asked.
     pub keeper: mpsc::Sender<Command>,
     /// Wakes the keeper.
@@ -101,14 +81,10 @@ pub struct CatchUp {
     pub home: std::path::PathBuf,
     /// Where temporary files go.
     pub state: std::path::PathBuf,
-    /// Bytes sent, for `status`.
-    pub sent: Arc<AtomicU64>,
     /// Where the standby stands.
     pub parent: (Position, ChainDigest),
     /// Its tree's digest, where it is known: of equal trees nothing is asked.
     pub tree: Option<Digest>,
-    /// How many questions were put.
-    pub asked: Cell<u64>,
     /// What the header says of all generations.
     pub ids: (ClusterId, HomeId, ReignId),
 }
@@ -151,16 +127,9 @@ impl CatchUp {
         self.ask(|reply| Command::Fold { ticket, reply })
     }
 
-    fn question<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, CatchUpError> {
-        self.asked.set(self.asked.get() + 1);
-        let (reply, answer) = oneshot::channel();
-        self.questions.blocking_send(question(reply)).map_err(|_| CatchUpError::Gone)?;
-        answer.blocking_recv().map_err(|_| CatchUpError::Gone)
-    }
-
     fn tell(&self, phase: &str, entries: (u64, u64), bytes: (u64, u64)) -> Result<(), CatchUpError> {
         let told = CatchingUp { phase: phase.to_owned(), entries, bytes };
-        self.questions.blocking_send(Question::Tell(told)).map_err(|_| CatchUpError::Gone)
+        Ok(self.courier.say(Question::Tell(told))?)
     }
 
     /// Calls `sink` with every difference between `tree`, which has `digest`, and the standby's; the digest of that.
@@ -174,7 +143,7 @@ impl CatchUp {
             return Ok(digest);
         }
         let mut standby = Standby(self);
-        let top = self.question(|reply| Question::List(List { path: RelPath::root(), after: None }, reply))?;
+        let top = self.courier.question(|reply| Question::List(List { path: RelPath::root(), after: None }, reply))?;
         let (entry, theirs) = top.directory.ok_or(CatchUpError::Answer("it has no root"))?;
         let compared = differences(tree, (&entry, theirs), &mut standby, sink);
         compared.map(|()| theirs).map_err(|error| match error {
@@ -189,13 +158,13 @@ impl CatchUp {
         let (ticket, digest) = (view.ticket, view.digest);
         let tree = Tree::view(view.tree)?.ok_or(CatchUpError::Answer("the primary has no tree"))?;
         let mut ahead = Ahead { ticket, missed: Vec::new() };
-        let mut batch: Vec<Wanted> = Vec::new();
+        let mut batch: Vec<Offer> = Vec::new();
         let mut done = (0_u64, 0_u64);
         self.tell("comparing", (0, 0), (0, 0))?;
-        let mut flush = |batch: &mut Vec<Wanted>, ahead: &mut Ahead| -> Result<(), CatchUpError> {
-            self.send_batch(root, batch, ahead)?;
+        let mut flush = |batch: &mut Vec<Offer>, ahead: &mut Ahead| -> Result<(), CatchUpError> {
+            self.courier.send(root, batch, &mut ahead.missed)?;
             done.0 += batch.len() as u64;
-            done.1 += batch.iter().map(|wanted| wanted.size).sum::<u64>();
+            done.1 += batch.iter().map(|offer| offer.size).sum::<u64>();
             batch.clear();
             let report = self.shared.report();
             let total = (report.entries.max(done.0), report.bytes.max(done.1));
@@ -206,7 +175,7 @@ impl CatchUp {
         self.compare(&tree, digest, &mut |difference| {
             if let Some((entry, digest)) = contents(&difference).and_then(|entry| Some((entry, entry.content()?))) {
                 let (size, mode, mtime) = (entry.size(), entry.mode, entry.mtime);
-                batch.push(Wanted { path: difference.path().clone(), digest, size, mode, mtime });
+                batch.push(Offer { path: difference.path().clone(), digest, size, mode, mtime });
                 batch_bytes += size;
                 if batch.len() >= HAVE_CAP || batch_bytes >= 64 << 20 {
                     batch_bytes = 0;
@@ -217,43 +186,6 @@ impl CatchUp {
         })?;
         flush(&mut batch, &mut ahead)?;
         Ok(ahead)
-    }
-
-    fn send_batch(&self, root: &Root, batch: &[Wanted], ahead: &mut Ahead) -> Result<(), CatchUpError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let have = Have { contents: batch.iter().map(|wanted| wanted.digest).collect() };
-        let lack = self.question(|reply| Question::Have(have, reply))?;
-        let _pass = root.pass();
-        let mut sent = std::collections::HashSet::new();
-        let mut stream = None;
-        for (index, wanted) in batch.iter().enumerate() {
-            let is_lacking = lack.bits.get(index / 8).is_some_and(|bits| bits >> (index % 8) & 1 == 1);
-            if !is_lacking || !sent.insert(wanted.digest) {
-                continue;
-            }
-            let open = match &mut stream {
-                Some(open) => open,
-                None => {
-                    let start = StreamStart::Contents;
-                    stream.insert(Stream::open(&self.runtime, &self.streams, Priority::BULK, &start, &self.sent)?)
-                }
-            };
-            if send_content(open, root, wanted)? == Sent::Changed {
-                sent.remove(&wanted.digest);
-                ahead.missed.push(wanted.path.clone());
-            }
-        }
-        match stream {
-            Some(stream) => {
-                let (reply, answer) = oneshot::channel();
-                self.questions.blocking_send(Question::AllHeld(reply)).map_err(|_| CatchUpError::Gone)?;
-                stream.finish()?;
-                answer.blocking_recv().map(|_| ()).map_err(|_| CatchUpError::Gone)
-            }
-            None => Ok(()),
-        }
     }
 
     /// Compares once more and ships the one generation.
@@ -308,11 +240,11 @@ impl CatchUp {
             operations_digest: operations_digest.finish(),
             extensions: Vec::new(),
         };
-        tracing::info!(position = %header.position, operations = count, questions = self.asked.get(), "catch-up generation");
+        tracing::info!(position = %header.position, operations = count, questions = self.courier.asked.get(), "catch-up generation");
         let shipment = Shipment { header, operations: Operations::new(operations)?, payloads, payload_bytes };
-        let sending = Question::Sending(view.position, view.chain);
-        self.questions.blocking_send(sending).map_err(|_| CatchUpError::Gone)?;
-        Ok(ship(&self.runtime, &self.streams, &shipment, &self.sent)?)
+        let courier = &self.courier;
+        courier.say(Question::Sending(view.position, view.chain))?;
+        Ok(ship(&courier.runtime, &courier.streams, &shipment, &courier.sent)?)
     }
 }
 
@@ -344,7 +276,7 @@ impl Far for Standby<'_> {
         let mut children: Vec<FarChild> = Vec::new();
         loop {
             let after = children.last().map(|child| child.name.clone());
-            let listing = self.0.question(|reply| Question::List(List { path: path.clone(), after }, reply))?;
+            let listing = self.0.courier.question(|reply| Question::List(List { path: path.clone(), after }, reply))?;
             if listing.more && listing.children.is_empty() {
                 return Err(CatchUpError::Answer("a page of children is empty"));
             }

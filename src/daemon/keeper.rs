@@ -5,6 +5,7 @@
 
 mod guard;
 mod home;
+mod later;
 mod pause;
 mod poll;
 mod publish;
@@ -25,7 +26,7 @@ use tokio::sync::{oneshot, watch};
 use super::filters::Filters;
 use super::primary::now;
 use super::window::{Shipment, Window, WindowLimits, gather};
-use crate::capture::RoundOptions;
+use crate::capture::{Larges, RoundOptions};
 use crate::fs::XattrPolicy;
 use crate::index::Snapshot;
 use crate::spool::SpoolReader;
@@ -65,6 +66,8 @@ pub struct KeeperOptions {
     pub poll: Duration,
     /// All of the home is scanned as often, whatever file system it is on.
     pub scan_always: bool,
+    /// New contents from so many bytes on are sent ahead of the generation that takes them.
+    pub large_from_bytes: u64,
     /// How much of recent generations is kept.
     pub window: WindowLimits,
     /// The cluster.
@@ -215,6 +218,8 @@ pub struct Shared {
     report: Mutex<Report>,
     /// What is replicated.
     pub filters: Filters,
+    /// Large contents on their way to the standbys.
+    pub larges: Arc<Larges>,
     /// Rises with every generation.
     pub head: watch::Sender<Position>,
     /// How many sessions want payloads.
@@ -232,6 +237,7 @@ impl Shared {
         Self {
             window: Mutex::new(Window::new(options.window, (options.position, options.chain))),
             report: Mutex::new(Report::default()),
+            larges: Arc::new(Larges::new(options.large_from_bytes)),
             filters: Filters::new(options.filter.clone()),
             head: watch::Sender::new(options.position),
             interest: AtomicUsize::new(0),
@@ -281,7 +287,11 @@ impl Shared {
     pub fn pause(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
         self.wake();
-        // Sessions look at what they may do.
+        self.wake_sessions();
+    }
+
+    /// Has sessions look at what they may do.
+    fn wake_sessions(&self) {
         self.head.send_modify(|_| {});
     }
 

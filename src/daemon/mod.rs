@@ -3,6 +3,7 @@
 pub mod bound;
 pub mod catch_up;
 pub mod certificates;
+mod courier;
 pub mod filters;
 mod fuse_memory;
 pub mod holder;

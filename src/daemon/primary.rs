@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 
-use super::catch_up::{CatchUp, CatchUpError, Question};
+use super::catch_up::{CatchUp, CatchUpError};
+use super::courier::{Courier, CourierError, Question};
 use super::keeper::{Command, Shared};
 use super::keys::{Keys, Peered};
 use super::peers::{Ask, Busy, Peers};
 use super::shipping::{ShipError, ship};
 use super::window::Next;
+use crate::capture::Joined;
+use crate::fs::Root;
 use crate::net::NetError;
 use crate::net::connection::Connection;
 use crate::net::endpoint::Endpoint;
@@ -29,6 +32,7 @@ use crate::thought::wire::frame::BodyError;
 use crate::thought::wire::message::{
     Audited, Bandwidth, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, RefusedWhy, Rejected, Release,
 };
+use crate::words::entry::Digest;
 use crate::words::position::{ClusterId, HomeId, NodeName, Position, ReignId};
 
 /// How often a session looks at its clock.
@@ -129,7 +133,7 @@ impl SessionError {
             | Self::Paused
             | Self::Strayed
             | Self::Silent(_)
-            | Self::CatchUp(CatchUpError::Gone) => true,
+            | Self::CatchUp(CatchUpError::Courier(CourierError::Gone)) => true,
             Self::Net(error) => matches!(error.class(), crate::net::Class::Retry),
             _ => false,
         }
@@ -273,6 +277,8 @@ async fn greet(
         questions,
         catching_up: None,
         shipping: None,
+        ahead: None,
+        joined: None,
         filter: ours.filter,
     };
     session.run(receiver, questioned, asked).await
@@ -292,6 +298,16 @@ struct Session {
     shipping: Option<JoinHandle<Result<(), ShipError>>>,
     /// What the standby was told to be replicated.
     filter: Rules,
+    ahead: Option<Ahead>,
+    /// At the live edge it is waited for before a large content is taken.
+    joined: Option<Joined>,
+}
+
+/// A large content that is being sent ahead.
+struct Ahead {
+    digest: Digest,
+    /// False if its file has another content by now.
+    task: JoinHandle<Result<bool, CatchUpError>>,
 }
 
 /// Where the answer to a question goes. Nobody need wait there any more.
@@ -342,6 +358,10 @@ impl Session {
                     self.sender.ended();
                     ended.map_err(|_| SessionError::Ending)??;
                 }
+                (digest, sent) = wait_for_ahead(&mut self.ahead) => {
+                    self.ahead = None;
+                    self.sent_ahead(digest, sent.map_err(|_| SessionError::Ending)?);
+                }
                 _ = head.changed() => if self.context.shared.filters.rules() != self.filter {
                     return Err(SessionError::Refiltered);
                 },
@@ -352,6 +372,7 @@ impl Session {
 
     /// Starts what can be started.
     fn go_on(&mut self) {
+        self.send_ahead();
         if !self.sender.may_send() || self.context.shared.is_paused() {
             return;
         }
@@ -377,22 +398,18 @@ impl Session {
                 let (runtime, streams, sent) = (Handle::current(), self.streams.clone(), Arc::clone(&self.sent));
                 self.shipping = Some(tokio::task::spawn_blocking(move || ship(&runtime, &streams, &shipment, &sent)));
             }
-            Next::CatchUp if self.sender.is_idle() => {
+            Next::CatchUp if self.sender.is_idle() && self.ahead.is_none() => {
                 self.sender.catches_up();
                 let is_new = self.sender.position() == Position::default();
                 self.busy(if is_new { Busy::InitialSync } else { Busy::CatchingUp });
                 let catch_up = CatchUp {
-                    runtime: Handle::current(),
-                    streams: self.streams.clone(),
-                    questions: self.questions.clone(),
+                    courier: self.courier(),
                     keeper: self.context.keeper.clone(),
                     shared: Arc::clone(&self.context.shared),
                     home: self.context.home.clone(),
                     state: self.context.state.clone(),
-                    sent: Arc::clone(&self.sent),
                     parent: self.sender.acked_head(),
                     tree: self.sender.tree(),
-                    asked: Cell::default(),
                     ids: self.context.ids,
                 };
                 self.catching_up = Some(tokio::task::spawn_blocking(move || catch_up.run()));
@@ -401,7 +418,48 @@ impl Session {
         }
     }
 
-    fn busy(&self, busy: Busy) {
+    fn courier(&self) -> Courier {
+        Courier {
+            runtime: Handle::current(),
+            streams: self.streams.clone(),
+            questions: self.questions.clone(),
+            sent: Arc::clone(&self.sent),
+            asked: Cell::default(),
+        }
+    }
+
+    /// Sends a large content ahead, if one waits: one at a time, beside the generations.
+    fn send_ahead(&mut self) {
+        if self.joined.is_none() || self.ahead.is_some() || self.context.shared.is_paused() {
+            return;
+        }
+        let Some(offer) = self.context.shared.larges.next_for(&self.name) else { return };
+        let (courier, home, digest) = (self.courier(), self.context.home.clone(), offer.digest);
+        let send = move || {
+            let mut missed = Vec::new();
+            courier.send(&Root::open(&home)?, &[offer], &mut missed)?;
+            Ok(missed.is_empty())
+        };
+        self.ahead = Some(Ahead { digest, task: tokio::task::spawn_blocking(send) });
+    }
+
+    fn sent_ahead(&self, digest: Digest, sent: Result<bool, CatchUpError>) {
+        let larges = &self.context.shared.larges;
+        match sent {
+            Ok(true) => larges.is_held(digest, &self.name, now()),
+            Ok(false) => larges.is_gone(digest),
+            // A refusal, after which trees are compared, or the end of the link: it is offered again when the standby is back at the live edge.
+            Err(error) => tracing::debug!(standby = %self.name, error = super::explain(&error), "not sent ahead"),
+        }
+        self.context.shared.wake();
+    }
+
+    fn busy(&mut self, busy: Busy) {
+        self.joined = match (busy, self.joined.take()) {
+            (Busy::Streaming, None) => Some(self.context.shared.larges.join(self.name.clone())),
+            (Busy::Streaming, joined) => joined,
+            _ => None,
+        };
         self.context.peers.change(&self.name, |peer| {
             peer.busy = busy;
             if busy == Busy::Streaming {
@@ -509,6 +567,13 @@ impl Drop for Session {
 async fn wait_for<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
     match task {
         Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wait_for_ahead(ahead: &mut Option<Ahead>) -> (Digest, Result<Result<bool, CatchUpError>, JoinError>) {
+    match ahead {
+        Some(ahead) => (ahead.digest, (&mut ahead.task).await),
         None => std::future::pending().await,
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
 
 use super::window::Shipment;
+use crate::capture::Offer;
 use crate::fs::{FileReader, FsError, Root};
 use crate::net::NetError;
 use crate::net::link::{DataSender, DataStreams, Priority};
@@ -17,7 +18,7 @@ use crate::thought::generation::{FormatError, Operation, Payload};
 use crate::thought::tree::ApplyError;
 use crate::thought::wire::frame::{BodyError, Frame, FrameError, encode_body};
 use crate::thought::wire::message::{CHUNK_BYTES, DATA_CAP, HeldContent, StreamStart, UNTOLD_LENGTH, data};
-use crate::words::entry::{Digest, Timestamp};
+use crate::words::entry::Digest;
 use crate::words::path::RelPath;
 
 /// How much is gathered before it is given to the connection.
@@ -157,36 +158,21 @@ pub enum Sent {
     Changed,
 }
 
-/// A content that a standby lacks.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// Where it is.
-    pub path: RelPath,
-    /// What it is.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
-    /// The mode of its file.
-    pub mode: u16,
-    /// The modification time of its file.
-    pub mtime: Timestamp,
-}
-
 /// Sends the content of a file ahead, if it still is what was asked for. A small one is packed in memory first; a large one is packed
 /// while it is sent, and taken back in the end if it turns out to be another by now.
-pub fn send_content(stream: &mut Stream, root: &Root, wanted: &Wanted) -> Result<Sent, ShipError> {
-    let Wanted { digest, size, mode, mtime, .. } = *wanted;
+pub fn send_content(stream: &mut Stream, root: &Root, offer: &Offer) -> Result<Sent, ShipError> {
+    let Offer { digest, size, mode, mtime, .. } = *offer;
     let held = |payload, sparse| HeldContent { digest, size, sparse, mode, mtime, payload };
-    let file = match root.open_read(&wanted.path) {
+    let file = match root.open_read(&offer.path) {
         Ok(file) if file.opened().size == size => file,
         Ok(_) => return Ok(Sent::Changed),
-        Err(error) => return Ok(wanted.is_not_sent(&error)),
+        Err(error) => return Ok(not_sent(&offer.path, &error)),
     };
     let facts = file.opened();
     let sparse = facts.blocks_512.saturating_mul(512).saturating_add(4096) <= facts.size;
     if size <= SMALL_BYTES {
         let mut packed = Vec::new();
-        return match pack(&file, wanted, &mut packed) {
+        return match pack(&file, offer, &mut packed) {
             Ok(true) => {
                 let payload = Payload { length: packed.len() as u64, unpacked: size };
                 stream.frame(data::HELD, &encode_body(&held(payload, sparse))?)?;
@@ -194,32 +180,30 @@ pub fn send_content(stream: &mut Stream, root: &Root, wanted: &Wanted) -> Result
                 Ok(Sent::Yes)
             }
             Ok(false) => Ok(Sent::Changed),
-            Err(PackError::File(error)) => Ok(wanted.is_not_sent(&error)),
+            Err(PackError::File(error)) => Ok(not_sent(&offer.path, &error)),
             Err(PackError::Out(error)) => Err(error.into()),
         };
     }
     let payload = Payload { length: UNTOLD_LENGTH, unpacked: size };
     stream.frame(data::HELD, &encode_body(&held(payload, sparse))?)?;
     let mut frames = Frames { stream, failed: None };
-    let packed = pack(&file, wanted, &mut frames);
+    let packed = pack(&file, offer, &mut frames);
     if let Some(error) = frames.failed {
         return Err(error);
     }
     let (is_whole, sent) = match packed {
         Ok(true) => (true, Sent::Yes),
         Ok(false) => (false, Sent::Changed),
-        Err(PackError::File(error)) => (false, wanted.is_not_sent(&error)),
+        Err(PackError::File(error)) => (false, not_sent(&offer.path, &error)),
         Err(PackError::Out(error)) => return Err(error.into()),
     };
     stream.frame(data::HELD_END, &[u8::from(is_whole)])?;
     Ok(sent)
 }
 
-impl Wanted {
-    fn is_not_sent(&self, error: &FsError) -> Sent {
-        tracing::debug!(path = %self.path, error = super::explain(error), "not sent ahead");
-        Sent::Changed
-    }
+fn not_sent(path: &RelPath, error: &FsError) -> Sent {
+    tracing::debug!(%path, error = super::explain(error), "not sent ahead");
+    Sent::Changed
 }
 
 /// Payload frames as a place to write to.
@@ -249,14 +233,14 @@ enum PackError {
 }
 
 /// Packs a file; false if it is not, or no longer, what was asked for.
-fn pack(file: &FileReader, wanted: &Wanted, out: &mut dyn io::Write) -> Result<bool, PackError> {
+fn pack(file: &FileReader, offer: &Offer, out: &mut dyn io::Write) -> Result<bool, PackError> {
     let mut hasher = blake3::Hasher::new();
     let mut packer = Packer::new(out, PackOptions::default());
-    let mut buffer = vec![0; READ_BYTES.min(usize::try_from(wanted.size).unwrap_or(READ_BYTES)).max(1)];
+    let mut buffer = vec![0; READ_BYTES.min(usize::try_from(offer.size).unwrap_or(READ_BYTES)).max(1)];
     let mut at = 0;
-    while at < wanted.size {
+    while at < offer.size {
         let count = file.read_at(&mut buffer, at).map_err(PackError::File)?;
-        let count = count.min(usize::try_from(wanted.size - at).unwrap_or(count));
+        let count = count.min(usize::try_from(offer.size - at).unwrap_or(count));
         if count == 0 {
             return Ok(false);
         }
@@ -265,5 +249,5 @@ fn pack(file: &FileReader, wanted: &Wanted, out: &mut dyn io::Write) -> Result<b
         at += count as u64;
     }
     packer.finish().map_err(PackError::Out)?;
-    Ok(Digest::from(hasher.finalize()) == wanted.digest)
+    Ok(Digest::from(hasher.finalize()) == offer.digest)
 }

@@ -118,7 +118,7 @@ impl Ahead {
 impl Replica {
     /// True if a content is here: come ahead, or in the replica.
     pub fn has(&self, content: Digest) -> Result<bool, ReplicaError> {
-        Ok(self.ahead.has(content)? || !self.tree().holders(content, 1)?.is_empty())
+        Ok(self.has_ahead(content)? || !self.tree().holders(content, 1)?.is_empty())
     }
 
     /// Begins to take a content in.
@@ -172,9 +172,14 @@ impl Replica {
         Ok(())
     }
 
+    /// True if a content came ahead and is whole.
+    pub fn has_ahead(&self, content: Digest) -> Result<bool, ReplicaError> {
+        Ok(self.ahead.has(content)?)
+    }
+
     /// The file of a content that came ahead and is whole, to be synced.
     pub fn held_file(&self, content: Digest) -> Result<Option<FileReader>, ReplicaError> {
-        match self.ahead.has(content)? {
+        match self.has_ahead(content)? {
             true => Ok(Some(self.ahead.here.open_read(&layout::digest(content))?)),
             false => Ok(None),
         }

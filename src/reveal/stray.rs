@@ -211,7 +211,7 @@ impl Replica {
             // What this user may not read may well be as it should.
             Captured::Unreadable(error) if error.is_permission() => return Ok(false),
             // It is met again by the next look.
-            Captured::Unsteady => return Ok(false),
+            Captured::Unsteady | Captured::Left => return Ok(false),
             // A disk that gives no bytes back: what is there is put aside when the right thing arrives.
             Captured::Absent(_) | Captured::Unreadable(_) => return self.drop_row(path, old),
         };

@@ -5,12 +5,13 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
-use crate::capture::{Capturer, Cut, Moment, RoundOptions, Wanted, cut, link_id};
+use crate::capture::{Capturer, Cut, Larges, Moment, RoundOptions, Wanted, cut, link_id};
 use crate::fs::{Root, XattrPolicy};
 use crate::spool::{Spool, SpoolReader};
 use crate::thought::delta::ReadAt as _;
@@ -41,7 +42,7 @@ pub(crate) struct Line {
 /// The bytes a standby would have, by digest; every payload is unpacked and checked.
 #[derive(Default)]
 pub(crate) struct Standby {
-    contents: BTreeMap<Digest, Vec<u8>>,
+    pub(crate) contents: BTreeMap<Digest, Vec<u8>>,
 }
 
 pub(crate) struct Bench {
@@ -50,6 +51,8 @@ pub(crate) struct Bench {
     pub(crate) walker: Walker,
     pub(crate) tree: Tree<MemoryStore>,
     pub(crate) rounds: RoundOptions,
+    /// How large files are sent ahead, if they are.
+    pub(crate) larges: Option<Arc<Larges>>,
     pub(crate) standby: Standby,
     /// How many bytes the last cut read.
     pub(crate) read_bytes: u64,
@@ -92,7 +95,7 @@ impl Bench {
         let filter = Filter::new(Preset::None, &excluded, &[]).unwrap();
         let rounds = RoundOptions::default();
         let walker = Walker::new(root, watcher, filter);
-        Self { directory, home, walker, tree, rounds, standby: Standby::default(), read_bytes: 0 }
+        Self { directory, home, walker, tree, rounds, larges: None, standby: Standby::default(), read_bytes: 0 }
     }
 
     pub(crate) fn at(&self, path: &str) -> PathBuf {
@@ -114,6 +117,9 @@ impl Bench {
     pub(crate) fn cut_by(&mut self, whole: &Wanted, clock: &dyn Fn() -> Moment) -> (Cut, Capturer) {
         let spool = Spool::create(self.directory.path()).unwrap();
         let mut capturer = Capturer::new(spool, [7; 32], XattrPolicy::default(), true);
+        if let Some(larges) = &self.larges {
+            capturer = capturer.sending_ahead(larges);
+        }
         let cut = cut(&mut self.walker, &self.tree, &mut capturer, whole, self.rounds, clock).unwrap();
         (cut, capturer)
     }

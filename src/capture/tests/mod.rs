@@ -9,5 +9,6 @@ pub(crate) mod bench;
 mod churn;
 mod economy;
 mod grown;
+mod large;
 mod prefix;
 mod random;

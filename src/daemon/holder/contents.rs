@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::Event;
 use super::work::Work;
+use crate::daemon::primary::now;
 use crate::reveal::{Holding, ReplicaError};
 use crate::thought::generation::FormatError;
 use crate::thought::session::arrival::{ContentsPiece, Piece};
@@ -17,6 +19,9 @@ use crate::words::position::Position;
 
 /// From this length on a content is synced before it is said to be here.
 const SYNCED_FROM: u64 = 8 << 20;
+
+/// What came ahead and was taken by no generation for so long is wanted no more: its file has changed since, or gone.
+const UNWANTED_AFTER: Duration = Duration::from_secs(3600);
 
 /// A stream of contents that is arriving.
 #[derive(Default)]
@@ -43,6 +48,7 @@ impl Work {
             ContentsPiece::Begin => {
                 self.contents = Contents::Arriving(Box::default());
                 self.staged_bytes = 0;
+                self.contents_came = Some(now());
                 return Ok(());
             }
             ContentsPiece::Hold(content) => {
@@ -89,6 +95,7 @@ impl Work {
 
     fn end_contents(&mut self) -> Result<(), ReplicaError> {
         let Contents::Arriving(arrived) = std::mem::take(&mut self.contents) else { return Ok(()) };
+        self.contents_came = Some(now());
         let all = Event::HeldAll(HeldAll { count: arrived.count });
         let (Some(replica), Some(events)) = (&self.replica, &self.events) else { return Ok(()) };
         let mut files = Vec::new();
@@ -123,6 +130,16 @@ impl Work {
     pub(super) fn drop_unsynced(&mut self) -> Result<(), ReplicaError> {
         match &mut self.replica {
             Some(replica) if self.sync_failed.swap(false, Ordering::SeqCst) => replica.drop_held(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Drops what came ahead of generations that never came.
+    pub(super) fn drop_unwanted(&mut self) -> Result<(), ReplicaError> {
+        let is_old = |at: &mut Instant| now().saturating_duration_since(*at) >= UNWANTED_AFTER;
+        let is_idle = matches!(self.contents, Contents::Nothing);
+        match &mut self.replica {
+            Some(replica) if is_idle && self.contents_came.take_if(is_old).is_some() => replica.drop_held(),
             _ => Ok(()),
         }
     }

@@ -101,9 +101,9 @@ impl Work {
     }
 
     fn operation(&mut self, bytes: Vec<u8>) -> Result<(), ReplicaError> {
-        let Incoming::Generation(arriving) = &self.incoming else { return Ok(()) };
+        let (Incoming::Generation(arriving), Some(replica)) = (&self.incoming, &self.replica) else { return Ok(()) };
         let operation = Operation::decode(&bytes)?;
-        let needed = needs(&operation, &arriving.header.joint);
+        let needed = needs(&operation, &arriving.header.joint, replica)?;
         let again = || Piece::Generation(GenerationPiece::Operation(bytes.clone()));
         if needed > 0 && !self.has_room(needed, again)? {
             return Ok(());
@@ -169,7 +169,7 @@ impl Work {
             replica.tidy()?;
             replica.drop_held()?;
         }
-        Ok(())
+        self.drop_unwanted()
     }
 
     /// True if something acked is to be shown.

@@ -218,17 +218,21 @@ impl Work {
 }
 
 /// How many bytes an operation takes while it is staged and revealed.
-pub(super) fn needs(operation: &Operation, joint: &Joint) -> u64 {
+pub(super) fn needs(operation: &Operation, joint: &Joint, replica: &Replica) -> Result<u64, ReplicaError> {
     let unpacked = operation.payload.map_or(0, |payload| payload.unpacked);
-    match &operation.action {
-        // A content that came ahead is moved.
+    Ok(match &operation.action {
         Action::Create { content: Content::Held, .. } if matches!(joint, Joint::CatchUp { .. }) => OVERHEAD,
+        // A content that came ahead is moved, one that is elsewhere in the replica copied.
+        Action::Create { content: Content::Held, entry, .. } => match entry.content() {
+            Some(digest) if replica.has_ahead(digest)? => OVERHEAD,
+            _ => entry.size().saturating_add(OVERHEAD),
+        },
         Action::Create { entry, sparse: false, .. } => entry.size().saturating_add(OVERHEAD),
         Action::Create { .. } => unpacked.saturating_add(OVERHEAD),
         // The bytes, the old ones that they replace, and room for what grows.
         Action::Edit { .. } => unpacked.saturating_mul(3).saturating_add(OVERHEAD),
         _ => 0,
-    }
+    })
 }
 
 /// What is to be said if there is not so much room on the replica's disk beyond the reserve.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -53,6 +53,8 @@ pub(super) struct Work {
     /// What it is meanwhile.
     pub(super) held_as: Option<Still>,
     pub(super) holds: Arc<Holds>,
+    /// When contents last began to come.
+    pub(super) contents_came: Option<Instant>,
     /// A sync of contents has failed.
     pub(super) sync_failed: Arc<AtomicBool>,
     /// Whose threads sync them.
@@ -89,6 +91,7 @@ impl Work {
             waiting: Vec::new(),
             held_as: None,
             holds,
+            contents_came: None,
             sync_failed: Arc::default(),
             runtime,
             looks,

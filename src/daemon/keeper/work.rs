@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::guard::Guard;
 use super::home::Home;
+use super::later::{Awaited, Reader};
 use super::poll::{Poller, Turn};
 use super::report::Told;
 use super::{Command, Fold, KeeperOptions, Shared, Touched, View, Whole};
@@ -106,6 +107,9 @@ pub struct Keeper {
     pub(super) chain: ChainDigest,
     pub(super) views: BTreeMap<u64, Touched>,
     pub(super) next_view: u64,
+    /// Large files that the last cut left for later, and who waits for some of them.
+    pub(super) later: BTreeSet<RelPath>,
+    pub(super) awaited: Vec<Awaited>,
     /// When the keeper began, as the monotonic clock's zero.
     pub(super) begun: Instant,
     pub(super) committed: Instant,
@@ -167,6 +171,8 @@ impl Keeper {
             shared: Arc::clone(&shared),
             views: BTreeMap::new(),
             next_view: 0,
+            later: BTreeSet::new(),
+            awaited: Vec::new(),
             begun: now,
             committed: now,
             poller: Poller::new(options.poll, polls_home, now),
@@ -183,7 +189,9 @@ impl Keeper {
 
     /// Works until told to stop; where it stood then.
     pub fn run(mut self) -> Result<Position, KeeperError> {
+        let reader = Reader::start(&self.options.home, self.secret, &self.shared)?;
         let ended = self.work();
+        reader.end();
         if let Err(error) = &ended {
             self.shared.report().failed = Some(crate::daemon::explain(error));
         }
@@ -250,7 +258,7 @@ impl Keeper {
         if !self.walker.is_settled() {
             self.walker.scan(&self.tree, 20_000, wall_clock())?;
         }
-        if self.walker.take_changed() {
+        if self.walker.take_changed() || self.shared.larges.settle(instant()) {
             self.timer.touched(instant());
         }
         self.poll();
@@ -315,10 +323,7 @@ impl Keeper {
                 let position = self.catch_all(&BTreeSet::new())?;
                 // Whoever asked may look at the status next.
                 self.report();
-                // What the guard holds back is in no position.
-                if !self.guard.is_holding() {
-                    reply.send(position).ok();
-                }
+                self.answer_when_taken(position, reply);
             }
             Command::Release(reply) => {
                 let released = self.release()?;
@@ -332,9 +337,7 @@ impl Keeper {
             }
             Command::Rescan { paths, whole, reply } => {
                 let position = self.rescan(&paths, &whole)?;
-                if !self.guard.is_holding() {
-                    reply.send(position).ok();
-                }
+                self.answer_when_taken(position, reply);
             }
         }
         Ok(())
@@ -372,6 +375,7 @@ impl Keeper {
         let touched = self.views.remove(&ticket).unwrap_or(Touched { overflowed: true, ..Touched::default() });
         // What is dirty by now is taken whole as well: what the standby was sent of it is older.
         let Some((cut, spool)) = self.guarded_capture(&touched.files, Payloads::Whole)? else { return Ok(None) };
+        self.note_later(&cut);
         let mut whole = BTreeMap::new();
         for (path, found) in &cut.captures {
             let Some(present) = found else { continue };
@@ -394,10 +398,13 @@ impl Keeper {
         let ships = self.shared.ships();
         let payloads = if ships { Payloads::Changes } else { Payloads::None };
         let Some((cut, spool)) = self.guarded_capture(whole, payloads)? else { return Ok(None) };
-        if cut.captures.is_empty() && cut.steps.is_empty() {
-            return Ok(None);
-        }
-        self.publish(cut, spool, ships, false).map(Some)
+        self.note_later(&cut);
+        let made = match cut.captures.is_empty() && cut.steps.is_empty() {
+            true => None,
+            false => Some(self.publish(cut, spool, ships, false)?),
+        };
+        self.answer_awaited();
+        Ok(made)
     }
 
     pub(super) fn capture(
@@ -408,8 +415,10 @@ impl Keeper {
         let spool = Spool::create(&self.options.state)?;
         let ships = payloads != Payloads::None;
         let mut capturer = Capturer::new(spool, self.secret, self.options.xattrs.clone(), ships);
-        if payloads == Payloads::Whole {
-            capturer = capturer.taking_whole();
+        match payloads {
+            Payloads::Whole => capturer = capturer.taking_whole(),
+            Payloads::Changes => capturer = capturer.sending_ahead(&self.shared.larges),
+            Payloads::None => {}
         }
         let begun = self.begun;
         let clock = move || moment(begun);

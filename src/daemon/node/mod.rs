@@ -66,6 +66,8 @@ pub struct NodeOptions {
     pub filter: Filter,
     /// How changes are batched.
     pub windows: Windows,
+    /// New contents from so many bytes on are sent ahead, beside the generations.
+    pub large_from_bytes: u64,
     /// How much of recent generations is kept for standbys that come back.
     pub window: WindowLimits,
     /// How changes are heard of.

@@ -200,6 +200,7 @@ fn start_primary(
         xattrs: XattrPolicy::default(),
         watch: options.watch,
         windows: options.windows,
+        large_from_bytes: options.large_from_bytes,
         rounds: crate::capture::RoundOptions::default(),
         poll: options.poll,
         window: options.window,

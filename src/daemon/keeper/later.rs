@@ -1,0 +1,97 @@
+//! What a cut leaves for later: large files, read beside the cuts and sent ahead, or taken piece by piece.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::work::{Keeper, instant};
+use crate::capture::{CaptureError, Cut, read_large};
+use crate::daemon::explain;
+use crate::fs::Root;
+use crate::words::path::RelPath;
+use crate::words::position::Position;
+
+/// Who waits until all that was written before is in a generation, and for what still.
+pub(super) struct Awaited {
+    later: BTreeSet<RelPath>,
+    reply: oneshot::Sender<Position>,
+}
+
+impl Keeper {
+    /// Takes note of what a cut left.
+    pub(super) fn note_later(&mut self, cut: &Cut) {
+        self.shared.larges.keep(&cut.later);
+        self.later.clone_from(&cut.later);
+        // What was taken in part goes on at once; what is sent ahead waits until it is there.
+        if cut.later.iter().any(|path| cut.captures.contains_key(path)) {
+            self.timer.touched(instant());
+        }
+    }
+
+    /// Says `position` when nothing written before is left for later.
+    pub(super) fn answer_when_taken(&mut self, position: Position, reply: oneshot::Sender<Position>) {
+        // What the guard holds back is in no position.
+        if self.guard.is_holding() {
+            return;
+        }
+        if self.later.is_empty() {
+            // Whoever asked may have gone.
+            reply.send(position).ok();
+        } else {
+            self.awaited.push(Awaited { later: self.later.clone(), reply });
+        }
+    }
+
+    /// Answers whom the last generation has brought what they waited for.
+    pub(super) fn answer_awaited(&mut self) {
+        for mut awaited in std::mem::take(&mut self.awaited) {
+            awaited.later.retain(|path| self.later.contains(path));
+            if awaited.later.is_empty() {
+                awaited.reply.send(self.position).ok();
+            } else if !awaited.reply.is_closed() {
+                self.awaited.push(awaited);
+            }
+        }
+    }
+}
+
+/// The thread that reads large files.
+pub(super) struct Reader {
+    thread: JoinHandle<()>,
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(super) fn start(home: &Path, secret: [u8; 32], shared: &Arc<Shared>) -> io::Result<Self> {
+        let (home, of_thread) = (home.to_owned(), Arc::clone(shared));
+        let read = move || read_all(&home, &secret, &of_thread);
+        let thread = std::thread::Builder::new().name("large".into()).spawn(read)?;
+        Ok(Self { thread, shared: Arc::clone(shared) })
+    }
+
+    /// Ends it, when what it is reading is read.
+    pub(super) fn end(self) {
+        self.shared.larges.end();
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that reads large files failed");
+        }
+    }
+}
+
+fn read_all(home: &Path, secret: &[u8; 32], shared: &Shared) {
+    while let Some(unread) = shared.larges.next_to_read(&instant) {
+        let read = Root::open(home).map_err(CaptureError::File).and_then(|root| read_large(&root, &unread, secret));
+        let read = read.unwrap_or_else(|error| {
+            // The next cut meets it again, and says what is to be said.
+            tracing::debug!(path = %unread.path, error = explain(&error), "a large file cannot be read");
+            None
+        });
+        shared.larges.was_read(&unread, read);
+        shared.wake_sessions();
+    }
+}

@@ -13,8 +13,8 @@ use hotspare::thought::delta::probe::{ProbePlan, Probes};
 use hotspare::thought::digest::ContentHasher;
 use hotspare::thought::filter::Rules;
 use hotspare::thought::generation::{
-    Action, Content, Extension, Header, Joint, JournalledOperation, NamedPaths, Operation, Payload, PreImage, Quality,
-    Reason,
+    Action, Claim, Content, Extension, Header, Joint, JournalledOperation, NamedPaths, Operation, Payload, PreImage,
+    Quality, Reason,
 };
 use hotspare::thought::session::judge;
 use hotspare::thought::store::{MemoryStore, ReadStore, Table};
@@ -336,6 +336,10 @@ fn the_index_of_version_1_is_read_and_written_as_ever() {
             now.insert(format!("{table:?}-{}", hex(&pair.key)).to_lowercase(), pair.value);
         }
     }
-    frozen("index-v1.hex", &now);
+    let deferred = NamedPaths { sample: vec![path("jobs/a/log")], count: 2 };
+    let claim = Claim { quality: Quality::Fuzzy(vec![Reason::Conflict, Reason::Polled]), deferred };
+    now.insert("claim".to_owned(), claim.encode());
+    let frozen = frozen("index-v1.hex", &now);
+    assert_eq!(Claim::decode(&frozen["claim"]), Some(claim));
     assert_eq!(tree.row(&path("d/f")).unwrap(), Some(row));
 }

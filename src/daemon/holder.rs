@@ -23,7 +23,7 @@ use work::Work;
 
 use crate::reveal::{Depth, Replica, ReplicaError, ReplicaOptions, Scope, Standing};
 use crate::thought::filter::Filter;
-use crate::thought::generation::Header;
+use crate::thought::generation::{Claim, Header};
 use crate::thought::session::arrival::Piece;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::tree::Counts;
@@ -76,10 +76,12 @@ pub enum Job {
 }
 
 /// Where a replica stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Stand {
     /// Its standing.
     pub standing: Standing,
+    /// What the generation claims that it stands at.
+    pub claim: Option<Claim>,
     /// Acked and not revealed.
     pub unrevealed: usize,
     /// What its disk cannot hold.
@@ -94,6 +96,7 @@ impl Stand {
     fn of(replica: &Replica) -> Self {
         Self {
             standing: replica.standing(),
+            claim: replica.claim().cloned(),
             unrevealed: replica.unrevealed(),
             unheld: replica.unheld(),
             counts: replica.tree().counts(),

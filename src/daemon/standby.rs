@@ -68,7 +68,7 @@ impl StandbyContext {
         match stand {
             Ok(stand) => {
                 let mut report = self.report();
-                report.stand = stand;
+                report.stand.clone_from(&stand);
                 report.stuck = None;
                 Ok(stand)
             }
@@ -89,11 +89,11 @@ pub async fn greet(connection: Connection, address: &str, context: &StandbyConte
     context.peers.is_no_stranger(connection.peer());
     let peered = context.keys.met(&connection);
     let mut link = Link::open(connection).await?;
-    let standing = stand.map(|stand| stand.standing).unwrap_or_default();
+    let standing = stand.as_ref().map(|stand| stand.standing).unwrap_or_default();
     let remembered = context.memory.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let ours = Hello {
         cluster: remembered.cluster,
-        home: stand.map(|stand| stand.standing.home),
+        home: stand.as_ref().map(|stand| stand.standing.home),
         reigns: remembered.reigns,
         position: standing.position,
         chain: standing.chain,

@@ -141,6 +141,7 @@ impl Replica {
         self.root.remove_tree(&layout::old_journal())?;
         adopt::read_tree(&self.root, &mut self.tree, &self.options, &RelPath::root())?;
         self.standing = Standing { home: self.standing.home, tree: self.tree.digest()?, ..Standing::default() };
+        self.set_claim(None)?;
         self.set_keeps_replaced(true)?;
         self.write_standing()?;
         self.tree.store_mut().commit()?;

@@ -16,7 +16,7 @@ use super::{ReplicaError, adopt, bundle, recovery, unheld};
 use crate::fs::{Able, Privilege, Root, XattrPolicy};
 use crate::index::Index;
 use crate::journal::{Kept, Log, Record, RecordKind, State};
-use crate::thought::generation::{Header, Operation};
+use crate::thought::generation::{Claim, Header, Operation};
 use crate::thought::store::{ReadStore, Store, Table};
 use crate::thought::tree::{Tree, TreeError};
 use crate::thought::wire::message::UnheldCounts;
@@ -31,6 +31,8 @@ const UNHELD_FACT: &[u8] = b"unheld";
 const KEEPS_REPLACED_FACT: &[u8] = b"keeps-replaced";
 /// Fact: how many paths differ from the generation it stood at, if any do. The tree says what is on the disk.
 const STRAYED_FACT: &[u8] = b"strayed";
+/// Fact: what the generation it stands at claims ([`Claim`]).
+const CLAIM_FACT: &[u8] = b"claim";
 /// So many revealed generations may wait for being tidied up.
 const UNTIDY_CAP: usize = 64;
 
@@ -87,6 +89,8 @@ pub struct Replica {
     pub(super) log: Log,
     /// The generation it stood at last; its tree is what is there.
     pub(super) standing: Standing,
+    /// What that generation claims.
+    claim: Option<Claim>,
     pub(super) strayed: Option<u64>,
     /// Acked, not yet revealed, oldest first.
     pub(super) unrevealed: Unrevealed,
@@ -138,6 +142,7 @@ impl Replica {
             tree,
             log,
             standing,
+            claim: None,
             strayed: None,
             unrevealed: Unrevealed::default(),
             untidy: Vec::new(),
@@ -182,6 +187,11 @@ impl Replica {
         let Standing { chain, tree, .. } = self.standing;
         let own = || ChainDigest(Digest::of(&[b"strayed", &chain.0.0[..], &tree.0].concat()));
         Standing { chain: self.strayed.map_or(chain, |_| own()), ..self.standing }
+    }
+
+    /// What the generation it stands at claims; `None` if that is not known.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
     }
 
     /// What the process may do to it.
@@ -265,6 +275,7 @@ impl Replica {
             (self.unheld, self.is_counted) = (unheld, true);
         }
         self.strayed = fact(STRAYED_FACT)?.and_then(|count| count.try_into().ok()).map(u64::from_be_bytes);
+        self.claim = fact(CLAIM_FACT)?.and_then(|bytes| Claim::decode(&bytes));
         self.standing = standing;
         Ok(true)
     }
@@ -278,10 +289,22 @@ impl Replica {
             chain: header.chain(),
             tree: header.tree_after,
         };
+        self.set_claim(Some(header.claim()))?;
         // From here on the mark in its stage says so.
         self.set_keeps_replaced(false)?;
         self.set_strayed(None)?;
         self.write_standing()
+    }
+
+    pub(super) fn set_claim(&mut self, claim: Option<Claim>) -> Result<(), ReplicaError> {
+        let store = self.tree.store_mut();
+        let done = match &claim {
+            Some(claim) => store.put(Table::Facts, CLAIM_FACT.to_vec(), claim.encode()),
+            None => store.delete(Table::Facts, CLAIM_FACT),
+        };
+        done.map_err(TreeError::from)?;
+        self.claim = claim;
+        Ok(())
     }
 
     pub(super) fn set_strayed(&mut self, count: Option<u64>) -> Result<(), ReplicaError> {

@@ -247,7 +247,7 @@ fn standby(status: &mut Status, report: &StandbyReport, position: Option<Positio
         status.promotable.why_not.push(stuck.clone());
         status.alarms.push(stuck.clone());
     }
-    if let Some(stand) = report.stand.filter(|stand| stand.strayed > 0) {
+    if let Some(stand) = report.stand.as_ref().filter(|stand| stand.strayed > 0) {
         let count = stand.strayed;
         status
             .promotable
@@ -261,7 +261,8 @@ fn standby(status: &mut Status, report: &StandbyReport, position: Option<Positio
         (status.home.entries, status.home.bytes) = (stand.counts.entries + 1, stand.counts.bytes);
         status.unheld = stand.unheld.into();
     }
-    status.quality = report.header.as_ref().map(|header| quality_of(&header.quality, &header.deferred));
+    let claim = report.stand.as_ref().and_then(|stand| stand.claim.as_ref());
+    status.quality = claim.map(|claim| quality_of(&claim.quality, &claim.deferred));
     status.generations = GenerationCounts {
         by_quality: report.by_quality.iter().map(|(word, count)| ((*word).to_owned(), *count)).collect(),
         by_reason: report.by_reason.iter().map(|(reason, count)| (reason.word().to_owned(), *count)).collect(),

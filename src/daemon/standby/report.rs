@@ -15,8 +15,6 @@ use crate::words::position::Position;
 pub struct StandbyReport {
     /// Where the replica stands, as far as it is open.
     pub stand: Option<Stand>,
-    /// The last generation's header.
-    pub header: Option<Header>,
     /// What has been revealed.
     pub revealed: Option<Position>,
     /// How far the primary is with bringing it up to date.
@@ -64,8 +62,9 @@ impl Behind {
 impl StandbyReport {
     pub(super) fn revealed(&mut self, position: Position, stand: Stand) {
         self.revealed = Some(position);
+        let unheld = stand.unheld;
         let known = self.stand.replace(stand).map(|before| before.unheld);
-        if known == Some(UnheldCounts::default()) && stand.unheld != UnheldCounts::default() {
+        if known == Some(UnheldCounts::default()) && unheld != UnheldCounts::default() {
             tracing::info!(
                 "this replica cannot hold all owners, modes or attributes, for want of privilege; `status` counts them"
             );
@@ -83,9 +82,9 @@ impl StandbyReport {
             stand.standing.chain = header.chain();
             stand.standing.tree = header.tree_after;
             stand.standing.reign = header.reign;
+            stand.claim = Some(header.claim());
             stand.unrevealed += 1;
         }
         self.progress = None;
-        self.header = Some(header.clone());
     }
 }

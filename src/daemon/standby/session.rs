@@ -171,7 +171,7 @@ impl Session {
         }
         let heartbeat = {
             let report = self.context.report();
-            let stand = report.stand;
+            let stand = report.stand.as_ref();
             Heartbeat {
                 position: stand.map(|stand| stand.standing.position).unwrap_or_default(),
                 unheld: stand.map(|stand| stand.unheld).unwrap_or_default(),

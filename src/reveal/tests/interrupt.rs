@@ -8,6 +8,7 @@ use super::churn::Churn;
 use super::faulty::Faulty;
 use super::snapshot::differences;
 use super::*;
+use crate::thought::generation::{Quality, Reason};
 
 /// A home in which every kind of operation has something to do.
 fn furnish(at: &Path) {
@@ -308,4 +309,31 @@ fn an_index_that_was_never_finished_is_not_believed() {
     let (_, opening) = ground.try_open().unwrap();
     assert_eq!(opening, Opening::Reread);
     assert_eq!(differences(&after, &ground.look()), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_generation_claims_is_remembered_with_the_position() {
+    let ground = Ground::new();
+    let mut replica = ground.open();
+    let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
+    let mut random = Random(1);
+    assert_eq!(replica.claim(), None);
+    for (number, is_tidied) in [(1, true), (2, false), (3, true)] {
+        fs::write(ground.source().join("file"), format!("{number}")).unwrap();
+        let mut generation = primary.generation();
+        let reason = if number == 2 { Reason::Conflict } else { Reason::Polled };
+        generation.header.quality = Quality::Fuzzy(vec![reason]);
+        generation.header.deferred.add(&path("deferred"));
+        primary.chain = generation.header.chain();
+        ack(&mut replica, &generation, &mut random).unwrap();
+        if is_tidied {
+            replica.reveal().unwrap();
+            replica.tidy().unwrap();
+        }
+        // Not tidied, the index knows nothing of it: the journal does.
+        drop(replica);
+        replica = ground.open();
+        assert_eq!(replica.claim(), Some(&generation.header.claim()));
+        assert_eq!(replica.standing().position, generation.header.position);
+    }
 }

@@ -21,7 +21,7 @@ use crate::words::entry::{Digest, Timestamp};
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
 
 pub use operation::{Action, Content, JournalledOperation, Operation, Payload, PreImage, Section};
-pub use quality::{NamedPaths, Quality, Reason};
+pub use quality::{Claim, NamedPaths, Quality, Reason};
 
 /// The header format this version writes.
 pub const HEADER_VERSION: u16 = 1;
@@ -125,6 +125,11 @@ pub enum FormatError {
 }
 
 impl Header {
+    /// What it claims.
+    pub fn claim(&self) -> Claim {
+        Claim { quality: self.quality.clone(), deferred: self.deferred.clone() }
+    }
+
     /// The bytes that are shipped, journalled and chained.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = HEADER_VERSION.to_le_bytes().to_vec();

@@ -114,6 +114,32 @@ impl Quality {
     }
 }
 
+/// What a generation claims, as a standby remembers it of where it stands.
+///
+/// **Format, version 1** (a fact of the index): `u8` version, then the postcard encoding.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// What it claims of its cut.
+    pub quality: Quality,
+    /// Paths that changed and are not in it.
+    pub deferred: NamedPaths,
+}
+
+const CLAIM_VERSION: u8 = 1;
+
+impl Claim {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![CLAIM_VERSION]).unwrap_or_default()
+    }
+
+    /// What `bytes` say, if they are of this version and whole.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&CLAIM_VERSION, rest) = bytes.split_first()? else { return None };
+        postcard::take_from_bytes(rest).ok().filter(|(_, rest)| rest.is_empty()).map(|(claim, _)| claim)
+    }
+}
+
 impl fmt::Display for Quality {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -48,7 +48,7 @@ pub(super) fn note_versions(text: &[u8]) -> Vec<u64> {
 }
 
 /// True if `text` is what a write of `new` over `old`, done in part or not at all or wholly, leaves.
-pub(super) fn is_part_written(text: &[u8], old: &[u8], new: &[u8]) -> bool {
+pub(crate) fn is_part_written(text: &[u8], old: &[u8], new: &[u8]) -> bool {
     let begun = text.iter().zip(new).take_while(|(found, new)| found == new).count();
     (0..=begun).rev().any(|end| text[end..] == *old.get(end..).unwrap_or_default())
 }

@@ -18,7 +18,7 @@
 pub mod checks;
 pub mod dice;
 pub mod home;
-mod instruments;
+pub(crate) mod instruments;
 pub mod ledger;
 pub mod load;
 mod pen;

@@ -261,7 +261,7 @@ fn look(home: &Path, at: &Path, found: &mut BTreeMap<RelPath, Line>) {
 }
 
 impl Standby {
-    fn bytes(&self, entry: &Entry) -> &[u8] {
+    pub(super) fn bytes(&self, entry: &Entry) -> &[u8] {
         match entry.content() {
             Some(digest) if entry.size() > 0 => self.contents.get(&digest).expect("the standby holds the content"),
             _ => &[],
@@ -363,6 +363,7 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// A source of choices, the same for the same seed.
+#[derive(Clone)]
 pub(crate) struct Dice(blake3::OutputReader);
 
 impl Dice {

@@ -12,3 +12,4 @@ mod grown;
 mod large;
 mod prefix;
 mod random;
+mod script;

@@ -1,0 +1,380 @@
+//! Numbered calls that follow from a seed, and what a home is after each of them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::bench::{Dice, noise};
+use crate::jenkins::instruments::is_part_written;
+
+const MIB: usize = 1 << 20;
+const SLOTS: usize = 4;
+const SLOT: usize = 9000;
+const BIGS: usize = 3;
+const LOGS: usize = 2;
+
+/// One system call on the home.
+#[derive(Clone)]
+pub(super) enum Call {
+    Create(String),
+    MakeDirectory(String),
+    Write {
+        path: String,
+        offset: usize,
+        bytes: Vec<u8>,
+    },
+    /// The bytes that follow, of the endless text of that file.
+    Append {
+        path: String,
+        length: usize,
+    },
+    Rename(String, String),
+    Link(String, String),
+    Truncate(String),
+    Remove(String),
+    RemoveDirectory(String),
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create(path) => write!(f, "create {path}"),
+            Self::MakeDirectory(path) => write!(f, "mkdir {path}"),
+            Self::Write { path, offset, bytes } => write!(f, "write {} at {offset} of {path}", bytes.len()),
+            Self::Append { path, length } => write!(f, "append {length} to {path}"),
+            Self::Rename(from, to) => write!(f, "rename {from} {to}"),
+            Self::Link(from, to) => write!(f, "link {from} {to}"),
+            Self::Truncate(path) => write!(f, "truncate {path}"),
+            Self::Remove(path) => write!(f, "remove {path}"),
+            Self::RemoveDirectory(path) => write!(f, "rmdir {path}"),
+        }
+    }
+}
+
+/// What a log says from `offset` on: the same whenever it is asked.
+fn said(path: &str, offset: usize, length: usize) -> Vec<u8> {
+    let seed = path.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let word = |at: usize| (seed ^ at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).to_le_bytes();
+    (offset..offset + length).map(|at| word(at / 8)[at % 8]).collect()
+}
+
+impl Call {
+    pub(super) fn perform(&self, home: &Path) {
+        let at = |path: &String| home.join(path);
+        match self {
+            Self::Create(path) => drop(File::create_new(at(path)).unwrap()),
+            Self::MakeDirectory(path) => fs::create_dir(at(path)).unwrap(),
+            Self::Write { path, offset, bytes } => {
+                let file = File::options().write(true).open(at(path)).unwrap();
+                assert_eq!(file.write_at(bytes, *offset as u64).unwrap(), bytes.len(), "one call");
+            }
+            Self::Append { path, length } => {
+                let mut file = File::options().append(true).open(at(path)).unwrap();
+                let end = usize::try_from(file.metadata().unwrap().len()).unwrap();
+                assert_eq!(file.write(&said(path, end, *length)).unwrap(), *length, "one call");
+            }
+            Self::Rename(from, to) => fs::rename(at(from), at(to)).unwrap(),
+            Self::Link(from, to) => fs::hard_link(at(from), at(to)).unwrap(),
+            Self::Truncate(path) => drop(File::create(at(path)).unwrap()),
+            Self::Remove(path) => fs::remove_file(at(path)).unwrap(),
+            Self::RemoveDirectory(path) => fs::remove_dir(at(path)).unwrap(),
+        }
+    }
+}
+
+/// True if `found` is the beginning of what the log at `path` says.
+pub(super) fn is_said(path: &str, found: &[u8]) -> bool {
+    found == said(path, 0, found.len())
+}
+
+pub(super) fn is_log(path: &str) -> bool {
+    path.starts_with("log-")
+}
+
+/// The calls, one after the other.
+#[derive(Clone)]
+pub(super) struct Script {
+    dice: Dice,
+    waiting: VecDeque<Call>,
+    number: u64,
+    /// Names that are there for a while, the oldest first.
+    links: VecDeque<String>,
+    fresh: VecDeque<String>,
+    logs: VecDeque<String>,
+    /// Where the room is, and the paper.
+    room: usize,
+    paper: usize,
+}
+
+impl Script {
+    /// So many calls make the home that the others change.
+    pub(super) const SETUP: usize = 2 * (SLOTS + BIGS) + 2 * LOGS + 4;
+
+    pub(super) fn new(seed: u64) -> Self {
+        let mut script = Self {
+            dice: Dice::new(seed),
+            waiting: VecDeque::new(),
+            number: 0,
+            links: VecDeque::new(),
+            fresh: VecDeque::new(),
+            logs: VecDeque::new(),
+            room: 0,
+            paper: 0,
+        };
+        for (name, count, length) in [("slot", SLOTS, SLOT), ("big", BIGS, MIB)] {
+            for number in 0..count {
+                let path = format!("{name}-{number}");
+                let bytes = noise(number as u64, length);
+                script.waiting.extend([Call::Create(path.clone()), Call::Write { path, offset: 0, bytes }]);
+            }
+        }
+        for number in 0..LOGS {
+            let path = format!("log-{number}");
+            script.waiting.extend([Call::Create(path.clone()), Call::Append { path: path.clone(), length: 100 }]);
+            script.logs.push_back(path);
+        }
+        script.waiting.extend(["room-0", "desk-0", "desk-1"].map(|path| Call::MakeDirectory(path.into())));
+        script.waiting.push_back(Call::Create("desk-0/paper".into()));
+        script
+    }
+
+    /// How long the writer rests after the last call, where a cut takes `cut`: not at all within a piece of work, up to twice as long after it.
+    pub(super) fn rest(&self, cut: Duration) -> Duration {
+        if !self.waiting.is_empty() || self.number.is_multiple_of(3) {
+            return Duration::ZERO;
+        }
+        // No choice of the script: one who only follows it does not rest.
+        2 * cut * u32::try_from(self.number.wrapping_mul(0x9e37_79b9) % 100).unwrap() / 100
+    }
+
+    pub(super) fn peek(&mut self) -> &Call {
+        if self.waiting.is_empty() {
+            self.think();
+        }
+        &self.waiting[0]
+    }
+
+    pub(super) fn next(&mut self) -> Call {
+        let call = self.peek().clone();
+        self.waiting.pop_front();
+        self.number += 1;
+        call
+    }
+
+    /// One more piece of work.
+    fn think(&mut self) {
+        let number = self.number;
+        let write = |path: String, offset, length| Call::Write { path, offset, bytes: noise(number ^ 0xabcd, length) };
+        match self.dice.below(14) {
+            0..3 => {
+                let (slot, length) = (self.dice.below(SLOTS), 1 + self.dice.below(600));
+                let offset = self.dice.below(SLOT - length);
+                self.waiting.push_back(write(format!("slot-{slot}"), offset, length));
+            }
+            3 | 4 => {
+                // Close upon another call: a cut that has the one without the other is none.
+                let (slot, big) = (self.dice.below(SLOTS), self.dice.below(BIGS));
+                self.waiting.push_back(write(format!("slot-{slot}"), 0, 200));
+                self.waiting.push_back(write(format!("big-{big}"), 0, MIB));
+            }
+            5 | 6 => {
+                let (log, length) = (self.dice.below(LOGS), 1 + self.dice.below(300));
+                self.waiting.push_back(Call::Append { path: self.logs[log].clone(), length });
+                if self.dice.below(200) == 0 {
+                    let path = format!("log-{number}");
+                    self.waiting.extend([Call::Create(path.clone()), Call::Append { path: path.clone(), length: 100 }]);
+                    self.logs.push_back(path);
+                    self.waiting.extend(self.logs.pop_front().map(Call::Remove));
+                }
+            }
+            7 | 8 => {
+                let saved = self.dice.below(3);
+                self.waiting.extend([
+                    Call::Create("saving".into()),
+                    write("saving".into(), 0, 500),
+                    Call::Rename("saving".into(), format!("saved-{saved}")),
+                ]);
+            }
+            9 => {
+                let (slot, name) = (self.dice.below(SLOTS), format!("link-{number}"));
+                self.waiting.push_back(Call::Link(format!("slot-{slot}"), name.clone()));
+                self.links.push_back(name.clone());
+                // Written by its other name.
+                self.waiting.push_back(write(name, 0, 64));
+                if self.links.len() > 3 {
+                    self.waiting.extend(self.links.pop_front().map(Call::Remove));
+                }
+            }
+            10 => {
+                let (from, to) = (self.room, 1 - self.room);
+                self.waiting.push_back(Call::Rename(format!("room-{from}"), format!("room-{to}")));
+                let file = format!("room-{to}/file-{number}");
+                self.waiting.extend([Call::Create(file.clone()), write(file.clone(), 0, 100)]);
+                self.waiting.push_back(Call::Rename(file, format!("room-{to}/file")));
+                self.room = to;
+            }
+            11 => {
+                let name = |desk: usize| format!("desk-{desk}/paper");
+                self.waiting.push_back(Call::Rename(name(self.paper), name(1 - self.paper)));
+                self.paper = 1 - self.paper;
+            }
+            12 => {
+                let directory = format!("fresh-{number}");
+                let file = format!("{directory}/file");
+                self.waiting.extend([
+                    Call::MakeDirectory(directory.clone()),
+                    Call::Create(file.clone()),
+                    write(file, 0, 200),
+                ]);
+                self.fresh.push_back(directory);
+                if self.fresh.len() > 3 {
+                    let oldest = self.fresh.pop_front().unwrap();
+                    self.waiting.extend([Call::Remove(format!("{oldest}/file")), Call::RemoveDirectory(oldest)]);
+                }
+            }
+            _ => {
+                let path = format!("slot-{}", SLOTS - 1);
+                self.waiting.extend([Call::Truncate(path.clone()), write(path, 0, SLOT)]);
+            }
+        }
+    }
+}
+
+/// A home as it was found.
+pub(super) struct State<'a> {
+    /// What is at each path: a directory, or a file's content.
+    pub(super) files: BTreeMap<String, Option<&'a [u8]>>,
+    /// The names of each file that has more than one.
+    pub(super) links: BTreeSet<BTreeSet<String>>,
+}
+
+/// A home as it is after some calls.
+#[derive(Clone, Default)]
+pub(super) struct Model {
+    calls: u64,
+    /// What is at each path: a directory, or a file by number.
+    names: BTreeMap<String, Option<u64>>,
+    files: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Model {
+    pub(super) fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    fn file(&mut self, path: &str) -> &mut Vec<u8> {
+        let id = self.names[path].expect("a file");
+        self.files.get_mut(&id).unwrap()
+    }
+
+    pub(super) fn apply(&mut self, call: &Call) {
+        self.calls += 1;
+        match call {
+            Call::Create(path) => {
+                self.names.insert(path.clone(), Some(self.calls));
+                self.files.insert(self.calls, Vec::new());
+            }
+            Call::MakeDirectory(path) => drop(self.names.insert(path.clone(), None)),
+            Call::Write { path, offset, bytes } => written(self.file(path), *offset, bytes),
+            Call::Append { path, length } => {
+                let end = self.file(path).len();
+                self.file(path).extend(said(path, end, *length));
+            }
+            Call::Rename(from, to) => {
+                let below = format!("{from}/");
+                let moved: Vec<String> =
+                    self.names.keys().filter(|path| *path == from || path.starts_with(&below)).cloned().collect();
+                for path in moved {
+                    let what = self.names.remove(&path).unwrap();
+                    self.names.insert(path.replacen(from.as_str(), to, 1), what);
+                }
+            }
+            Call::Link(from, to) => drop(self.names.insert(to.clone(), self.names[from])),
+            Call::Truncate(path) => self.file(path).clear(),
+            Call::Remove(path) | Call::RemoveDirectory(path) => drop(self.names.remove(path)),
+        }
+        let named: BTreeSet<u64> = self.names.values().flatten().copied().collect();
+        self.files.retain(|id, _| named.contains(id));
+    }
+
+    /// True if `state` is this; `next` may be done in part.
+    pub(super) fn is(&self, state: &State<'_>, next: &Call) -> bool {
+        state.files.len() == self.names.len()
+            && state.files.iter().zip(&self.names).all(|((path, found), (named, wanted))| {
+                path == named
+                    && match (found, wanted) {
+                        (None, None) => true,
+                        (Some(found), Some(id)) => self.may_be(path, *id, found, next),
+                        _ => false,
+                    }
+            })
+            && state.links == self.links()
+    }
+
+    /// How `state` differs from this.
+    pub(super) fn differences(&self, state: &State<'_>, next: &Call) -> Vec<String> {
+        let mut differences = Vec::new();
+        let paths: BTreeSet<&String> = state.files.keys().chain(self.names.keys()).collect();
+        for path in paths {
+            match (state.files.get(path), self.names.get(path)) {
+                (Some(None), Some(None)) => {}
+                (Some(Some(found)), Some(Some(id))) if self.may_be(path, *id, found, next) => {}
+                (Some(Some(found)), Some(Some(id))) => {
+                    let wanted = &self.files[id];
+                    let differ = |(found, wanted): (&u8, &u8)| found != wanted;
+                    let first = found.iter().zip(wanted).position(differ);
+                    let last = found.iter().zip(wanted).rposition(differ);
+                    let lengths = (found.len(), wanted.len());
+                    differences.push(format!("{path}: lengths {lengths:?}, differs from {first:?} to {last:?}"));
+                }
+                (found, wanted) => {
+                    let (found, wanted) = (found.map(Option::is_some), wanted.map(Option::is_some));
+                    differences.push(format!("{path}: a file? {found:?}, should be {wanted:?}"));
+                }
+            }
+        }
+        if state.links != self.links() {
+            differences.push(format!("links are {:?}, should be {:?}", state.links, self.links()));
+        }
+        differences
+    }
+
+    fn links(&self) -> BTreeSet<BTreeSet<String>> {
+        let mut named: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+        for (path, id) in &self.names {
+            if let Some(id) = id {
+                named.entry(*id).or_default().insert(path.clone());
+            }
+        }
+        named.into_values().filter(|names| names.len() > 1).collect()
+    }
+
+    /// Of a log only the length is looked at: what it says was checked, for it is the same after any call.
+    fn may_be(&self, path: &str, id: u64, found: &[u8], next: &Call) -> bool {
+        let content = &self.files[&id];
+        if is_log(path) {
+            return found.len() >= content.len();
+        }
+        if found == content {
+            return true;
+        }
+        match next {
+            Call::Write { path: written_path, offset, bytes } if self.names[written_path] == Some(id) => {
+                let mut after = content.clone();
+                written(&mut after, *offset, bytes);
+                is_part_written(found, content, &after)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn written(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    content.resize(content.len().max(end), 0);
+    content[offset..end].copy_from_slice(bytes);
+}

@@ -1,4 +1,4 @@
-//! How fast it is: the parts, and the whole program beside rsync on the same trees.
+//! How fast it is: the parts, and the whole program beside rsync on the same trees; and what holds under fire, beside what it replaces.
 //!
 //! ```text
 //! cargo bench                        everything
@@ -14,12 +14,15 @@
     reason = "a bench reads the clock, and makes and removes files as other programs do"
 )]
 
+mod copiers;
 mod ground;
 mod parts;
+mod rivals;
 mod whole;
 
 fn main() -> anyhow::Result<()> {
     let Some(ground) = ground::Ground::find()? else { return Ok(()) };
     parts::measure(&ground)?;
-    whole::measure(&ground)
+    whole::measure(&ground)?;
+    rivals::measure(&ground)
 }

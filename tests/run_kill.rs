@@ -9,13 +9,12 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use common::build::{self, Dice};
 use common::note;
 use common::pair::Pair;
+use common::whole::{Place, acked, litter, place, shown_whole};
 use hotspare::jenkins::checks::{Promise, check, check_age};
 use hotspare::jenkins::home::{HomeSize, make};
 use hotspare::jenkins::ledger::Ledger;
@@ -30,54 +29,12 @@ enum Victim {
     Both,
 }
 
-/// `epoch.generation`, to be compared within one history.
-type Place = (u64, u64);
-
 fn kills() -> u32 {
     std::env::var("HOTSPARE_KILLS").map_or(8, |text| text.parse().unwrap())
 }
 
 fn nap(dice: &mut Dice, below_ms: usize) {
     std::thread::sleep(Duration::from_millis(u64::try_from(dice.roll(below_ms)).unwrap()));
-}
-
-/// What a recovery should have cleared away.
-fn litter(replica: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for area in ["stage", "reveal"] {
-        for entry in fs::read_dir(replica.join(".hotspare").join(area)).into_iter().flatten().flatten() {
-            found.push(format!("{area}/{}", entry.file_name().to_string_lossy()));
-        }
-    }
-    found.retain(|name| name != "stage/held");
-    found
-}
-
-fn place(status: &serde_json::Value) -> Option<Place> {
-    let (epoch, generation) = status.as_str()?.split_once('.')?;
-    Some((epoch.parse().unwrap(), generation.parse().unwrap()))
-}
-
-fn acked(pair: &Pair) -> Option<Place> {
-    place(&pair.status(&pair.primary)["peers"][0]["acked"]).filter(|acked| *acked != (0, 0))
-}
-
-/// Looks at a standby that was started while its primary can send nothing: it shows the whole of a generation, and litters nothing.
-fn shown_whole(pair: &mut Pair, acked: Option<Place>) -> Option<Place> {
-    let mut shown = None;
-    pair.until("the replica is open", |pair| {
-        let status = pair.status(&pair.standby);
-        shown = place(&status["position"]);
-        // A standby that was killed before its first generation holds none, and says so.
-        shown.is_some() || (acked.is_none() && status["promotable"]["yes"] == false)
-    });
-    assert!(shown >= acked, "it acked {acked:?} and shows {shown:?}\n{}", pair.told());
-    shown?;
-    let litter = litter(&pair.bed.destination());
-    assert!(litter.is_empty(), "litter: {litter:?}\n{}", pair.told());
-    pair.assert_verified(&pair.standby);
-    assert_eq!(place(&pair.status(&pair.standby)["position"]), shown, "nothing came meanwhile");
-    shown
 }
 
 /// A pair under load, and what is known of it.

@@ -6,6 +6,7 @@ pub(crate) mod build;
 pub(crate) mod compare;
 pub(crate) mod pair;
 pub(crate) mod proxy;
+pub(crate) mod whole;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

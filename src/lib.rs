@@ -10,6 +10,46 @@
 //! | 3 mouth | `net` | peers |
 //! | 4 life | `daemon`, `observe`, `control` | time and tasks |
 //! | 5 face | `config`, `cli` | people |
+//!
+//! # What holds the guarantees
+//!
+//! G1 to G9 are the contract (atomic, durable, one instant, converges, one writer, nothing lost, no runaway delete, confined, bounded). Each
+//! is held by tests, cheapest first; `tests/guarantees.rs` sees to it that those named here exist. `tests/long` runs the long forms.
+//!
+//! | | test | what it counts |
+//! |---|---|---|
+//! | G1 | `a_reveal_cut_off_after_any_step_is_finished_when_the_replica_is_opened` | a crash after each step of a reveal of every kind of change, and one in the second attempt: replica, litter and bundles after opening |
+//! | | `several_generations_in_every_state_come_out_whole` | generations acked, revealed, half done, in one journal |
+//! | | `a_crash_amid_several_unrevealed_generations_leaves_the_newest_that_was_acked` | the same with generations staged upon others that are not revealed |
+//! | | `a_replica_that_is_killed_at_any_moment_is_at_a_whole_generation_after_that` | SIGKILL of a process that takes generations |
+//! | | `whoever_is_killed_at_whatever_moment_the_replica_is_a_whole_generation_none_older_than_was_acked` | SIGKILL of either daemon or both under the live load: the rules of a Jenkins home, age, litter |
+//! | G1, G2 | `a_power_cut_of_ext4_leaves_a_whole_generation_none_older_than_was_acked` | the shutdown ioctl under a live pair: position against the last ack, the rules, litter |
+//! | | `a_power_cut_of_xfs_leaves_a_whole_generation_none_older_than_was_acked` | the same on XFS |
+//! | G2 | `whatever_the_power_cut_synced_records_stay_and_later_ones_are_a_prefix` | a power cut at every call of the journal to its medium, what was not synced lost, kept or torn |
+//! | | `a_power_cut_while_recovering_loses_nothing_more` | a second cut at every call of the recovery |
+//! | | `what_was_acked_is_there_whether_revealed_or_tidied_up_or_not` | a crash after the ack, in every state |
+//! | G3 | `a_consistent_cut_is_the_home_after_some_prefix_of_the_calls` | numbered calls of one writer: every consistent cut against all prefixes |
+//! | | `logs_that_never_stop_growing_are_cut_consistently_as_true_prefixes` | files that only grow |
+//! | G4 | `any_change_arrives_and_stays` | random changes: content and metadata of both sides, by an independent comparator |
+//! | | `after_any_work_the_tree_is_what_is_on_disk` | random work under capture, with late events and overflows |
+//! | | `live_changes_of_every_kind_converge` | two daemons; our comparator, rsync's dry run, `verify` |
+//! | | `one_standby_that_stops_one_that_is_killed_and_one_far_away_are_independent` | three standbys in trouble under load, equal in the end |
+//! | G1, G2, G4, G5 | `whatever_befalls_links_and_nodes_the_guarantees_hold_and_all_converge` | 10 000 seeded runs of both sides of the protocol: an invariant for each guarantee after every event, convergence in the end |
+//! | G5 | `only_the_next_generation_of_the_greeted_reign_is_taken` | each way in which a generation may not fit |
+//! | | `another_history_is_never_gone_on_with` | the window, asked by positions of another chain |
+//! | | `a_primary_without_its_index_begins_a_new_reign_and_rebuilds_it` | two daemons, epochs before and after |
+//! | G6 | `what_a_taken_over_directory_held_is_put_aside_whatever_crash_comes_between` | what was there before, by name and content, in the bundle |
+//! | | `what_lies_in_the_way_is_never_lost` | files made by hand where a generation wants its own |
+//! | G7 | `too_much_is_many_entries_and_a_large_share_of_all` | the fuse's arithmetic |
+//! | | `a_generation_that_deletes_too_much_waits_for_a_word_and_all_others_behind_it` | two daemons: entries on the replica before and after the word |
+//! | | `a_home_that_was_unmounted_or_mounted_over_is_held_until_it_is_mounted_again` | deletions on the standby: none |
+//! | G8 | `nothing_goes_through_a_link`, `nothing_reaches_into_the_reserved_directory` | forged operations: the replica and what is outside it, unchanged |
+//! | | `a_directory_that_becomes_a_link_again_and_again_during_reveals_leads_nowhere` | files outside: none |
+//! | G8, G9 | `a_hostile_primary_harms_nothing_and_takes_no_memory` | forty attacks over a real link: replica, outside, peak of memory, then honest convergence |
+//! | | `a_flood_of_strangers_takes_no_memory_and_keeps_nobody_out` | a thousand handshakes and noise: peak of memory, and the pair replicates |
+//! | | `bytes_that_somebody_else_chose_do_no_harm` | eight readers and machines, 6000 changed inputs each: panics none, memory bounded; `tests/fuzz/run` for longer |
+//! | G9 | `a_window_is_bounded_in_memory_disk_generations_and_files_whatever_comes` | bytes, generations and descriptors of the window |
+//! | | `under_load_for_long_nothing_grows` | slopes of memory, descriptors and state in a soak |
 
 pub mod audit;
 pub mod capture;

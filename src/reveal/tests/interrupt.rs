@@ -11,7 +11,7 @@ use super::*;
 use crate::thought::generation::{Quality, Reason};
 
 /// A home in which every kind of operation has something to do.
-fn furnish(at: &Path) {
+pub(super) fn furnish(at: &Path) {
     for directory in ["left", "right", "left/deep", "jobs", "old", "read-only"] {
         fs::create_dir(at.join(directory)).unwrap();
     }
@@ -27,7 +27,7 @@ fn furnish(at: &Path) {
 }
 
 /// Every kind of change at once.
-fn rearrange(at: &Path) {
+pub(super) fn rearrange(at: &Path) {
     let rename = |from: &str, to: &str| fs::rename(at.join(from), at.join(to)).unwrap();
     rename("left", "aside");
     rename("right", "left");

@@ -28,7 +28,7 @@ fn get<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
     part
 }
 
-fn save(generation: &Generation, path: &Path) {
+pub(super) fn save(generation: &Generation, path: &Path) {
     let mut bytes = Vec::new();
     put(&mut bytes, &generation.header.encode());
     for (operation, payload) in &generation.operations {
@@ -38,7 +38,7 @@ fn save(generation: &Generation, path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-fn load(path: &Path) -> Generation {
+pub(super) fn load(path: &Path) -> Generation {
     let bytes = fs::read(path).unwrap();
     let mut rest = bytes.as_slice();
     let header = Header::decode(get(&mut rest)).unwrap();

@@ -8,6 +8,7 @@ mod converge;
 mod economy;
 mod faulty;
 mod hostile;
+mod injected;
 mod interrupt;
 mod killed;
 pub(crate) mod primary;

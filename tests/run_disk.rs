@@ -83,6 +83,8 @@ fn replication_pauses_before_the_disk_is_full_and_goes_on_when_there_is_room() {
     let mut pair = Pair::trusting();
     let disk = Disk::mount(&pair.bed.destination(), "size=64m");
     pair.standby.edit("# reserve = \"256MiB\"", "reserve = \"8MiB\"");
+    // It comes in a generation, and so does what is behind it.
+    pair.primary.edit("# big_file = \"8MiB\"", "big_file = \"1GiB\"");
     streaming(&mut pair);
     let mut dice = Dice::new(7);
     let ballast = fill_disk(&pair, 14 * MIB);
@@ -101,6 +103,27 @@ fn replication_pauses_before_the_disk_is_full_and_goes_on_when_there_is_room() {
     pair.until("both say that all is well", |pair| {
         [&pair.primary, &pair.standby].iter().all(|node| alarms(pair, node) == "[]")
     });
+    pair.until("nothing is left of it", |pair| litter(pair) == (0, 0));
+    pair.standby.stop();
+    drop(disk);
+}
+
+#[test]
+fn a_large_file_for_which_there_is_no_room_waits_and_comes_when_there_is() {
+    if !is_root() {
+        return skip("no room for a large file", "only root may mount a small disk");
+    }
+    let mut pair = Pair::trusting();
+    let disk = Disk::mount(&pair.bed.destination(), "size=64m");
+    pair.standby.edit("# reserve = \"256MiB\"", "reserve = \"8MiB\"");
+    streaming(&mut pair);
+    let ballast = fill_disk(&pair, 14 * MIB);
+    file(&pair.bed.path("big"), Dice::new(10).noise(10 * MIB));
+    std::fs::rename(pair.bed.path("big"), pair.bed.src("big")).unwrap();
+    until_both_say(&mut pair, "MiB are free, of which 8 are kept");
+    assert!(!pair.bed.dst("big").exists());
+    std::fs::remove_file(ballast).unwrap();
+    pair.converge();
     pair.until("nothing is left of it", |pair| litter(pair) == (0, 0));
     pair.standby.stop();
     drop(disk);
@@ -160,6 +183,7 @@ fn a_full_state_directory_holds_the_primary_until_there_is_room() {
     let mut pair = Pair::new();
     let state = pair.state(&pair.primary);
     let disk = Disk::mount(&state, "size=48m");
+    pair.primary.edit("# big_file = \"8MiB\"", "big_file = \"1GiB\"");
     pair.exchange_ids();
     streaming(&mut pair);
     let ballast = state.join("ballast");

@@ -33,7 +33,10 @@ pub enum Question {
 /// Why contents were not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum CourierError {
-    /// The link is gone, or the standby refused.
+    /// The standby did not take them; it says why itself.
+    #[error("the standby did not take the contents that were sent ahead")]
+    Refused,
+    /// The link is gone.
     #[error("the link to the standby ended")]
     Gone,
     /// Shipping failed.
@@ -101,6 +104,10 @@ impl Courier {
         let (reply, answer) = oneshot::channel();
         self.say(Question::AllHeld(reply))?;
         stream.finish()?;
-        answer.blocking_recv().map(|_| ()).map_err(|_| CourierError::Gone)
+        match answer.blocking_recv() {
+            Ok(HeldAll { count: 0 }) => Err(CourierError::Refused),
+            Ok(_) => Ok(()),
+            Err(_) => Err(CourierError::Gone),
+        }
     }
 }

@@ -133,7 +133,7 @@ impl SessionError {
             | Self::Paused
             | Self::Strayed
             | Self::Silent(_)
-            | Self::CatchUp(CatchUpError::Courier(CourierError::Gone)) => true,
+            | Self::CatchUp(CatchUpError::Courier(CourierError::Gone | CourierError::Refused)) => true,
             Self::Net(error) => matches!(error.class(), crate::net::Class::Retry),
             _ => false,
         }
@@ -492,7 +492,7 @@ impl Session {
                 }
             }
             // An answer goes where its own kind of question was noted.
-            Heard::Listing(..) | Heard::Lack(..) | Heard::HeldAll(..) | Heard::Audited(..) | Heard::Late => {}
+            Heard::Listing(..) | Heard::Lack(..) | Heard::HeldAll(..) | Heard::Audited(..) => {}
         }
         Ok(())
     }

@@ -129,7 +129,18 @@ impl Replica {
     }
 
     /// Takes the next bytes. When all are here that were announced, checks the digest and keeps the content: `None`.
-    pub fn hold_payload(&mut self, mut holding: Holding, bytes: &[u8]) -> Result<Option<Holding>, ReplicaError> {
+    /// What came of one that fails goes.
+    pub fn hold_payload(&mut self, holding: Holding, bytes: &[u8]) -> Result<Option<Holding>, ReplicaError> {
+        let path = holding.path();
+        let taken = self.take_held_payload(holding, bytes);
+        if taken.is_err() {
+            // It is no worse than litter, which a later one with this digest replaces.
+            self.ahead.here.remove_file(&path).ok();
+        }
+        taken
+    }
+
+    fn take_held_payload(&mut self, mut holding: Holding, bytes: &[u8]) -> Result<Option<Holding>, ReplicaError> {
         if let Some(left) = holding.left {
             let rest = left.checked_sub(bytes.len() as u64);
             holding.left = Some(rest.ok_or_else(|| holding.refused("it is longer than announced".into()))?);

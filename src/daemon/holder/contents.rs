@@ -94,7 +94,15 @@ impl Work {
     }
 
     fn end_contents(&mut self) -> Result<(), ReplicaError> {
-        let Contents::Arriving(arrived) = std::mem::take(&mut self.contents) else { return Ok(()) };
+        let arrived = match std::mem::take(&mut self.contents) {
+            Contents::Arriving(arrived) => arrived,
+            // Who sent it waits for an answer.
+            Contents::Refused => {
+                self.tell(Event::HeldAll(HeldAll { count: 0 }));
+                return Ok(());
+            }
+            Contents::Nothing => return Ok(()),
+        };
         self.contents_came = Some(now());
         let all = Event::HeldAll(HeldAll { count: arrived.count });
         let (Some(replica), Some(events)) = (&self.replica, &self.events) else { return Ok(()) };

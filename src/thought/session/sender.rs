@@ -77,8 +77,6 @@ pub enum Heard<T> {
     HeldAll(T, HeldAll),
     /// See [`Heard::Listing`]. A standby of which something strayed is at no point of this history any more: the link is to end.
     Audited(T, Audited),
-    /// An answer that nobody waits for any more.
-    Late,
 }
 
 /// One standby as its primary sees it.
@@ -170,12 +168,7 @@ impl<T> Sender<T> {
             Message::Rejected(rejected) => Heard::Rejected(self.rejected(rejected)?),
             Message::Listing(listing) => Heard::Listing(self.answered(Asked::List)?, listing),
             Message::Lack(lack) => Heard::Lack(self.answered(Asked::Have)?, lack),
-            Message::HeldAll(all) => match self.answered(Asked::AllHeld) {
-                Ok(ticket) => Heard::HeldAll(ticket, all),
-                // The answer to a catch-up that a refusal has ended.
-                Err(_) if self.rejected > 0 => Heard::Late,
-                Err(error) => return Err(error),
-            },
+            Message::HeldAll(all) => Heard::HeldAll(self.answered(Asked::AllHeld)?, all),
             Message::Audited(audited) => Heard::Audited(self.answered(Asked::Audit)?, audited),
             Message::Refused(refused) => return Err(SenderError::Refused(refused)),
             other => return Err(SenderError::Protocol(format!("not for a primary: {other:?}"))),
@@ -204,8 +197,6 @@ impl<T> Sender<T> {
         }
         self.under_way.clear();
         self.wants_catch_up = true;
-        // A catch-up that waits for contents waits in vain: its ticket is dropped, and with it the link ends.
-        self.asked.retain(|(what, _)| *what != Asked::AllHeld);
         Ok(rejected)
     }
 

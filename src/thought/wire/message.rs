@@ -345,10 +345,10 @@ pub struct Lack {
     pub bits: Vec<u8>,
 }
 
-/// All contents of a stream are here, durable or not.
+/// The end of a stream of contents has come: all of them are here, durable or not.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HeldAll {
-    /// How many.
+    /// How many; 0 if what came was refused.
     pub count: u64,
 }
 

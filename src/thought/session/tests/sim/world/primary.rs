@@ -43,7 +43,7 @@ impl World {
                 self.opens(number, &frames);
             }
             Ok(Heard::HeldAll(..)) => self.folds(number),
-            Ok(Heard::Heartbeat(_) | Heard::Revealed(_) | Heard::Audited(..) | Heard::Late) => {}
+            Ok(Heard::Heartbeat(_) | Heard::Revealed(_) | Heard::Audited(..)) => {}
             Err(error) => return self.ends(number, Side::Primary, &error.to_string()),
         }
         self.goes_on(number);

@@ -25,6 +25,8 @@
 //! | | `whoever_is_killed_at_whatever_moment_the_replica_is_a_whole_generation_none_older_than_was_acked` | SIGKILL of either daemon or both under the live load: the rules of a Jenkins home, age, litter |
 //! | G1, G2 | `a_power_cut_of_ext4_leaves_a_whole_generation_none_older_than_was_acked` | the shutdown ioctl under a live pair: position against the last ack, the rules, litter |
 //! | | `a_power_cut_of_xfs_leaves_a_whole_generation_none_older_than_was_acked` | the same on XFS |
+//! | | `a_reveal_and_its_recovery_survive_power_cuts_at_any_step_on_ext4` | the same ioctl after each of some steps of a reveal with two generations acked, and twice while the replica is opened: content, position, litter |
+//! | | `a_reveal_and_its_recovery_survive_power_cuts_at_any_step_on_xfs` | the same on XFS |
 //! | G2 | `whatever_the_power_cut_synced_records_stay_and_later_ones_are_a_prefix` | a power cut at every call of the journal to its medium, what was not synced lost, kept or torn |
 //! | | `a_power_cut_while_recovering_loses_nothing_more` | a second cut at every call of the recovery |
 //! | | `what_was_acked_is_there_whether_revealed_or_tidied_up_or_not` | a crash after the ack, in every state |

@@ -11,6 +11,7 @@ mod hostile;
 mod injected;
 mod interrupt;
 mod killed;
+mod power;
 pub(crate) mod primary;
 pub(crate) mod snapshot;
 mod unprivileged;
@@ -44,7 +45,12 @@ pub(crate) struct Ground {
 
 impl Ground {
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// One in a directory that is there.
+    fn within(at: &std::path::Path) -> Self {
+        let directory = tempfile::tempdir_in(at).unwrap();
         for name in ["source", "replica", "state"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }

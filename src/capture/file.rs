@@ -111,14 +111,15 @@ impl Capturer {
         if stat.size <= SIGNED_FROM || whole {
             return self.single_pass(tree, bounded, stat, old, is_sparse, whole);
         }
-        let larges = self.larges.clone().filter(|larges| self.ships && stat.size >= larges.from_bytes());
-        if let Some(larges) = &larges {
+        let mut larges = self.larges.clone().filter(|larges| self.ships && stat.size >= larges.from_bytes());
+        if let Some(known) = &larges {
             let has_base = [old, base].into_iter().flatten().any(is_base);
-            let answer = larges.recall(stat).or_else(|| (!has_base).then(|| larges.ask(path, stat)));
-            if let Some(taken) =
-                answer.map(|answer| self.answered(tree, bounded, subject, answer)).transpose()?.flatten()
-            {
-                return Ok(taken);
+            if let Some(answer) = known.recall(stat).or_else(|| (!has_base).then(|| known.ask(path, stat))) {
+                if let Some(taken) = self.answered(tree, bounded, subject, answer)? {
+                    return Ok(taken);
+                }
+                // It is not to be asked of again.
+                larges = None;
             }
         }
         let reading = read(bounded, stat, &self.secret)?;

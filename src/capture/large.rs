@@ -102,6 +102,8 @@ enum State {
     Found(Option<Instant>),
     Read(Arc<Read>),
     Ready(Arc<Read>),
+    /// It cannot be read: the cut that takes it says so.
+    Unreadable,
 }
 
 #[derive(Debug)]
@@ -119,6 +121,8 @@ struct Large {
 struct Known {
     files: BTreeMap<InodeId, Large>,
     standbys: BTreeMap<NodeName, usize>,
+    /// One turned out to be another by now, or cannot be read: a cut is due, whether or not an event told of it.
+    is_stale: bool,
     is_ending: bool,
 }
 
@@ -154,7 +158,8 @@ impl Larges {
         }
         Some(match &large.state {
             State::Ready(read) => Answer::Take(Arc::clone(read)),
-            _ => Answer::Leave,
+            State::Unreadable => Answer::Capture,
+            State::Found(_) | State::Read(_) => Answer::Leave,
         })
     }
 
@@ -215,8 +220,8 @@ impl Larges {
     /// Looks what may be taken by now; true if a cut is due for that.
     pub fn settle(&self, now: Instant) -> bool {
         let mut known = self.known();
-        let Known { files, standbys, .. } = &mut *known;
-        let mut is_due = standbys.is_empty() && !files.is_empty();
+        let Known { files, standbys, is_stale, .. } = &mut *known;
+        let mut is_due = std::mem::take(is_stale) || (standbys.is_empty() && !files.is_empty());
         for large in files.values_mut() {
             let State::Read(read) = &large.state else { continue };
             let is_late = large.first_held.is_some_and(|at| now.saturating_duration_since(at) >= GRACE);
@@ -241,6 +246,7 @@ impl Larges {
                         }
                     }
                     State::Read(_) | State::Ready(_) => read += 1,
+                    State::Unreadable => {}
                 }
             }
             if let Some(unread) = steady.filter(|_| read < READ_AHEAD) {
@@ -252,14 +258,21 @@ impl Larges {
         None
     }
 
-    /// A file was read, if it was still what it was when it was found. Of one that changed a later cut tells.
-    pub fn was_read(&self, unread: &Unread, read: Option<Read>) {
+    /// A file was read, if it was still what it was when it was found: it is another by now for `Ok(None)`, and cannot be read for an error.
+    pub fn was_read<E>(&self, unread: &Unread, read: Result<Option<Read>, E>) {
         let mut known = self.known();
+        let Known { files, is_stale, .. } = &mut *known;
         let id = unread.seen.inode.id;
-        if let Some(large) = known.files.get_mut(&id).filter(|large| large.seen == unread.seen) {
-            match read {
-                Some(read) => large.state = State::Read(Arc::new(read)),
-                None => drop(known.files.remove(&id)),
+        let Some(large) = files.get_mut(&id).filter(|large| large.seen == unread.seen) else { return };
+        match read {
+            Ok(Some(read)) => large.state = State::Read(Arc::new(read)),
+            Ok(None) => {
+                files.remove(&id);
+                *is_stale = true;
+            }
+            Err(_) => {
+                large.state = State::Unreadable;
+                *is_stale = true;
             }
         }
     }
@@ -291,9 +304,11 @@ impl Larges {
     pub fn is_gone(&self, digest: Digest) {
         let is_that = |large: &Large| match &large.state {
             State::Read(read) | State::Ready(read) => read.digest == digest,
-            State::Found(_) => false,
+            State::Found(_) | State::Unreadable => false,
         };
-        self.known().files.retain(|_, large| !is_that(large));
+        let mut known = self.known();
+        known.files.retain(|_, large| !is_that(large));
+        known.is_stale = true;
     }
 
     /// Has [`Larges::next_to_read`] say that there is nothing more.

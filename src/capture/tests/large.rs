@@ -36,7 +36,7 @@ fn large(seed: u64, length: usize) -> Vec<u8> {
 fn read(bench: &Bench, larges: &Larges) {
     let clock = passing();
     let unread = larges.next_to_read(&clock).unwrap();
-    let read = read_large(&Root::open(&bench.home).unwrap(), &unread, &[7; 32]).unwrap();
+    let read = read_large(&Root::open(&bench.home).unwrap(), &unread, &[7; 32]);
     larges.was_read(&unread, read);
 }
 
@@ -114,7 +114,24 @@ fn a_large_file_that_changed_since_it_was_read_is_not_taken() {
     let clock = passing();
     let unread = larges.next_to_read(&clock).unwrap();
     bench.make("large", large(4, 2 * LARGE));
-    assert!(read_large(&Root::open(&bench.home).unwrap(), &unread, &[7; 32]).unwrap().is_none());
+    let read = read_large(&Root::open(&bench.home).unwrap(), &unread, &[7; 32]);
+    assert!(matches!(read, Ok(None)));
+    larges.was_read(&unread, read);
+    assert!(larges.settle(some_instant()), "a cut is due, whatever tells of it");
+}
+
+#[test]
+fn a_large_file_that_cannot_be_read_is_for_the_cut_to_tell() {
+    let (mut bench, larges, _joined) = bench();
+    bench.make("large", large(10, 2 * LARGE));
+    larges.keep(&bench.cut().later);
+    let unread = larges.next_to_read(&passing()).unwrap();
+    larges.was_read(&unread, Err(()));
+    assert!(larges.settle(some_instant()) && !larges.settle(some_instant()));
+    let cut = bench.cut();
+    larges.keep(&cut.later);
+    assert_eq!(cut.quality, Quality::Consistent, "it could be read after all");
+    bench.assert_same();
 }
 
 #[test]

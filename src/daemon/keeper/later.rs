@@ -86,12 +86,12 @@ impl Reader {
 fn read_all(home: &Path, secret: &[u8; 32], shared: &Shared) {
     while let Some(unread) = shared.larges.next_to_read(&instant) {
         let read = Root::open(home).map_err(CaptureError::File).and_then(|root| read_large(&root, &unread, secret));
-        let read = read.unwrap_or_else(|error| {
+        if let Err(error) = &read {
             // The next cut meets it again, and says what is to be said.
-            tracing::debug!(path = %unread.path, error = explain(&error), "a large file cannot be read");
-            None
-        });
+            tracing::debug!(path = %unread.path, error = explain(error), "a large file cannot be read");
+        }
         shared.larges.was_read(&unread, read);
+        shared.wake();
         shared.wake_sessions();
     }
 }

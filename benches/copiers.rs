@@ -114,7 +114,7 @@ impl Copier {
         }
         for role in ["primary", "standby"] {
             let mut command = self.ours(role, &["run"]);
-            self.spawn(&mut command)?;
+            self.spawn(command.env("HOTSPARE_LOG", "info,hotspare=debug"))?;
         }
         Ok(())
     }
@@ -192,6 +192,19 @@ impl Copier {
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(Still::Held(held))
+    }
+
+    /// True if the copy that stands still is said not to be of one instant.
+    pub(crate) fn admits_more(&self) -> Result<bool> {
+        if self.program != Program::Hotspare {
+            return Ok(false);
+        }
+        let status: serde_json::Value =
+            serde_json::from_str(&output(&mut self.ours("standby", &["status", "--json"]))?)?;
+        // The status tells the quality of what was acked last, which may not be shown yet.
+        let made = format!(" generation position={} ", status["position"].as_str().unwrap_or_default());
+        let log = fs::read_to_string(self.work.join("log"))?;
+        Ok(!log.lines().any(|line| line.contains(&made) && line.contains("quality=consistent")))
     }
 
     /// All its processes, with those that they started.

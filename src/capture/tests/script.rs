@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 use super::bench::{Dice, noise};
 use crate::jenkins::instruments::is_part_written;
 
@@ -33,6 +35,7 @@ pub(super) enum Call {
         length: usize,
     },
     Rename(String, String),
+    Exchange(String, String),
     Link(String, String),
     Truncate(String),
     Remove(String),
@@ -47,6 +50,7 @@ impl fmt::Display for Call {
             Self::Write { path, offset, bytes } => write!(f, "write {} at {offset} of {path}", bytes.len()),
             Self::Append { path, length } => write!(f, "append {length} to {path}"),
             Self::Rename(from, to) => write!(f, "rename {from} {to}"),
+            Self::Exchange(one, other) => write!(f, "exchange {one} {other}"),
             Self::Link(from, to) => write!(f, "link {from} {to}"),
             Self::Truncate(path) => write!(f, "truncate {path}"),
             Self::Remove(path) => write!(f, "remove {path}"),
@@ -78,6 +82,9 @@ impl Call {
                 assert_eq!(file.write(&said(path, end, *length)).unwrap(), *length, "one call");
             }
             Self::Rename(from, to) => fs::rename(at(from), at(to)).unwrap(),
+            Self::Exchange(one, other) => {
+                renameat_with(CWD, at(one), CWD, at(other), RenameFlags::EXCHANGE).unwrap();
+            }
             Self::Link(from, to) => fs::hard_link(at(from), at(to)).unwrap(),
             Self::Truncate(path) => drop(File::create(at(path)).unwrap()),
             Self::Remove(path) => fs::remove_file(at(path)).unwrap(),
@@ -112,7 +119,7 @@ pub(super) struct Script {
 
 impl Script {
     /// So many calls make the home that the others change.
-    pub(super) const SETUP: usize = 2 * (SLOTS + BIGS) + 2 * LOGS + 4;
+    pub(super) const SETUP: usize = 2 * (SLOTS + BIGS) + 2 * LOGS + 4 + 4;
 
     pub(super) fn new(seed: u64) -> Self {
         let mut script = Self {
@@ -139,6 +146,10 @@ impl Script {
         }
         script.waiting.extend(["room-0", "desk-0", "desk-1"].map(|path| Call::MakeDirectory(path.into())));
         script.waiting.push_back(Call::Create("desk-0/paper".into()));
+        for (number, path) in ["desk-0/pad", "desk-1/pad"].into_iter().enumerate() {
+            let write = Call::Write { path: path.into(), offset: 0, bytes: noise(90 + number as u64, 100) };
+            script.waiting.extend([Call::Create(path.into()), write]);
+        }
         script
     }
 
@@ -169,7 +180,7 @@ impl Script {
     fn think(&mut self) {
         let number = self.number;
         let write = |path: String, offset, length| Call::Write { path, offset, bytes: noise(number ^ 0xabcd, length) };
-        match self.dice.below(14) {
+        match self.dice.below(16) {
             0..3 => {
                 let (slot, length) = (self.dice.below(SLOTS), 1 + self.dice.below(600));
                 let offset = self.dice.below(SLOT - length);
@@ -222,7 +233,13 @@ impl Script {
                 self.waiting.push_back(Call::Rename(name(self.paper), name(1 - self.paper)));
                 self.paper = 1 - self.paper;
             }
-            12 => {
+            12 | 13 => {
+                // Both have a pad: one is at the other's name from now on, and has had no call of its own.
+                self.waiting.push_back(write(format!("desk-{}/pad", self.dice.below(2)), 0, 100));
+                self.waiting.push_back(Call::Exchange("desk-0".into(), "desk-1".into()));
+                self.paper = 1 - self.paper;
+            }
+            14 => {
                 let directory = format!("fresh-{number}");
                 let file = format!("{directory}/file");
                 self.waiting.extend([
@@ -284,14 +301,11 @@ impl Model {
                 let end = self.file(path).len();
                 self.file(path).extend(said(path, end, *length));
             }
-            Call::Rename(from, to) => {
-                let below = format!("{from}/");
-                let moved: Vec<String> =
-                    self.names.keys().filter(|path| *path == from || path.starts_with(&below)).cloned().collect();
-                for path in moved {
-                    let what = self.names.remove(&path).unwrap();
-                    self.names.insert(path.replacen(from.as_str(), to, 1), what);
-                }
+            Call::Rename(from, to) => self.rename(from, to),
+            Call::Exchange(one, other) => {
+                self.rename(one, "aside");
+                self.rename(other, one);
+                self.rename("aside", other);
             }
             Call::Link(from, to) => drop(self.names.insert(to.clone(), self.names[from])),
             Call::Truncate(path) => self.file(path).clear(),
@@ -299,6 +313,16 @@ impl Model {
         }
         let named: BTreeSet<u64> = self.names.values().flatten().copied().collect();
         self.files.retain(|id, _| named.contains(id));
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        let below = format!("{from}/");
+        let moved: Vec<String> =
+            self.names.keys().filter(|path| *path == from || path.starts_with(&below)).cloned().collect();
+        for path in moved {
+            let what = self.names.remove(&path).unwrap();
+            self.names.insert(path.replacen(from, to, 1), what);
+        }
     }
 
     /// True if `state` is this; `next` may be done in part.

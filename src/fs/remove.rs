@@ -21,26 +21,34 @@ impl Root {
     /// what comes before it may be gone by then). Directories whose mode forbids their owner to change them are given one that
     /// does not; the directory that `path` is in is the caller's business ([`Root::ensure_writable`]).
     pub fn remove_tree(&self, path: &RelPath) -> Result<u64, FsError> {
-        let Some(stat) = self.stat(path)? else { return Ok(0) };
+        Ok(self.remove_some(path, u64::MAX)?.0)
+    }
+
+    /// The same, but stops after `limit` names; also whether all is gone. What is left is removed by the next call.
+    pub fn remove_some(&self, path: &RelPath, limit: u64) -> Result<(u64, bool), FsError> {
+        let Some(stat) = self.stat(path)? else { return Ok((0, true)) };
         self.let_go(path);
         let place = self.named_place(path).map_err(failed!(Remove, path))?;
         if !stat.is_directory() {
             fs::unlinkat(place.dir(), place.name(), AtFlags::empty()).map_err(failed!(Remove, path))?;
-            return Ok(1);
+            return Ok((1, true));
         }
-        let Some((_, name)) = path.split() else { return Ok(0) };
+        let Some((_, name)) = path.split() else { return Ok((0, true)) };
         let above = stat_name(place.dir(), c".").map_err(failed!(Stat, path))?;
-        let mut removal = Removal { path, levels: Vec::new(), count: 0 };
+        let mut removal = Removal { path, levels: Vec::new(), count: 0, limit };
         for round in 1.. {
             let (fd, stat) = removal.open(place.dir(), &name, &above)?;
             removal.empty(fd, Level { name: name.clone(), stat, directories: Vec::new() })?;
+            if removal.is_enough() {
+                return Ok((removal.count, false));
+            }
             match fs::unlinkat(place.dir(), place.name(), AtFlags::REMOVEDIR) {
                 Ok(()) => break,
                 Err(Errno::NOTEMPTY | Errno::EXIST) if round < ROUNDS => {}
                 Err(source) => return Err(failed!(Remove, path)(source)),
             }
         }
-        Ok(removal.count + 1)
+        Ok((removal.count + 1, true))
     }
 }
 
@@ -49,6 +57,7 @@ struct Removal<'path> {
     path: &'path RelPath,
     levels: Vec<Level>,
     count: u64,
+    limit: u64,
 }
 
 /// A directory being emptied, and which of its directories are still there.
@@ -64,7 +73,9 @@ impl Removal<'_> {
     fn empty(&mut self, top: OwnedFd, level: Level) -> Result<(), FsError> {
         let mut here = top;
         self.enter(here.as_fd(), level)?;
-        while let Some(level) = self.levels.last_mut() {
+        while !self.is_enough()
+            && let Some(level) = self.levels.last_mut()
+        {
             if let Some(name) = level.directories.pop() {
                 let above = level.stat;
                 let (fd, stat) = self.open(here.as_fd(), &name, &above)?;
@@ -100,6 +111,9 @@ impl Removal<'_> {
                 directories.push(name);
                 continue;
             }
+            if self.is_enough() {
+                return Ok(());
+            }
             match fs::unlinkat(directory, name.as_bytes(), AtFlags::empty()) {
                 Ok(()) => self.count += 1,
                 Err(Errno::NOENT) => {}
@@ -110,6 +124,10 @@ impl Removal<'_> {
             level.directories = directories;
         }
         Ok(())
+    }
+
+    fn is_enough(&self) -> bool {
+        self.count >= self.limit
     }
 
     /// Opens the directory `name` in `dir`, on the same mount as `above`, and lets its owner change it.

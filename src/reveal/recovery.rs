@@ -112,14 +112,14 @@ impl Replica {
             self.mark_revealed()?;
         }
         while self.reveal()?.is_some() {}
-        self.tidy()?;
+        self.settle()?;
+        self.litter.clear();
         for area in [Area::Stage, Area::Reveal] {
-            for (name, _) in self.root.list(&layout::area(area))? {
-                if layout::position_of(&name).is_some() {
-                    self.root.remove_tree(&layout::area(area).join(&name))?;
-                }
-            }
+            let names = self.root.list(&layout::area(area))?.into_iter().map(|(name, _)| name);
+            let left = names.filter(|name| layout::position_of(name).is_some());
+            self.litter.extend(left.map(|name| layout::area(area).join(&name)));
         }
+        self.sweep_briefly()?;
         self.root.remove_tree(&layout::old_journal())?;
         Ok(count)
     }

@@ -21,6 +21,7 @@ use crate::thought::store::{ReadStore, Store, Table};
 use crate::thought::tree::{Tree, TreeError};
 use crate::thought::wire::message::UnheldCounts;
 use crate::words::entry::Digest;
+use crate::words::path::RelPath;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
 
 /// Fact: where the replica stands. An index without it was never finished.
@@ -35,6 +36,12 @@ const STRAYED_FACT: &[u8] = b"strayed";
 const CLAIM_FACT: &[u8] = b"claim";
 /// So many revealed generations may wait for being tidied up.
 const UNTIDY_CAP: usize = 64;
+/// So many trees of litter may wait for being removed.
+const LITTER_CAP: usize = 2 * UNTIDY_CAP;
+/// So many names are removed at a time: some milliseconds, on a busy disk a second.
+const SWEPT: u64 = 1000;
+/// So many are removed when a replica is opened or closed; what is beyond is removed while it is in use.
+const SWEPT_AT_ONCE: u64 = 20_000;
 
 /// Where a replica stands: what its tree is the state of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -96,6 +103,8 @@ pub struct Replica {
     pub(super) unrevealed: Unrevealed,
     /// Revealed, not yet tidied up, oldest first.
     untidy: Vec<Kept>,
+    /// What generations that are done have left: nobody needs it.
+    pub(super) litter: Vec<RelPath>,
     /// What was written in place since the last sync of the file system.
     has_edited: bool,
     pub(super) able: Able,
@@ -146,6 +155,7 @@ impl Replica {
             strayed: None,
             unrevealed: Unrevealed::default(),
             untidy: Vec::new(),
+            litter: Vec::new(),
             has_edited: false,
             able,
             unheld: UnheldCounts::default(),
@@ -431,7 +441,10 @@ impl Replica {
         self.has_edited |= outcome.has_edited;
         let position = self.mark_revealed()?;
         if self.untidy.len() >= UNTIDY_CAP {
-            self.tidy()?;
+            self.settle()?;
+            while self.litter.len() > LITTER_CAP {
+                self.sweep()?;
+            }
         }
         Ok(position)
     }
@@ -447,17 +460,51 @@ impl Replica {
         Ok(Some(position))
     }
 
-    /// True if [`Replica::tidy`] has something to do.
+    /// True if [`Replica::settle`] has something to do.
     pub fn is_untidy(&self) -> bool {
         !self.untidy.is_empty()
     }
 
-    /// Makes all reveals durable and drops what they replaced. On an error the replica must be opened again.
-    pub fn tidy(&mut self) -> Result<(), ReplicaError> {
-        if self.untidy.is_empty() { self.usable() } else { self.guarded(Self::tidy_up) }
+    /// True if [`Replica::sweep`] has something to do.
+    pub fn has_litter(&self) -> bool {
+        !self.litter.is_empty()
     }
 
-    fn tidy_up(&mut self) -> Result<(), ReplicaError> {
+    /// Makes all reveals durable and drops what they replaced. On an error the replica must be opened again.
+    pub fn tidy(&mut self) -> Result<(), ReplicaError> {
+        self.settle()?;
+        while self.has_litter() {
+            self.sweep()?;
+        }
+        Ok(())
+    }
+
+    /// Makes all reveals durable. What they replaced is litter from now on, which [`Replica::sweep`] removes: a large tree takes minutes, and
+    /// generations must not wait for that.
+    pub fn settle(&mut self) -> Result<(), ReplicaError> {
+        if self.untidy.is_empty() { self.usable() } else { self.guarded(Self::settle_all) }
+    }
+
+    /// Removes some of the litter; how many names.
+    pub fn sweep(&mut self) -> Result<u64, ReplicaError> {
+        let Some(path) = self.litter.last() else { return Ok(0) };
+        let (count, is_gone) = self.root.remove_some(path, SWEPT)?;
+        if is_gone {
+            self.litter.pop();
+        }
+        Ok(count)
+    }
+
+    /// Removes all of the litter, unless it is very much.
+    pub fn sweep_briefly(&mut self) -> Result<(), ReplicaError> {
+        let mut count = 0;
+        while self.has_litter() && count < SWEPT_AT_ONCE {
+            count += self.sweep()?;
+        }
+        Ok(())
+    }
+
+    fn settle_all(&mut self) -> Result<(), ReplicaError> {
         let mut keeps = Vec::new();
         for kept in &self.untidy {
             keeps.push(self.root.stat(&layout::keep_mark(kept.position))?.is_some());
@@ -477,8 +524,7 @@ impl Replica {
             if keeps {
                 bundle::keep(&self.root, kept.position)?;
             }
-            self.root.remove_tree(&layout::of(Area::Reveal, kept.position))?;
-            self.root.remove_tree(&layout::of(Area::Stage, kept.position))?;
+            self.litter.extend([Area::Reveal, Area::Stage].map(|area| layout::of(area, kept.position)));
         }
         self.log.prune(self.standing.position)?;
         Ok(())

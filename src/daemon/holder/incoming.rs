@@ -166,7 +166,7 @@ impl Work {
         if is_catch_up {
             self.reveal_all()?;
             let Some(replica) = &mut self.replica else { return Ok(()) };
-            replica.tidy()?;
+            replica.settle()?;
             replica.drop_held()?;
         }
         self.drop_unwanted()

@@ -29,6 +29,8 @@ const TIDY_AFTER: Duration = Duration::from_millis(500);
 enum Idle {
     /// Something acked is to be shown.
     Revealing,
+    /// What was replaced is to be removed.
+    Sweeping,
     /// Nothing came for a while.
     Quiet,
 }
@@ -107,6 +109,7 @@ impl Work {
             let next = match queue.try_recv() {
                 Ok(job) => Ok(Some(job)),
                 Err(mpsc::error::TryRecvError::Empty) if self.has_to_reveal() => Err(Idle::Revealing),
+                Err(mpsc::error::TryRecvError::Empty) if self.has_to_sweep() => Err(Idle::Sweeping),
                 Err(_) => self
                     .runtime
                     .block_on(async { tokio::time::timeout(TIDY_AFTER, queue.recv()).await })
@@ -122,6 +125,7 @@ impl Work {
                 Ok(Some(job)) => self.job(job),
                 Ok(None) => break,
                 Err(Idle::Revealing) => self.reveal_one(),
+                Err(Idle::Sweeping) => self.sweep(),
                 Err(Idle::Quiet) => self.tidy(),
             };
             let done = done.and_then(|()| self.go_on()).and_then(|()| self.look_at_holds());
@@ -145,7 +149,10 @@ impl Work {
 
     fn close(&mut self) {
         self.forget_waiting();
-        let done = self.give_up().and_then(|()| self.reveal_all()).and_then(|()| self.tidy());
+        let done = self.give_up().and_then(|()| self.reveal_all()).and_then(|()| self.tidy()).and_then(|()| {
+            // What is left of a large tree is removed by the next run.
+            self.replica.as_mut().map_or(Ok(()), Replica::sweep_briefly)
+        });
         if let Err(error) = done {
             tracing::warn!(
                 error = crate::daemon::explain(&error),
@@ -156,9 +163,20 @@ impl Work {
         self.replica = None;
     }
 
+    fn sweep(&mut self) -> Result<(), ReplicaError> {
+        match &mut self.replica {
+            Some(replica) => replica.sweep().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn has_to_sweep(&self) -> bool {
+        self.replica.as_ref().is_some_and(Replica::has_litter)
+    }
+
     fn tidy(&mut self) -> Result<(), ReplicaError> {
         match &mut self.replica {
-            Some(replica) if replica.is_untidy() => replica.tidy(),
+            Some(replica) if replica.is_untidy() => replica.settle(),
             _ => Ok(()),
         }
     }

@@ -3,20 +3,20 @@
 //! Every payload is made of bytes that were hashed: either in the same pass, or in an earlier one after which the file's change time shows that
 //! nothing was written. A file that does not hold still for that is read once more in a single pass that hashes what it ships.
 
-use std::cell::Cell;
 use std::io::{self, Write};
 
-use super::large::{Answer, Read, Unread};
+use super::large::{Answer, Read};
+use super::reading::{Bounded, Reading, identity, memory, read};
 use super::{CaptureError, Capturer, Taken};
-use crate::fs::{FileReader, FsError, Root, Stat};
+use crate::fs::{FileReader, Stat};
 use crate::thought::delta::diff::{DiffError, DiffOptions, Outcome, diff};
 use crate::thought::delta::encoding::DeltaEncoder;
 use crate::thought::delta::pack::{PackOptions, Packer};
-use crate::thought::delta::probe::{PROBED_FROM, ProbeCollector, ProbePlan, Probes};
-use crate::thought::delta::signature::{Signature, SignatureBuilder, SignatureOptions};
+use crate::thought::delta::probe::{ProbeCollector, ProbePlan};
+use crate::thought::delta::signature::Signature;
 use crate::thought::delta::spans::Spans;
 use crate::thought::delta::{ReadAt, Span};
-use crate::thought::digest::{Content as Hashed, ContentHasher};
+use crate::thought::digest::ContentHasher;
 use crate::thought::generation::{Content, Payload};
 use crate::thought::plan::{Encoded, Spooled};
 use crate::thought::store::Store;
@@ -27,41 +27,11 @@ use crate::words::path::RelPath;
 /// Files longer than this get a signature, and are sent as deltas where that helps.
 pub(super) const SIGNED_FROM: u64 = 64 * 1024;
 /// How much is read at a time.
-const READ_BYTES: usize = 1024 * 1024;
+pub(super) const READ_BYTES: usize = 1024 * 1024;
 /// A change in place is written in place if it touches at most one part in this many.
 const EDIT_SHARE: u64 = 4;
 /// More spans than this are sent as a delta: they would not fit into one operation.
 const EDIT_SPANS: usize = 4096;
-
-/// A file, as far as it reached when it was first looked at: what is appended later is not seen.
-struct Bounded<'a> {
-    file: &'a FileReader,
-    length: u64,
-    /// How many bytes were read through it.
-    read: Cell<u64>,
-    /// Why it could not be read: that is a matter of this file, unlike a spool that cannot be written.
-    refused: Cell<Option<FsError>>,
-}
-
-impl ReadAt for Bounded<'_> {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let wanted = buffer.len().min(left);
-        let count = self.file.read_at(&mut buffer[..wanted], offset).map_err(|error| {
-            self.refused.set(Some(error));
-            io::Error::other("the file cannot be read")
-        })?;
-        self.read.set(self.read.get() + count as u64);
-        Ok(count)
-    }
-}
-
-/// What one whole reading of a file yields.
-struct Reading {
-    hashed: Hashed,
-    probes: Option<Probes>,
-    signature: Option<Signature>,
-}
 
 /// A file that is captured.
 pub(super) struct Subject<'a> {
@@ -87,7 +57,7 @@ impl Capturer {
         if let Some(taken) = unchanged(stat, subject.old).filter(|_| !whole) {
             return Ok(taken);
         }
-        let bounded = Bounded { file, length: stat.size, read: Cell::new(0), refused: Cell::new(None) };
+        let bounded = Bounded::new(file, stat.size);
         let taken = self.content(tree, &bounded, subject);
         self.read_bytes += bounded.read.get();
         taken.map_err(|error| match (bounded.refused.take(), error) {
@@ -255,8 +225,8 @@ impl Capturer {
             && let (Some(before), Some(after)) = (signature_of(tree, row)?, &reading.signature)
             && let Some(spans) = Spans::between(&before, after)
             && spans.spans.len() <= EDIT_SPANS
-            && spans.changed_bytes() <= bounded.length / EDIT_SHARE
-            && bounded.length >= row.entry.size()
+            && spans.changed_bytes() <= bounded.length() / EDIT_SHARE
+            && bounded.length() >= row.entry.size()
         {
             let payload = self.pack_spans(bounded, &spans.spans)?;
             let old_length = row.entry.size();
@@ -270,7 +240,7 @@ impl Capturer {
         let mut sink = PackerSink(&mut packer);
         let mut encoder = DeltaEncoder::new(&mut sink)?;
         let outcome =
-            diff(&before, bounded, bounded.length, &DiffOptions::default(), &mut |command| encoder.command(command));
+            diff(&before, bounded, bounded.length(), &DiffOptions::default(), &mut |command| encoder.command(command));
         let unpacked = encoder.finish()?;
         let packed = packer.finish()?;
         match outcome {
@@ -279,7 +249,7 @@ impl Capturer {
                 Ok(None)
             }
             Err(error) => Err(error.into()),
-            Ok(Outcome::Complete(stats)) if stats.copied_bytes > bounded.length / 10 => {
+            Ok(Outcome::Complete(stats)) if stats.copied_bytes > bounded.length() / 10 => {
                 let payload = Payload { length: packed.packed_bytes, unpacked };
                 let content = Content::Delta { base, base_length: row.entry.size() };
                 Ok(Some(Encoded::New { content, payload: Some(Spooled { offset: begin, payload }), sparse }))
@@ -365,61 +335,6 @@ impl Capturer {
     }
 }
 
-/// Reads a file once, from hole to hole: digest, samples and signature.
-fn read(bounded: &Bounded<'_>, stat: &Stat, secret: &[u8; 32]) -> Result<Reading, CaptureError> {
-    let mut hasher = ContentHasher::new();
-    let plan = ProbePlan::new(stat.size, secret, &identity(stat));
-    let mut probes = plan.as_ref().map(ProbeCollector::new);
-    let mut signature = SignatureOptions::for_size(stat.size).map(SignatureBuilder::new);
-    let mut buffer = vec![0; READ_BYTES];
-    let mut at = 0;
-    let mut data = 0..0;
-    while at < stat.size {
-        if at >= data.end {
-            data = bounded.file.next_data(at, stat.size).map_err(CaptureError::File)?.unwrap_or(stat.size..stat.size);
-        }
-        let end = if at < data.start { data.start } else { data.end };
-        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(READ_BYTES);
-        if at < data.start {
-            buffer[..wanted].fill(0);
-        } else if bounded.read_at(&mut buffer[..wanted], at)? < wanted {
-            return Err(CaptureError::Shrank);
-        }
-        let piece = &buffer[..wanted];
-        hasher.update(piece);
-        if let Some(probes) = &mut probes {
-            probes.update(at, piece);
-        }
-        if let Some(signature) = &mut signature {
-            signature.update(piece);
-        }
-        at += wanted as u64;
-    }
-    let signature = match signature {
-        Some(builder) => builder.finish().ok(),
-        None => None,
-    };
-    Ok(Reading { hashed: hasher.finish(), probes: probes.and_then(ProbeCollector::finish), signature })
-}
-
-/// Reads a large file of `root`, if it is as it was found; its samples are at places that `secret` decides.
-pub fn read_large(root: &Root, unread: &Unread, secret: &[u8; 32]) -> Result<Option<Read>, CaptureError> {
-    let file = root.open_read(&unread.path).map_err(CaptureError::File)?;
-    let stat = file.opened();
-    if !unread.is_still(stat) {
-        return Ok(None);
-    }
-    let bounded = Bounded { file: &file, length: stat.size, read: Cell::new(0), refused: Cell::new(None) };
-    let reading = read(&bounded, stat, secret);
-    let reading = reading.map_err(|error| bounded.refused.take().map_or(error, CaptureError::File))?;
-    if !unread.is_still(&file.stat().map_err(CaptureError::File)?) {
-        return Ok(None);
-    }
-    let (digest, memory) = (reading.hashed.digest, memory(&reading));
-    let signature = reading.signature.map(|signature| signature.as_bytes().to_vec());
-    Ok(Some(Read { digest, memory, signature }))
-}
-
 fn is_sparse(stat: &Stat) -> bool {
     stat.blocks_512.saturating_mul(512).saturating_add(4096) <= stat.size
 }
@@ -442,19 +357,6 @@ fn unchanged(stat: &Stat, old: Option<&Row>) -> Option<Taken> {
         && row.entry.mtime == stat.mtime
         && row.entry.size() == stat.size;
     is_same.then(|| Taken { body: row.entry.body.clone(), memory: row.memory.clone(), encoded: Encoded::Unchanged })
-}
-
-fn memory(reading: &Reading) -> Option<Box<FileMemory>> {
-    let probes = reading.probes.clone().filter(|probes| probes.size() >= PROBED_FROM)?;
-    Some(Box::new(FileMemory { frontier: reading.hashed.frontier.clone(), probes }))
-}
-
-/// What makes one file's secret offsets differ from another's.
-fn identity(stat: &Stat) -> [u8; 16] {
-    let mut identity = [0; 16];
-    identity[..8].copy_from_slice(&stat.inode.id.dev.to_le_bytes());
-    identity[8..].copy_from_slice(&stat.inode.id.ino.to_le_bytes());
-    identity
 }
 
 fn signature_of<S: Store>(tree: &Tree<S>, row: &Row) -> Result<Option<Signature>, CaptureError> {

@@ -8,6 +8,7 @@ mod grown;
 mod large;
 mod links;
 mod proof;
+mod reading;
 mod round;
 mod signatures;
 #[cfg(test)]
@@ -30,8 +31,8 @@ use crate::words::path::RelPath;
 use file::Subject;
 
 pub use clock::Moment;
-pub use file::read_large;
 pub use large::{Joined, LARGE_FROM_BYTES, Larges, Offer, Unread};
+pub use reading::read_large;
 pub use round::{Cut, CutError, RoundOptions, cut};
 pub use signatures::Signatures;
 

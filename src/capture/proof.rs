@@ -32,6 +32,10 @@ impl<S: Store> Round<'_, S> {
             let stat = self.walker.root().stat(path).ok().flatten();
             let doubt = match (found, &stat) {
                 (Some(present), Some(stat)) if stat.inode.id != present.inode.id => Some(Doubt::Replaced),
+                // Captured in an earlier round, and changed since by a name that nobody has seen: a link made, written through and removed.
+                (Some(present), Some(stat)) if stat.inode.ctime != present.inode.ctime => {
+                    Some(Doubt::Changed(stat.inode.ctime))
+                }
                 (Some(_), Some(stat)) => changed(stat),
                 (Some(_), None) => Some(Doubt::Replaced),
                 (None, Some(stat)) if !self.is_replicated(path, stat) => changed(stat),

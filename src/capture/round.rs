@@ -14,7 +14,8 @@
 //! back too, with change times that no file has, so that it is read again.
 //!
 //! **Not seen:** a hard link made, written through and removed before anyone looked at it: its events name only itself, not the file it was
-//! another name of. The next scan finds that one by its change time.
+//! another name of. If that one is captured in the same cut, its change time tells, whichever round it was captured in; else the next scan
+//! finds it by that.
 //!
 //! | file | what |
 //! |---|---|

@@ -9,8 +9,10 @@ use super::bench::{BACKENDS, Bench, Dice, noise, path};
 use super::grown::meanwhile;
 use super::random::Writer;
 use crate::capture::Wanted;
+use crate::fs::Root;
 use crate::thought::generation::{Action, Quality, Reason};
-use crate::words::entry::Timestamp;
+use crate::words::entry::{Digest, Timestamp};
+use crate::words::path::RelPath;
 
 fn churn(seed: u64, rounds: u32, paths: usize) {
     let mut bench = Bench::new(BACKENDS[usize::from(seed % 2 == 1)]);
@@ -122,6 +124,65 @@ fn a_clock_that_is_set_during_a_round_spoils_it() {
     assert_eq!(cut.quality, Quality::Fuzzy(vec![Reason::ClockStepped]));
     assert_eq!(cut.rounds, bench.rounds.rounds);
     bench.take(&cut, capturer);
+    bench.settle();
+    bench.assert_same();
+}
+
+/// A cut in which `hot` is written after the first barrier, so that there is a second round, and at the given look at the clock `slot` through
+/// a link that is gone at once: its events name the link alone.
+fn written_by_a_name_that_came_and_went(at_look: u32) {
+    let mut bench = Bench::new(BACKENDS[0]);
+    bench.make("hot", noise(1, 500));
+    bench.settle();
+    let home = bench.home.clone();
+    let looks = Cell::new(0);
+    let meddling = || {
+        looks.set(looks.get() + 1);
+        if looks.get() == 2 {
+            fs::write(home.join("hot"), noise(2, 500)).unwrap();
+        }
+        if looks.get() == at_look {
+            fs::hard_link(home.join("slot"), home.join("link")).unwrap();
+            fs::write(home.join("link"), noise(3, 500)).unwrap();
+            fs::remove_file(home.join("link")).unwrap();
+        }
+        super::bench::moment()
+    };
+    bench.make("slot", noise(4, 500));
+    // Older than the first barrier, by the clock of change times.
+    std::thread::sleep(Duration::from_millis(20));
+    let (cut, capturer) = bench.cut_by(&Wanted::new(), &meddling);
+    bench.take(&cut, capturer);
+    // What the root was last changed by is in the cut, or came after it: the link that was made and removed.
+    let root = Root::open(&bench.home).unwrap().stat(&RelPath::root()).unwrap().unwrap();
+    if cut.quality == Quality::Consistent && bench.tree.root().entry.mtime == root.mtime {
+        let slot = fs::read(bench.at("slot")).unwrap();
+        assert_eq!(bench.row("slot").entry.content(), Some(Digest::of(&slot)), "written at look {at_look}");
+    }
+}
+
+#[test]
+fn what_was_captured_and_is_written_by_a_name_that_came_and_went_is_captured_again() {
+    for at_look in 3..16 {
+        written_by_a_name_that_came_and_went(at_look);
+    }
+}
+
+/// Condition (c) by itself: a write whose change time was taken before the first barrier and whose bytes came after it has nothing to show but
+/// its event. A file that is opened for writing and closed has just that.
+#[test]
+fn events_between_the_barriers_spoil_a_round_though_no_time_has_changed() {
+    let mut bench = Bench::new(BACKENDS[0]);
+    bench.rounds.persistence = Duration::ZERO;
+    bench.make("slot", noise(1, 500));
+    bench.settle();
+    bench.make("slot", noise(2, 500));
+    std::thread::sleep(Duration::from_millis(20));
+    let slot = bench.at("slot");
+    let open_and_close = |_| drop(fs::OpenOptions::new().write(true).open(&slot).unwrap());
+    let mut quality = None;
+    meanwhile(open_and_close, || quality = Some(bench.cut().quality));
+    assert_eq!(quality, Some(Quality::Fuzzy(vec![Reason::Conflict])));
     bench.settle();
     bench.assert_same();
 }

@@ -3,6 +3,7 @@
 //! It watches and scans, makes a generation when a batch is due, and puts it into the window that all sessions read. What others want of it comes
 //! through one bounded channel; what it did stands in [`Shared`].
 
+mod answers;
 mod guard;
 mod home;
 mod later;

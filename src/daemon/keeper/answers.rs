@@ -1,0 +1,135 @@
+//! What the keeper is asked, and its answers: views of the tree, and what folds into a catch-up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::work::{Keeper, KeeperError, Payloads, instant};
+use super::{Command, Fold, Touched, View, Whole};
+use crate::capture::Cut;
+use crate::thought::generation::Content;
+use crate::thought::plan::{Captures, Encoded};
+use crate::words::path::RelPath;
+use crate::words::position::Position;
+
+/// How many touched files a view keeps track of.
+const TOUCHED_CAP: usize = 20_000;
+
+impl Keeper {
+    /// Answers what was asked so far.
+    pub(super) fn attend(&mut self) -> Result<(), KeeperError> {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                // Nothing is known yet that could be told.
+                Command::View(_)
+                | Command::Fold { .. }
+                | Command::Mark(_)
+                | Command::Rescan { .. }
+                | Command::Snapshot(_)
+                    if !self.is_ready => {}
+                // Nothing can be told either, nor anything changed, while the index is closed; but a filter waits for it.
+                Command::Refilter(filter) if !self.tree.store().is_usable() => self.options.filter = filter,
+                _ if !self.tree.store().is_usable() => {}
+                command => self.answer(command)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, command: Command) -> Result<(), KeeperError> {
+        match command {
+            Command::View(reply) => {
+                let view = self.view()?;
+                // Whoever asked may have gone.
+                reply.send(view).ok();
+            }
+            Command::Fold { ticket, reply } => {
+                if let Some(fold) = self.fold(ticket)? {
+                    reply.send(fold).ok();
+                }
+            }
+            Command::Mark(reply) => {
+                let position = self.catch_all(&BTreeSet::new())?;
+                // Whoever asked may look at the status next.
+                self.report();
+                self.answer_when_taken(position, reply);
+            }
+            Command::Release(reply) => {
+                let released = self.release()?;
+                reply.send(released).ok();
+            }
+            Command::Refilter(filter) => self.refilter(filter)?,
+            Command::Snapshot(reply) => {
+                self.tree.digest()?;
+                self.tree.store_mut().commit()?;
+                reply.send(self.tree.store().snapshot()?).ok();
+            }
+            Command::Rescan { paths, whole, reply } => {
+                let position = self.rescan(&paths, &whole)?;
+                self.answer_when_taken(position, reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes generations until all that is dirty by now is in one, `whole` in the first; the position that has it.
+    pub(super) fn catch_all(&mut self, whole: &BTreeSet<RelPath>) -> Result<Position, KeeperError> {
+        let mut made = self.generation(whole)?;
+        // What is left out of one cut comes in the next; a path that changes without end does not keep us here.
+        for _ in 1..10 {
+            if made.is_none_or(|cut| cut.deferred.is_empty()) {
+                break;
+            }
+            made = self.generation(&BTreeSet::new())?;
+        }
+        Ok(self.position)
+    }
+
+    fn view(&mut self) -> Result<View, KeeperError> {
+        let digest = self.tree.digest()?;
+        self.tree.store_mut().commit()?;
+        self.committed = instant();
+        self.next_view += 1;
+        self.views.insert(self.next_view, Touched::default());
+        // A session that died without folding leaves its view behind; only the newest few are kept track of.
+        while self.views.len() > 64 {
+            self.views.pop_first();
+        }
+        let tree = self.tree.store().snapshot()?;
+        let filter = self.options.filter.clone();
+        Ok(View { ticket: self.next_view, tree, digest, position: self.position, chain: self.chain, filter })
+    }
+
+    fn fold(&mut self, ticket: u64) -> Result<Option<Fold>, KeeperError> {
+        let touched = self.views.remove(&ticket).unwrap_or(Touched { overflowed: true, ..Touched::default() });
+        // What is dirty by now is taken whole as well: what the standby was sent of it is older.
+        let Some((cut, spool)) = self.guarded_capture(&touched.files, Payloads::Whole)? else { return Ok(None) };
+        self.note_later(&cut);
+        let mut whole = BTreeMap::new();
+        for (path, found) in &cut.captures {
+            let Some(present) = found else { continue };
+            if let (Some(digest), Encoded::New { content: Content::Whole, payload: Some(spooled), sparse }) =
+                (present.entry.content(), &present.encoded)
+            {
+                whole.insert(path.clone(), Whole { digest, spooled: *spooled, sparse: *sparse });
+            }
+        }
+        let payloads = spool.reader();
+        let Cut { quality, deferred, cut_time, oldest_change, .. } = self.publish(cut, spool, true, true)?;
+        let view = self.view()?;
+        let is_complete = !touched.overflowed;
+        let quality = self.quality(&quality);
+        Ok(Some(Fold { view, quality, deferred, cut_time, oldest_change, whole, payloads, is_complete }))
+    }
+}
+
+impl Touched {
+    pub(super) fn note(&mut self, captures: &Captures) {
+        for (path, found) in captures {
+            let is_file = found.as_ref().is_some_and(|present| present.entry.content().is_some());
+            if is_file && self.files.len() < TOUCHED_CAP {
+                self.files.insert(path.clone());
+            } else if is_file {
+                self.overflowed = true;
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -119,6 +120,52 @@ fn a_primary_without_its_index_begins_a_new_reign_and_rebuilds_it() {
     }
 }
 
+/// Puts a copy of `from` in the place of `to`.
+fn copy(from: &Path, to: &Path) {
+    fs::remove_dir_all(to).ok();
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
+#[test]
+fn a_primary_that_went_backwards_begins_a_new_reign_and_all_follow() {
+    let mut pair = Pair::trusting();
+    build::home(&pair.bed.source(), 34);
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    pair.primary.stop();
+    let (state, old) = (pair.state(&pair.primary), pair.bed.path("old-state"));
+    copy(&state, &old);
+    pair.start_primary();
+    pair.until_streaming();
+    for number in 0..5 {
+        build::file(&pair.bed.src("counter"), number.to_string());
+        pair.converge();
+    }
+    let acked = pair.status(&pair.primary)["peers"][0]["acked"].clone();
+    pair.primary.stop();
+    copy(&old, &state);
+    build::file(&pair.bed.src("after"), "x");
+    pair.start_primary();
+    pair.until_streaming();
+    pair.converge();
+    let status = pair.status(&pair.primary);
+    assert_eq!(status["reign"]["epoch"], 2, "after {acked}: {}", pair.told());
+    assert_eq!(status["alarms"], serde_json::json!([]));
+    assert!(
+        pair.told().contains("its state directory was put back to an older one; a new reign begins"),
+        "{}",
+        pair.told()
+    );
+    pair.assert_verified(&pair.primary);
+    // What it began it goes on with.
+    pair.primary.stop();
+    pair.start_primary();
+    pair.until_streaming();
+    pair.converge();
+    assert_eq!(pair.status(&pair.primary)["reign"]["epoch"], 2, "{}", pair.told());
+}
+
 #[test]
 fn a_standby_that_went_backwards_is_told_of_and_caught_up() {
     let mut pair = Pair::trusting();
@@ -127,10 +174,6 @@ fn a_standby_that_went_backwards_is_told_of_and_caught_up() {
     pair.start_standby();
     pair.until_streaming();
     pair.converge();
-    let copy = |from: &std::path::Path, to: &std::path::Path| {
-        fs::remove_dir_all(to).ok();
-        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-    };
     let places =
         [(pair.bed.destination(), pair.bed.path("old-home")), (pair.state(&pair.standby), pair.bed.path("old-state"))];
     pair.standby.stop();

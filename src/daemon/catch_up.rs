@@ -32,7 +32,7 @@ use crate::thought::tree::{Tree, TreeError};
 use crate::thought::wire::message::{CatchingUp, HAVE_CAP, List};
 use crate::words::entry::{Digest, Entry};
 use crate::words::path::RelPath;
-use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, ReignId};
+use crate::words::position::{ChainDigest, ClusterId, HomeId, Position};
 
 /// After so many passes over the differences the rest is left to the fold.
 const PASSES: u32 = 4;
@@ -86,7 +86,7 @@ pub struct CatchUp {
     /// Its tree's digest, where it is known: of equal trees nothing is asked.
     pub tree: Option<Digest>,
     /// What the header says of all generations.
-    pub ids: (ClusterId, HomeId, ReignId),
+    pub ids: (ClusterId, HomeId),
 }
 
 impl CatchUp {
@@ -218,13 +218,13 @@ impl CatchUp {
                 EmitError::Sink(error) => CatchUpError::Spool(error),
                 error => CatchUpError::Compare(Box::new(error)),
             })?;
-        let (cluster, home, reign) = self.ids;
+        let (cluster, home) = self.ids;
         let header = Header {
             required_features: 0,
             optional_features: 0,
             cluster,
             home,
-            reign,
+            reign: view.reign,
             position: view.position,
             parent: self.parent.0,
             parent_chain: self.parent.1,

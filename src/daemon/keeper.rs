@@ -40,7 +40,7 @@ use crate::walk::Findings;
 use crate::watch::Options as WatchOptions;
 use crate::words::entry::{Digest, Timestamp};
 use crate::words::path::RelPath;
-use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, Reign};
+use crate::words::position::{ChainDigest, ClusterId, HomeId, Position, Reign, ReignId};
 
 pub(crate) use home::marker_command;
 pub(crate) use work::wall_clock;
@@ -102,6 +102,8 @@ pub enum Command {
     Release(oneshot::Sender<Vec<String>>),
     /// What is replicated from now on.
     Refilter(Filter),
+    /// The reign from now on, which was written down, and the chain it begins with; answered once no generation of an earlier one is made.
+    Reign(Reign, ChainDigest, oneshot::Sender<()>),
     /// The tree as it is now, to be compared with the home.
     Snapshot(oneshot::Sender<Snapshot>),
     /// Another look at everything at and below `paths` (none: everywhere), and a cut that has what was missed; the position that has it.
@@ -127,6 +129,8 @@ pub struct View {
     pub position: Position,
     /// The history there.
     pub chain: ChainDigest,
+    /// The reign.
+    pub reign: ReignId,
     /// The filter that the tree was made by.
     pub filter: Filter,
 }

@@ -1,12 +1,14 @@
 //! The primary's side of its links: one session a standby.
 
+mod reign;
 mod session;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use reign::first_chain;
 use session::Session;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,6 +17,7 @@ use super::catch_up::CatchUpError;
 use super::courier::CourierError;
 use super::keeper::{Command, Shared};
 use super::keys::{Keys, Peered};
+use super::memory::Memory;
 use super::peers::{Busy, Peers};
 use super::shipping::ShipError;
 use crate::net::NetError;
@@ -27,7 +30,7 @@ use crate::thought::session::judge;
 use crate::thought::session::sender::{Sender, SenderError};
 use crate::thought::wire::frame::BodyError;
 use crate::thought::wire::message::{Bandwidth, Hello, Message, Refused, RefusedWhy};
-use crate::words::position::{ClusterId, HomeId, NodeName, ReignId};
+use crate::words::position::{ClusterId, HomeId, NodeName};
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,9 @@ pub enum SessionError {
     /// What is replicated was changed.
     #[error("[replicate] was changed; the standby greets anew, and the trees are compared")]
     Refiltered,
+    /// A new reign has begun.
+    #[error("a new reign has begun; the standby greets anew, and the trees are compared")]
+    Reigned,
     /// A person paused this standby.
     #[error("replication of this node is paused")]
     Paused,
@@ -86,6 +92,9 @@ pub enum SessionError {
     /// What the node remembers could not be saved.
     #[error(transparent)]
     Memory(#[from] super::memory::MemoryError),
+    /// No random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
     /// A thread of this node ended.
     #[error("a part of this node has ended")]
     Ending,
@@ -122,6 +131,7 @@ impl SessionError {
             Self::Closed
             | Self::Superseded
             | Self::Paused
+            | Self::Reigned
             | Self::Strayed
             | Self::Silent(_)
             | Self::CatchUp(CatchUpError::Courier(CourierError::Gone | CourierError::Refused)) => true,
@@ -145,10 +155,12 @@ pub struct PrimaryContext {
     /// Where temporary files go.
     pub state: PathBuf,
     /// The ids of all generations.
-    pub ids: (ClusterId, HomeId, ReignId),
+    pub ids: (ClusterId, HomeId),
+    /// What this node remembers, its reigns above all.
+    pub memory: Arc<Mutex<Memory>>,
     /// This node's keys and its peers'.
     pub keys: Arc<Keys>,
-    /// The hello, but for the position and the filter.
+    /// The hello, but for the reigns, the position and the filter.
     pub hello: Hello,
 }
 
@@ -216,7 +228,9 @@ async fn greet(
 ) -> Result<(), SessionError> {
     let head = context.shared.window().head();
     let filter = context.shared.filters.rules();
-    let ours = Hello { position: head.0, chain: head.1, filter, ..context.hello.clone() };
+    let reigns = context.reigns();
+    let epoch = reigns.last().map_or(0, |reign| reign.epoch);
+    let ours = Hello { reigns, position: head.0, chain: head.1, filter, ..context.hello.clone() };
     send(&mut link, &ours.clone().into()).await?;
     let theirs = hello(&mut link).await?;
     let judged = judge(&ours, &theirs).and_then(|_| {
@@ -232,6 +246,11 @@ async fn greet(
         // Give the peer time to read it: what is not acknowledged when a connection is closed is lost.
         tokio::time::timeout(Duration::from_secs(2), link.recv()).await.ok();
         return Err(SessionError::Refusing(refused));
+    }
+    // Not `ours`: the standby may have come so far after that was said.
+    if context.shared.window().contradicts((theirs.position, theirs.chain)) {
+        context.begin_reign(&theirs).await?;
+        return Err(SessionError::Reigned);
     }
     let (asks, asked) = mpsc::channel(4);
     context.peers.change(name, |peer| {
@@ -271,6 +290,7 @@ async fn greet(
         ahead: None,
         joined: None,
         filter: ours.filter,
+        epoch,
     };
     session.run(receiver, questioned, asked).await
 }

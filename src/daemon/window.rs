@@ -269,6 +269,17 @@ impl Window {
         }
     }
 
+    /// True if nobody can have come to `position` of this reign by the history `chain`: so much was not made yet, or otherwise.
+    pub fn contradicts(&self, (position, chain): (Position, ChainDigest)) -> bool {
+        let is_beyond = position > self.head.0 && position.epoch == self.head.0.epoch;
+        is_beyond || self.made(position).is_some_and(|made| made.chain() != chain)
+    }
+
+    fn made(&self, position: Position) -> Option<&Header> {
+        let at = self.kept.binary_search_by_key(&position, |kept| kept.shipment.header.position).ok()?;
+        Some(&self.kept[at].shipment.header)
+    }
+
     /// The oldest change in the generations after `position`.
     pub fn oldest_change_after(&self, position: Position) -> Option<crate::words::entry::Timestamp> {
         let first = self.kept.partition_point(|kept| kept.shipment.header.position <= position);
@@ -277,8 +288,7 @@ impl Window {
 
     /// The tree digest at `position`, if a generation that leads there is kept.
     pub fn tree_at(&self, position: Position) -> Option<Digest> {
-        let at = self.kept.binary_search_by_key(&position, |kept| kept.shipment.header.position).ok()?;
-        Some(self.kept[at].shipment.header.tree_after)
+        Some(self.made(position)?.tree_after)
     }
 
     /// Where the primary stands.

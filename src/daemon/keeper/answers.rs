@@ -57,6 +57,14 @@ impl Keeper {
                 reply.send(released).ok();
             }
             Command::Refilter(filter) => self.refilter(filter)?,
+            Command::Reign(reign, chain, reply) => {
+                self.options.reign = reign;
+                self.position = Position { epoch: reign.epoch, generation: 0 };
+                self.chain = chain;
+                self.shared.window().skip_to((self.position, chain));
+                self.shared.head.send_replace(self.position);
+                reply.send(()).ok();
+            }
             Command::Snapshot(reply) => {
                 self.tree.digest()?;
                 self.tree.store_mut().commit()?;
@@ -95,7 +103,8 @@ impl Keeper {
         }
         let tree = self.tree.store().snapshot()?;
         let filter = self.options.filter.clone();
-        Ok(View { ticket: self.next_view, tree, digest, position: self.position, chain: self.chain, filter })
+        let (position, chain, reign) = (self.position, self.chain, self.options.reign.id);
+        Ok(View { ticket: self.next_view, tree, digest, position, chain, reign, filter })
     }
 
     fn fold(&mut self, ticket: u64) -> Result<Option<Fold>, KeeperError> {

@@ -17,7 +17,7 @@ use crate::daemon::keeper::{Keeper, KeeperOptions, open_index};
 use crate::daemon::keys::Keys;
 use crate::daemon::memory::{Memory, load_acks, load_trust};
 use crate::daemon::peers::{Peers, remember_acks};
-use crate::daemon::primary::{PrimaryContext, accept};
+use crate::daemon::primary::{PrimaryContext, accept, first_chain};
 use crate::daemon::standby::{StandbyContext, StandbyReport};
 use crate::fs::state::{create_directory, lock_directory};
 use crate::fs::{Able, Root, XattrPolicy};
@@ -67,25 +67,23 @@ impl Node {
         let instance = InstanceNonce(random()?);
         let peers = Arc::new(Peers::remembering(load_acks(&options.state)?));
         let mut tasks = JoinSet::new();
-        let (part, keeper) = match options.role {
+        let (part, keeper, memory) = match options.role {
             Role::Primary => {
-                let started = start_primary(&options, &mut memory, instance, &keys)?;
+                let started = start_primary(&options, memory, instance, &keys)?;
                 let context = PrimaryContext { peers: Arc::clone(&peers), ..started.context };
                 let part = Part::Primary { shared: Arc::clone(&context.shared), keeper: context.keeper.clone() };
+                let memory = Arc::clone(&context.memory);
                 let (endpoint, remembering, state) = (Arc::clone(&endpoint), Arc::clone(&peers), options.state.clone());
                 tasks.spawn(async move { remember_acks(&remembering, &state).await });
                 tasks.spawn(async move { accept(&endpoint, context).await });
-                (part, Some(started.thread))
+                (part, Some(started.thread), memory)
             }
             Role::Standby => {
                 bind_here(&options, &mut memory)?;
-                let memory = Arc::new(Mutex::new(memory.clone()));
-                (Part::Standby { context: Box::new(start_standby(&options, &memory, &peers, instance, &keys)?) }, None)
+                let memory = Arc::new(Mutex::new(memory));
+                let context = Box::new(start_standby(&options, &memory, &peers, instance, &keys)?);
+                (Part::Standby { context }, None, memory)
             }
-        };
-        let memory = match &part {
-            Part::Standby { context } => Arc::clone(&context.memory),
-            Part::Primary { .. } => Arc::new(Mutex::new(memory)),
         };
         let inner = Arc::new(Inner {
             keys,
@@ -149,7 +147,7 @@ fn bind_here(options: &NodeOptions, memory: &mut Memory) -> Result<(), NodeError
 
 fn start_primary(
     options: &NodeOptions,
-    memory: &mut Memory,
+    mut memory: Memory,
     instance: InstanceNonce,
     keys: &Arc<Keys>,
 ) -> Result<StartedPrimary, NodeError> {
@@ -167,7 +165,7 @@ fn start_primary(
         }
     };
     memory.home = Some(home);
-    bind_here(options, memory)?;
+    bind_here(options, &mut memory)?;
     let cluster = *memory.cluster.get_or_insert(ClusterId(random()?));
     // Only a primary that ended in order, and has the index it ended with, knows where it stood; any other begins a new reign.
     let ended_at = memory.ended_at.take();
@@ -189,9 +187,6 @@ fn start_primary(
         }
     };
     memory.save(&options.state)?;
-    // The history begins anew with every start: whoever followed before is compared, which costs what differs.
-    let seed = [&reign.id.0[..], &instance.0].concat();
-    let chain = ChainDigest(Digest::of(&seed));
     let (keeper, commands) = mpsc::channel(COMMANDS);
     let keeper_options = KeeperOptions {
         home: options.home.clone(),
@@ -210,20 +205,20 @@ fn start_primary(
         home_id: home,
         reign,
         position,
-        chain,
+        chain: first_chain(reign.id, instance),
     };
     let (work, shared) = Keeper::open(keeper_options, index, commands)?;
     let thread =
         std::thread::Builder::new().name("keeper".into()).spawn(move || work.run()).map_err(NodeError::Thread)?;
-    let hello =
-        Hello { cluster: Some(cluster), home: Some(home), reigns: memory.reigns.clone(), ..hello(options, instance) };
+    let hello = Hello { cluster: Some(cluster), home: Some(home), ..hello(options, instance) };
     let context = PrimaryContext {
         shared,
         keeper,
         peers: Arc::default(),
         home: options.home.clone(),
         state: options.state.clone(),
-        ids: (cluster, home, reign.id),
+        ids: (cluster, home),
+        memory: Arc::new(Mutex::new(memory)),
         keys: Arc::clone(keys),
         hello,
     };

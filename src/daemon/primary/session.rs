@@ -42,6 +42,8 @@ pub(super) struct Session {
     pub(super) shipping: Option<JoinHandle<Result<(), ShipError>>>,
     /// What the standby was told to be replicated.
     pub(super) filter: Rules,
+    /// The epoch that it was told.
+    pub(super) epoch: u64,
     pub(super) ahead: Option<Ahead>,
     /// At the live edge it is waited for before a large content is taken.
     pub(super) joined: Option<Joined>,
@@ -73,6 +75,9 @@ impl Session {
         let mut head = self.context.shared.head.subscribe();
         let mut tick = tokio::time::interval(TICK);
         loop {
+            if head.borrow_and_update().epoch != self.epoch {
+                return Err(SessionError::Reigned);
+            }
             self.go_on();
             tokio::select! {
                 received = receiver.recv() => {

@@ -156,3 +156,21 @@ fn another_history_is_never_gone_on_with() {
     assert!(matches!(window.after((next.parent, next.parent_chain)), Next::CatchUp));
     assert!(matches!(window.after(maker.head), Next::Wait));
 }
+
+#[test]
+fn what_was_not_made_or_made_otherwise_contradicts_the_window() {
+    let (mut maker, mut window) = (Maker::new(), Window::new(WindowLimits::default(), Maker::new().head));
+    let mut heads = vec![maker.head];
+    for _ in 0..3 {
+        maker.push(&mut window, 10);
+        heads.push(maker.head);
+    }
+    assert!(heads.iter().all(|head| !window.contradicts(*head)));
+    let at = |epoch, generation| Position { epoch, generation };
+    let other = ChainDigest(Digest::of(b"another history"));
+    assert!(window.contradicts((at(1, 2), other)), "it was made otherwise");
+    assert!(window.contradicts((at(1, 4), other)), "it was not made yet");
+    assert!(!window.contradicts((at(1, 0), other)), "of an earlier run");
+    assert!(!window.contradicts((at(0, 9), other)), "of an earlier reign");
+    assert!(!window.contradicts((at(2, 1), other)), "of a later reign: that is for the hello to judge");
+}

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use super::large::{Answer, Read};
 use super::reading::{Bounded, Reading, identity, memory, read};
 use super::{CaptureError, Capturer, Taken};
-use crate::fs::{FileReader, Stat};
+use crate::fs::{Readable, Stat};
 use crate::thought::delta::diff::{DiffError, DiffOptions, Outcome, diff};
 use crate::thought::delta::encoding::DeltaEncoder;
 use crate::thought::delta::pack::{PackOptions, Packer};
@@ -50,7 +50,7 @@ impl Capturer {
     pub(super) fn file<S: Store>(
         &mut self,
         tree: &Tree<S>,
-        file: &FileReader,
+        file: &impl Readable,
         subject: &Subject<'_>,
     ) -> Result<Taken, CaptureError> {
         let (stat, whole) = (subject.stat, subject.whole);
@@ -70,7 +70,7 @@ impl Capturer {
     fn content<S: Store>(
         &mut self,
         tree: &Tree<S>,
-        bounded: &Bounded<'_>,
+        bounded: &Bounded<'_, impl Readable>,
         subject: &Subject<'_>,
     ) -> Result<Taken, CaptureError> {
         let &Subject { path, stat, old, base, whole } = subject;
@@ -129,7 +129,7 @@ impl Capturer {
     fn answered<S: Store>(
         &mut self,
         tree: &Tree<S>,
-        bounded: &Bounded<'_>,
+        bounded: &Bounded<'_, impl Readable>,
         subject: &Subject<'_>,
         answer: Answer,
     ) -> Result<Option<Taken>, CaptureError> {
@@ -156,7 +156,11 @@ impl Capturer {
     }
 
     /// An append to a large file of which samples still read as they did: its digest goes on from where it was.
-    fn appended(&mut self, bounded: &Bounded<'_>, subject: &Subject<'_>) -> Result<Option<Taken>, CaptureError> {
+    fn appended(
+        &mut self,
+        bounded: &Bounded<'_, impl Readable>,
+        subject: &Subject<'_>,
+    ) -> Result<Option<Taken>, CaptureError> {
         let &Subject { path, stat, old, .. } = subject;
         let Some(row) = old.filter(|row| row.inode.is_same(&stat.inode)) else { return Ok(None) };
         let Some(memory) = row.memory.as_ref().filter(|_| stat.size > row.entry.size()) else { return Ok(None) };
@@ -215,7 +219,7 @@ impl Capturer {
     fn encode_change<S: Store>(
         &mut self,
         tree: &Tree<S>,
-        bounded: &Bounded<'_>,
+        bounded: &Bounded<'_, impl Readable>,
         reading: &Reading,
         old: Option<&Row>,
         base: Option<&Row>,
@@ -261,7 +265,7 @@ impl Capturer {
         }
     }
 
-    fn pack_spans(&mut self, bounded: &Bounded<'_>, spans: &[Span]) -> Result<Spooled, CaptureError> {
+    fn pack_spans(&mut self, bounded: &Bounded<'_, impl Readable>, spans: &[Span]) -> Result<Spooled, CaptureError> {
         let offset = self.spool.end();
         let mut packer = Packer::new(&mut self.spool, PackOptions::default());
         let mut buffer = vec![0; READ_BYTES];
@@ -284,7 +288,7 @@ impl Capturer {
     fn single_pass<S: Store>(
         &mut self,
         tree: &Tree<S>,
-        bounded: &Bounded<'_>,
+        bounded: &Bounded<'_, impl Readable>,
         stat: &Stat,
         old: Option<&Row>,
         sparse: bool,

@@ -8,13 +8,14 @@ use crate::thought::generation::Action;
 use crate::thought::plan::{Planned, Step, plan};
 use crate::thought::store::Store;
 use crate::thought::tree::{Row, Tree, TreeError};
+use crate::watch::Watch;
 use crate::words::entry::Entry;
 use crate::words::path::RelPath;
 
 /// How often what does not fit is left out before all is.
 const ATTEMPTS: u32 = 16;
 
-impl<S: Store> Round<'_, S> {
+impl<S: Store, W: Watch> Round<'_, S, W> {
     /// `steps`, or without what does not fit the tree.
     pub(super) fn fitting(&mut self, mut steps: Vec<Step>) -> Result<Vec<Step>, CutError> {
         for _ in 0..ATTEMPTS {

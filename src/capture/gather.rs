@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Captured;
 use super::round::{CutError, Round, hear};
+use crate::fs::Look as _;
 use crate::thought::generation::Action;
 use crate::thought::plan::{Planned, Step, plan};
 use crate::thought::store::Store;
+use crate::watch::Watch;
 use crate::words::path::RelPath;
 
 /// How often planning may ask for more before it is done with what is there.
@@ -20,7 +22,7 @@ pub(super) enum Attempt {
     Wants(BTreeSet<RelPath>),
 }
 
-impl<S: Store> Round<'_, S> {
+impl<S: Store, W: Watch> Round<'_, S, W> {
     /// Captures `due`, and what planning asks for beyond; plans.
     pub(super) fn capture_all(&mut self, mut due: BTreeSet<RelPath>) -> Result<Vec<Step>, CutError> {
         for _ in 0..PLANS {

@@ -10,12 +10,13 @@
 use std::collections::BTreeSet;
 
 use super::round::{CutError, Round};
-use crate::fs::{FileReader, FsError};
+use crate::fs::{FsError, Look as _, Readable};
 use crate::thought::delta::ReadAt;
 use crate::thought::digest::ContentHasher;
 use crate::thought::plan::Present;
 use crate::thought::store::Store;
 use crate::thought::tree::FileMemory;
+use crate::watch::Watch;
 use crate::words::entry::{Digest, Entry, Inode};
 use crate::words::path::RelPath;
 
@@ -33,7 +34,7 @@ struct Before {
     memory: Option<Box<FileMemory>>,
 }
 
-impl<S: Store> Round<'_, S> {
+impl<S: Store, W: Watch> Round<'_, S, W> {
     /// Takes out of `conflicts` the files that only grew. One that has not grown since its capture may as well be captured in the next
     /// round.
     pub(super) fn forgive_growth(&self, conflicts: &mut BTreeSet<RelPath>) -> Result<BTreeSet<RelPath>, CutError> {
@@ -111,7 +112,7 @@ impl<S: Store> Round<'_, S> {
 }
 
 /// Reads all that was captured again: it must be it, and begin with what was before.
-fn begins_with(file: &FileReader, before: &Before, present: &Present) -> Result<bool, FsError> {
+fn begins_with(file: &impl Readable, before: &Before, present: &Present) -> Result<bool, FsError> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 256 * 1024];
     let mut at = 0;
@@ -132,7 +133,7 @@ fn begins_with(file: &FileReader, before: &Before, present: &Present) -> Result<
 }
 
 /// The samples of what was before and of what was captured still hold, and the bytes from the last to the end are those that were captured.
-fn samples_hold(file: &FileReader, before: &Before, present: &Present) -> Result<bool, FsError> {
+fn samples_hold(file: &impl Readable, before: &Before, present: &Present) -> Result<bool, FsError> {
     let (Some(memory), Some(taken)) = (&before.memory, &present.memory) else { return Ok(false) };
     let content = Whole(file);
     let holds = |memory: &FileMemory| memory.probes.check(&content).unwrap_or(false);
@@ -158,9 +159,9 @@ fn samples_hold(file: &FileReader, before: &Before, present: &Present) -> Result
 }
 
 /// A file, as far as it reaches now.
-struct Whole<'a>(&'a FileReader);
+struct Whole<'a, F>(&'a F);
 
-impl ReadAt for Whole<'_> {
+impl<F: Readable> ReadAt for Whole<'_, F> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
         self.0.read_at(buffer, offset).map_err(std::io::Error::other)
     }

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::proof::NAMES_CAP;
 use super::round::{CutError, Round, hear};
+use crate::fs::Look as _;
 use crate::thought::generation::Action;
 use crate::thought::plan::Step;
 use crate::thought::store::Store;
 use crate::thought::tree::{DirectoryId, Row, TreeError};
+use crate::watch::Watch;
 use crate::words::entry::InodeId;
 use crate::words::path::RelPath;
 
-impl<S: Store> Round<'_, S> {
+impl<S: Store, W: Watch> Round<'_, S, W> {
     /// The other names of the inodes in `due` that are dirty and were left for a later cut, for want of room: without them none of those inodes
     /// could ever be proven, as each cut takes the same paths first.
     pub(super) fn take_dirty_names(&mut self, due: &mut BTreeSet<RelPath>) -> Result<(), CutError> {

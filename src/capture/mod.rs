@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use crate::fs::{FileType, FsError, Root, Special, Stat, XattrPolicy};
+use crate::fs::{FileType, FsError, Look, Readable, Special, Stat, XattrPolicy};
 use crate::spool::Spool;
 use crate::thought::delta::diff::DiffError;
 use crate::thought::filter::Filter;
@@ -157,7 +157,7 @@ impl Capturer {
     /// be a change of what is known.
     pub fn capture<S: Store>(
         &mut self,
-        root: &Root,
+        root: &impl Look,
         filter: &Filter,
         tree: &Tree<S>,
         path: &RelPath,
@@ -176,7 +176,7 @@ impl Capturer {
 
     fn try_capture<S: Store>(
         &mut self,
-        root: &Root,
+        root: &impl Look,
         filter: &Filter,
         tree: &Tree<S>,
         path: &RelPath,
@@ -238,7 +238,7 @@ impl Capturer {
         &mut self,
         tree: &Tree<S>,
         path: &RelPath,
-        file: &crate::fs::FileReader,
+        file: &impl Readable,
         stat: &Stat,
         identity: &Identity,
         base: Option<&Row>,

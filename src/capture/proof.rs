@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::round::{CutError, Edge, Round};
-use crate::fs::{FileType, Stat};
+use crate::fs::{FileType, Look as _, Stat};
 use crate::thought::store::Store;
+use crate::watch::Watch;
 use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
@@ -20,7 +21,7 @@ pub(super) enum Doubt {
     Changed(Timestamp),
 }
 
-impl<S: Store> Round<'_, S> {
+impl<S: Store, W: Watch> Round<'_, S, W> {
     /// Condition (d): looks at every captured path once more.
     pub(super) fn look_again(&self, opening: &Edge) -> Result<BTreeMap<RelPath, Doubt>, CutError> {
         let mut doubts = BTreeMap::new();

@@ -6,7 +6,7 @@ use std::io;
 use super::CaptureError;
 use super::file::READ_BYTES;
 use super::large::{Read, Unread};
-use crate::fs::{FileReader, FsError, Root, Stat};
+use crate::fs::{FsError, Readable, Root, Stat};
 use crate::thought::delta::ReadAt;
 use crate::thought::delta::probe::{PROBED_FROM, ProbeCollector, ProbePlan, Probes};
 use crate::thought::delta::signature::{Signature, SignatureBuilder, SignatureOptions};
@@ -14,8 +14,8 @@ use crate::thought::digest::{Content as Hashed, ContentHasher};
 use crate::thought::tree::FileMemory;
 
 /// A file, as far as it reached when it was first looked at: what is appended later is not seen.
-pub(super) struct Bounded<'a> {
-    pub(super) file: &'a FileReader,
+pub(super) struct Bounded<'a, F> {
+    pub(super) file: &'a F,
     length: u64,
     /// How many bytes were read through it.
     pub(super) read: Cell<u64>,
@@ -23,8 +23,8 @@ pub(super) struct Bounded<'a> {
     pub(super) refused: Cell<Option<FsError>>,
 }
 
-impl<'a> Bounded<'a> {
-    pub(super) fn new(file: &'a FileReader, length: u64) -> Self {
+impl<'a, F> Bounded<'a, F> {
+    pub(super) fn new(file: &'a F, length: u64) -> Self {
         Self { file, length, read: Cell::new(0), refused: Cell::new(None) }
     }
 
@@ -33,7 +33,7 @@ impl<'a> Bounded<'a> {
     }
 }
 
-impl ReadAt for Bounded<'_> {
+impl<F: Readable> ReadAt for Bounded<'_, F> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
@@ -54,7 +54,11 @@ pub(super) struct Reading {
 }
 
 /// Reads a file once, from hole to hole: digest, samples and signature.
-pub(super) fn read(bounded: &Bounded<'_>, stat: &Stat, secret: &[u8; 32]) -> Result<Reading, CaptureError> {
+pub(super) fn read<F: Readable>(
+    bounded: &Bounded<'_, F>,
+    stat: &Stat,
+    secret: &[u8; 32],
+) -> Result<Reading, CaptureError> {
     let mut hasher = ContentHasher::new();
     let plan = ProbePlan::new(stat.size, secret, &identity(stat));
     let mut probes = plan.as_ref().map(ProbeCollector::new);

@@ -31,12 +31,13 @@ use std::time::Duration;
 
 use super::gather::Attempt;
 use super::{CaptureError, Capturer, Moment, Wanted};
+use crate::fs::Look as _;
 use crate::thought::generation::{NAMED_PATHS_CAP, NamedPaths, Quality, Reason};
 use crate::thought::plan::{Captures, Present, Step};
 use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
 use crate::walk::{WalkError, Walker};
-use crate::watch::Barrier;
+use crate::watch::{Barrier, Watch};
 use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
@@ -123,8 +124,8 @@ pub(super) struct Edge {
 }
 
 /// One cut in the making.
-pub(super) struct Round<'a, S> {
-    pub(super) walker: &'a mut Walker,
+pub(super) struct Round<'a, S, W: Watch> {
+    pub(super) walker: &'a mut Walker<W>,
     pub(super) tree: &'a Tree<S>,
     pub(super) capturer: &'a mut Capturer,
     options: RoundOptions,
@@ -153,8 +154,8 @@ pub(super) struct Round<'a, S> {
 }
 
 /// Makes a cut of what is dirty in `walker`, and of `whole`, whose content is captured whole. `clock` reads the clocks.
-pub fn cut<S: Store>(
-    walker: &mut Walker,
+pub fn cut<S: Store, W: Watch>(
+    walker: &mut Walker<W>,
     tree: &Tree<S>,
     capturer: &mut Capturer,
     whole: &Wanted,
@@ -183,7 +184,7 @@ pub fn cut<S: Store>(
     round.run()
 }
 
-impl<S: Store> Round<'_, S> {
+impl<S: Store, W: Watch> Round<'_, S, W> {
     fn run(mut self) -> Result<Cut, CutError> {
         let mut stale = self.whole.clone();
         let mut after = Timestamp::default();

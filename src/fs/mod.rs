@@ -18,6 +18,7 @@
 //! | `pass` | [`Pass`]: directories kept open for a run through a tree |
 //! | `stat` | [`Stat`], listings, link targets |
 //! | `content` | [`FileReader`], [`FileWriter`] |
+//! | `look` | [`Look`]: what of this a walk and a capture ask for |
 //! | `names` | directories, links, renames, removal |
 //! | `remove` | removal of whole trees |
 //! | `able` | [`Able`]: what of an entry can be held here |
@@ -31,6 +32,7 @@ mod able;
 mod attributes;
 mod content;
 mod error;
+mod look;
 mod mounts;
 mod names;
 mod pass;
@@ -47,6 +49,7 @@ pub use able::Able;
 pub use attributes::{Privilege, Unheld};
 pub use content::{DataRanges, FileReader, FileWriter};
 pub use error::{FsError, is_no_space};
+pub use look::{Look, Readable};
 pub use mounts::{Identity, MountTable};
 pub use pass::Pass;
 pub use root::Root;

@@ -1,13 +1,13 @@
 //! Files with names outside the home: their inodes are watched themselves.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 
 use super::Walker;
+use crate::watch::Watch;
 use crate::words::entry::InodeId;
 use crate::words::path::RelPath;
 
-impl Walker {
+impl<W: Watch> Walker<W> {
     /// True if the inode `id` is watched itself.
     pub(crate) fn watches_inode(&self, id: InodeId) -> bool {
         self.inodes.contains_key(&id)
@@ -21,11 +21,8 @@ impl Walker {
 
     /// Watches the inode `id`, found at `path`, and known by `names`. False if it cannot be watched, or is not there any more.
     pub(crate) fn watch_inode(&mut self, id: InodeId, path: &RelPath, names: BTreeSet<RelPath>) -> bool {
-        if !self.inodes.contains_key(&id) {
-            let Ok((file, stat)) = self.root.open_path(path) else { return false };
-            if stat.inode.id != id || self.watcher.watch_inode(id, file.as_fd()).is_err() {
-                return false;
-            }
+        if !self.inodes.contains_key(&id) && self.watcher.watch_inode(&self.root, path, id).is_err() {
+            return false;
         }
         self.inodes.insert(id, names);
         true

@@ -18,15 +18,16 @@ mod suspended;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fs::{FsError, Root};
+use crate::fs::{FsError, Look as _};
 use crate::thought::dirty::Dirty;
 use crate::thought::filter::Filter;
 use crate::thought::generation::Reason;
 use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
-use crate::watch::{Barrier, Change, ChangeKind, Limit, SourceId, WatchError, Watcher};
+use crate::watch::{Barrier, Change, ChangeKind, Limit, Mailbox, SourceId, Watch, WatchError, Watcher};
 use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
@@ -67,10 +68,17 @@ struct Awaited {
     was_settled: bool,
 }
 
+impl Walker {
+    /// Where the changes wait; also ends the present wait of whoever listens.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        self.watcher.mailbox()
+    }
+}
+
 /// Knows what is watched, what awaits a scan and what is dirty.
-pub struct Walker {
-    root: Root,
-    watcher: Watcher,
+pub struct Walker<W: Watch = Watcher> {
+    root: W::Home,
+    watcher: W,
     filter: Filter,
     watched: BTreeSet<RelPath>,
     /// Directories that are not.
@@ -92,9 +100,9 @@ pub struct Walker {
     has_changed: bool,
 }
 
-impl Walker {
+impl<W: Watch> Walker<W> {
     /// A walker that has all of the home before it.
-    pub fn new(root: Root, watcher: Watcher, filter: Filter) -> Self {
+    pub fn new(root: W::Home, watcher: W, filter: Filter) -> Self {
         Self {
             root,
             watcher,
@@ -116,7 +124,7 @@ impl Walker {
     }
 
     /// The home.
-    pub fn root(&self) -> &Root {
+    pub fn root(&self) -> &W::Home {
         &self.root
     }
 
@@ -180,14 +188,9 @@ impl Walker {
         std::mem::take(&mut self.has_changed)
     }
 
-    /// Ends the present wait of whoever listens.
-    pub fn mailbox(&self) -> &std::sync::Arc<crate::watch::Mailbox> {
-        self.watcher.mailbox()
-    }
-
     /// Waits up to `timeout` for changes and takes them in.
     pub fn listen<S: Store>(&mut self, tree: &Tree<S>, timeout: Duration, now: Timestamp) -> Result<(), WalkError> {
-        let changes = self.watcher.mailbox().drain(timeout);
+        let changes = self.watcher.drain(timeout);
         changes.into_iter().try_for_each(|change| self.take_in(tree, change, now))
     }
 

@@ -3,10 +3,10 @@
 use std::ops::Bound;
 
 use super::{Reach, Walker};
-use crate::watch::Limit;
+use crate::watch::{Limit, Watch};
 use crate::words::path::RelPath;
 
-impl Walker {
+impl<W: Watch> Walker<W> {
     /// How many directories have no watch.
     pub fn polled(&self) -> usize {
         self.polled.len()

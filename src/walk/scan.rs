@@ -1,17 +1,16 @@
 //! Scanning: one directory watched, listed and compared with what the tree knows of it.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 
 use super::{Reach, WalkError, Walker};
-use crate::fs::{FileType, FsError, Root, Stat};
+use crate::fs::{FileType, FsError, Look as _, Stat};
 use crate::thought::store::Store;
 use crate::thought::tree::{DirectoryId, Row, Tree, TreeError};
-use crate::watch::WatchError;
+use crate::watch::{Watch, WatchError};
 use crate::words::entry::{Kind, Timestamp};
 use crate::words::path::{Name, RelPath};
 
-impl Walker {
+impl<W: Watch> Walker<W> {
     /// Scans pending directories until about `budget` entries were looked at; true if none is left.
     pub fn scan<S: Store>(&mut self, tree: &Tree<S>, budget: usize, now: Timestamp) -> Result<bool, WalkError> {
         let mut looked = 0;
@@ -142,8 +141,8 @@ impl Walker {
         Ok(1)
     }
 
-    fn watch(&mut self, path: &RelPath, directory: &Root) -> Result<(), WalkError> {
-        match self.watcher.watch_directory(path, Some(directory.as_fd())) {
+    fn watch(&mut self, path: &RelPath, directory: &W::Home) -> Result<(), WalkError> {
+        match self.watcher.watch_directory(path, directory) {
             Ok(()) => {
                 self.watched.insert(path.clone());
                 self.polled.remove(path);

@@ -1,10 +1,11 @@
 //! Parts of the home that are left as they are: a file system was mounted there and is not any more.
 
 use super::{Reach, Walker};
+use crate::watch::Watch;
 use crate::words::entry::Timestamp;
 use crate::words::path::RelPath;
 
-impl Walker {
+impl<W: Watch> Walker<W> {
     /// Leaves what is at and below `path` as the tree has it, whatever is there now, until [`Walker::resume`].
     pub fn suspend(&mut self, path: &RelPath) {
         self.unwatch(path);

@@ -28,7 +28,7 @@ pub struct BarrierName {
 
 impl BarrierName {
     /// The barrier whose file is called `name`, if it is one.
-    pub(super) fn parse(name: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(name: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(name.strip_prefix(PREFIX)?).ok()?;
         let (counter, nonce) = text.split_once('-')?;
         let number = |text: &str| u64::from_str_radix(text, 16).ok();

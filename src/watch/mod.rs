@@ -41,7 +41,7 @@ pub use error::{Limit, WatchError};
 pub use inotify::InotifySource;
 pub use mailbox::{Feed, Mailbox};
 pub use notify::NotifySource;
-pub use watcher::{Backend, Options, Watcher};
+pub use watcher::{Backend, Options, Watch, Watcher};
 
 use crate::words::entry::InodeId;
 use crate::words::path::RelPath;

@@ -1,14 +1,16 @@
 //! Both sources behind one face.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::Limit;
-use super::{Barrier, Barriers, EventSource, InotifySource, Mailbox, NotifySource, SourceId, WatchError};
+use super::{Barrier, Barriers, Change, EventSource, InotifySource, Mailbox, NotifySource, SourceId, WatchError};
+use crate::fs::{Look, Root};
 use crate::words::entry::InodeId;
 use crate::words::path::RelPath;
 
@@ -43,6 +45,32 @@ impl Default for Options {
     fn default() -> Self {
         Self { mailbox_capacity: 65_536, backend: Backend::default(), max_watches: None }
     }
+}
+
+/// What a walker asks of whoever watches its home; each call as the one of [`Watcher`] with its name. It is a trait so that a test can say when
+/// what is told.
+pub trait Watch {
+    /// The home.
+    type Home: Look;
+
+    /// How many sources answer each barrier.
+    fn sources(&self) -> usize;
+    /// Raises a barrier.
+    fn raise_barrier(&mut self) -> Result<Barrier, WatchError>;
+    /// Waits for changes, `timeout` at most, and takes all that wait.
+    fn drain(&mut self, timeout: Duration) -> Vec<Change>;
+    /// Watches one directory, not what is below.
+    fn watch_directory(&mut self, path: &RelPath, directory: &Self::Home) -> Result<(), WatchError>;
+    /// Removes the watches of a directory and of all below it.
+    fn unwatch_directory(&mut self, path: &RelPath);
+    /// Watches the inode `id`, which is at `path` of `home`.
+    fn watch_inode(&mut self, home: &Self::Home, path: &RelPath, id: InodeId) -> Result<(), WatchError>;
+    /// Removes the watch of an inode.
+    fn unwatch_inode(&mut self, id: InodeId);
+    /// How many directories and inodes are watched.
+    fn watches(&self) -> usize;
+    /// Begins anew with one source.
+    fn restart(&mut self, source: SourceId) -> Result<(), WatchError>;
 }
 
 /// Watches one home. Dropping it ends its threads.
@@ -138,5 +166,50 @@ impl Watcher {
             Some(notify) if notify.id() == source => notify.restart(),
             _ => self.inotify.restart(),
         }
+    }
+}
+
+impl Watch for Watcher {
+    type Home = Root;
+
+    fn sources(&self) -> usize {
+        Self::sources(self)
+    }
+
+    fn raise_barrier(&mut self) -> Result<Barrier, WatchError> {
+        Self::raise_barrier(self)
+    }
+
+    fn drain(&mut self, timeout: Duration) -> Vec<Change> {
+        self.mailbox.drain(timeout)
+    }
+
+    fn watch_directory(&mut self, path: &RelPath, directory: &Root) -> Result<(), WatchError> {
+        Self::watch_directory(self, path, Some(directory.as_fd()))
+    }
+
+    fn unwatch_directory(&mut self, path: &RelPath) {
+        Self::unwatch_directory(self, path);
+    }
+
+    fn watch_inode(&mut self, home: &Root, path: &RelPath, id: InodeId) -> Result<(), WatchError> {
+        let gone = || WatchError::Gone { path: path.clone() };
+        let (file, stat) = home.open_path(path).map_err(|_| gone())?;
+        if stat.inode.id != id {
+            return Err(gone());
+        }
+        Self::watch_inode(self, id, file.as_fd())
+    }
+
+    fn unwatch_inode(&mut self, id: InodeId) {
+        Self::unwatch_inode(self, id);
+    }
+
+    fn watches(&self) -> usize {
+        Self::watches(self)
+    }
+
+    fn restart(&mut self, source: SourceId) -> Result<(), WatchError> {
+        Self::restart(self, source)
     }
 }

@@ -10,6 +10,7 @@ mod targets;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use hotspare::jenkins::dice::Dice;
 use targets::{TARGETS, Target};
 
 /// How many inputs each target gets if nobody says.
@@ -18,23 +19,6 @@ const RUNS: u64 = 6000;
 const LONGEST: usize = 64 * 1024;
 /// All of it together takes no more than this.
 const MEMORY_BYTES: u64 = 256 << 20;
-
-/// A generator of numbers (splitmix64) that a seed repeats.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % (bound.max(1) as u64)).unwrap()
-    }
-}
 
 fn fixture(file: &str) -> Vec<(String, Vec<u8>)> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file);
@@ -120,32 +104,32 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 }
 
 /// One of the seeds, changed.
-fn mutated(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+fn mutated(seeds: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
     const EDGES: [u64; 8] = [0, 1, 0x7f, 0x80, 0xff, 0xffff, 0xffff_ffff, u64::MAX];
-    let mut bytes = seeds[random.below(seeds.len())].clone();
-    for _ in 0..1 + random.below(6) {
-        let at = random.below(bytes.len() + 1);
-        let end = (at + random.below(40)).min(bytes.len());
-        match random.below(8) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            1 if at < bytes.len() => bytes[at] = random.next().to_le_bytes()[0],
+    let mut bytes = seeds[dice.index(seeds.len())].clone();
+    for _ in 0..1 + dice.index(6) {
+        let at = dice.index(bytes.len() + 1);
+        let end = (at + dice.index(40)).min(bytes.len());
+        match dice.index(8) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << dice.index(8),
+            1 if at < bytes.len() => bytes[at] = dice.roll().to_le_bytes()[0],
             2 => drop(bytes.drain(at..end)),
             3 => bytes.truncate(at),
             4 => {
-                let width = [1, 2, 4, 8][random.below(4)];
-                let edge = EDGES[random.below(EDGES.len())].to_le_bytes();
+                let width = [1, 2, 4, 8][dice.index(4)];
+                let edge = EDGES[dice.index(EDGES.len())].to_le_bytes();
                 bytes.splice(at..(at + width).min(bytes.len()), edge[..width].iter().copied());
             }
             5 => {
                 let piece = bytes[at..end].to_vec();
-                (0..1 + random.below(50)).for_each(|_| drop(bytes.splice(at..at, piece.iter().copied())));
+                (0..1 + dice.index(50)).for_each(|_| drop(bytes.splice(at..at, piece.iter().copied())));
             }
             6 => {
-                let other = &seeds[random.below(seeds.len())];
-                let from = random.below(other.len() + 1);
+                let other = &seeds[dice.index(seeds.len())];
+                let from = dice.index(other.len() + 1);
                 bytes.splice(at..at, other[from..].iter().copied());
             }
-            _ => (0..random.below(16)).for_each(|_| bytes.insert(at, random.next().to_le_bytes()[0])),
+            _ => (0..dice.index(16)).for_each(|_| bytes.insert(at, dice.roll().to_le_bytes()[0])),
         }
     }
     bytes.truncate(LONGEST);
@@ -156,7 +140,7 @@ fn drive(target: &Target, runs: u64) {
     let seeds = seeds(target.name);
     seeds.iter().for_each(|seed| (target.run)(seed));
     for number in 0..runs {
-        let bytes = mutated(&seeds, &mut Random(number));
+        let bytes = mutated(&seeds, &mut Dice::new(number));
         let ended = catch_unwind(AssertUnwindSafe(|| (target.run)(&bytes)));
         assert!(
             ended.is_ok(),

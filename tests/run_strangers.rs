@@ -12,10 +12,8 @@ use hotspare::net::endpoint::{Endpoint, Limits};
 use hotspare::net::identity::Identity;
 use hotspare::net::link::Link;
 use hotspare::net::trust::TrustedPeers;
-use hotspare::thought::filter::Rules;
-use hotspare::thought::wire::message::{Abilities, DATA_CAP, Hello, Message, PROTOCOLS, RefusedWhy, Role};
-use hotspare::words::entry::Digest;
-use hotspare::words::position::{ChainDigest, InstanceNonce, NodeName, Position};
+use hotspare::thought::wire::message::{DATA_CAP, Hello, Message, PROTOCOLS, RefusedWhy, Role};
+use hotspare::words::position::NodeName;
 
 /// Longer than any answer takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,24 +46,7 @@ impl Stranger {
     }
 
     fn hello(&self) -> Hello {
-        Hello {
-            protocols: PROTOCOLS,
-            node: self.name.clone(),
-            instance: InstanceNonce([7; 16]),
-            cluster: None,
-            home: None,
-            reigns: Vec::new(),
-            role: Role::Standby,
-            position: Position::default(),
-            chain: ChainDigest::default(),
-            tree: Digest::default(),
-            limits: (1 << 20, 1 << 20),
-            filter: Rules::default(),
-            abilities: Abilities { owners: true, capabilities: true, user_xattrs: true, acls: true },
-            features: 0,
-            needs: 0,
-            extensions: Vec::new(),
-        }
+        common::peer::hello(self.name.as_str(), Role::Standby)
     }
 
     /// Greets with these bytes and gives all messages up to a refusal or the end of the link.

@@ -24,6 +24,11 @@ impl Dice {
         self.roll() % limit.max(1)
     }
 
+    /// The index of one of `count` things; 0 if there are none.
+    pub fn index(&mut self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).unwrap_or(0)
+    }
+
     /// `length` bytes that no packer makes smaller.
     pub fn noise(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);

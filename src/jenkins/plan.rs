@@ -43,8 +43,7 @@ impl Plan {
     /// The plan of a build of `job`, whose builds have `steps` steps.
     pub(super) fn of(job: u32, steps: u32, number: u64) -> Self {
         let mut dice = Dice::new((u64::from(job) << 32) ^ number);
-        let kind =
-            [Kind::Freestyle, Kind::Durable, Kind::Durable, Kind::Hasty][usize::try_from(dice.below(4)).unwrap_or(0)];
+        let kind = [Kind::Freestyle, Kind::Durable, Kind::Durable, Kind::Hasty][dice.index(4)];
         // One in ten says much.
         let lines = if dice.below(10) == 0 { 200 } else { 2 + dice.below(8) };
         Self { job, number, kind, steps, lines }

@@ -5,6 +5,7 @@
 pub(crate) mod build;
 pub(crate) mod compare;
 pub(crate) mod pair;
+pub(crate) mod peer;
 pub(crate) mod proxy;
 pub(crate) mod whole;
 

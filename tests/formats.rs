@@ -21,9 +21,9 @@ use hotspare::thought::store::{MemoryStore, ReadStore, Table};
 use hotspare::thought::tree::{FileMemory, Row, Tree};
 use hotspare::thought::wire::frame::{Frame, body, encode_body};
 use hotspare::thought::wire::message::{
-    Abilities, Acked, Audit, Audited, CatchingUp, Child, Deposed, Differing, Have, Heartbeat, Held, HeldAll, HeldBy,
-    HeldContent, Hello, Lack, List, Listing, Message, Refused, RefusedWhy, Rejected, Release, Revealed, Role,
-    StreamStart, UnheldCounts,
+    Abilities, Acked, Audit, Audited, Begun, CatchingUp, Child, Deposed, Differing, Have, Heartbeat, Held, HeldAll,
+    HeldBy, HeldContent, Hello, Lack, List, Listing, Message, Refused, RefusedWhy, Rejected, Release, Revealed, Role,
+    Sign, Signed, StreamStart, Swept, UnheldCounts, Wanted,
 };
 use hotspare::words::entry::{Body, Digest, Entry, Inode, InodeId, Kind, LinkId, Proof, Timestamp, Xattr, Xattrs};
 use hotspare::words::path::{Name, RelPath};
@@ -248,7 +248,7 @@ fn messages() -> Vec<Message> {
         List { path: path("a"), after: Some(Name::parse(b"b").unwrap()) }.into(),
         Listing { directory: Some((entry(), Digest([2; 32]))), children: vec![child], more: true }.into(),
         Have { contents: vec![Digest([1; 32])] }.into(),
-        Lack { bits: vec![1] }.into(),
+        Lack { bits: vec![1], begun: vec![Begun { index: 0, bytes: 300 }], holds: true }.into(),
         HeldAll { count: 7 }.into(),
         Audit { paths: vec![path("jobs")], content: true, mend: false }.into(),
         Audited {
@@ -269,6 +269,10 @@ fn messages() -> Vec<Message> {
         }
         .into(),
         CatchingUp { phase: "comparing".into(), entries: (1, 2), bytes: (3, 4) }.into(),
+        Sign { content: Digest([1; 32]), size: 300 }.into(),
+        Signed { signature: vec![1, 2, 3] }.into(),
+        Wanted { contents: vec![[1; 8], [2; 8]], more: true }.into(),
+        Swept { contents: 300 }.into(),
         Release {}.into(),
     ]
 }
@@ -283,7 +287,16 @@ fn messages_of_protocol_1_are_read_and_written_as_ever() {
         now.insert(format!("start-{index}"), encode_body(start).unwrap());
     }
     let payload = Payload { length: 5, unpacked: 9 };
-    let held = HeldContent { digest: Digest([1; 32]), size: 9, sparse: true, mode: 0o644, mtime: time(5), payload };
+    let held = HeldContent {
+        digest: Digest([1; 32]),
+        size: 9,
+        sparse: true,
+        mode: 0o644,
+        mtime: time(5),
+        payload,
+        from: 4,
+        base: Some((Digest([2; 32]), 300)),
+    };
     now.insert("held".to_owned(), encode_body(&held).unwrap());
     let mut frame = Vec::new();
     Frame { kind: 5, payload: b"payload" }.encode(1 << 20, &mut frame).unwrap();

@@ -282,7 +282,16 @@ async fn floods(hostile: &Hostile, victim: &Victim) {
     let held = |number: u32| {
         let payload = Payload { length: 0, unpacked: 0 };
         let digest = Digest::of(&number.to_le_bytes());
-        encode_body(&HeldContent { digest, size: 1, sparse: false, mode: 0, mtime: Timestamp::default(), payload })
+        encode_body(&HeldContent {
+            digest,
+            size: 1,
+            sparse: false,
+            mode: 0,
+            mtime: Timestamp::default(),
+            payload,
+            from: 0,
+            base: None,
+        })
     };
     let many = (0..20_000).fold(contents.clone(), |frames, number| frames.with(data::HELD, &held(number).unwrap()));
     let mut met = hostile.meet().await;

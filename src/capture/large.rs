@@ -31,7 +31,8 @@ const READ_AHEAD: usize = 4;
 const CHANGES: u32 = 20;
 /// Before a file is read it must have been left alone for so long: it may be on its way in.
 const STEADY: Duration = Duration::from_millis(500);
-/// When one standby holds a content the others have so long to follow.
+/// When one standby holds a content the others have so long to follow; and when the last has gone it has so long to come again, and to go on with what
+/// it was being sent.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// What reading a large file yields.
@@ -71,6 +72,8 @@ pub struct Offer {
     pub mode: u16,
     /// The modification time of its file.
     pub mtime: Timestamp,
+    /// What the standby has in its place, and how long that is.
+    pub base: Option<(Digest, u64)>,
 }
 
 /// A file that is to be read.
@@ -121,6 +124,10 @@ struct Large {
 struct Known {
     files: BTreeMap<InodeId, Large>,
     standbys: BTreeMap<NodeName, usize>,
+    /// Since when there is no standby, as far as anybody looked.
+    alone_since: Option<Instant>,
+    /// None is waited for any more.
+    is_alone: bool,
     /// One turned out to be another by now, or cannot be read: a cut is due, whether or not an event told of it.
     is_stale: bool,
     is_ending: bool,
@@ -153,10 +160,11 @@ impl Larges {
     pub(super) fn recall(&self, stat: &Stat) -> Option<Answer> {
         let known = self.known();
         let large = known.files.get(&stat.inode.id).filter(|large| large.seen == Seen::of(stat))?;
-        if known.standbys.is_empty() {
+        if known.is_alone {
             return Some(Answer::Capture);
         }
         Some(match &large.state {
+            State::Found(_) if known.standbys.is_empty() => Answer::Capture,
             State::Ready(read) => Answer::Take(Arc::clone(read)),
             State::Unreadable => Answer::Capture,
             State::Found(_) | State::Read(_) => Answer::Leave,
@@ -213,15 +221,25 @@ impl Larges {
 
     /// A standby is at the live edge, for as long as the answer lives.
     pub fn join(self: &Arc<Self>, standby: NodeName) -> Joined {
-        *self.known().standbys.entry(standby.clone()).or_default() += 1;
+        let mut known = self.known();
+        *known.standbys.entry(standby.clone()).or_default() += 1;
+        (known.alone_since, known.is_alone) = (None, false);
+        drop(known);
         Joined { larges: Arc::clone(self), standby }
     }
 
     /// Looks what may be taken by now; true if a cut is due for that.
     pub fn settle(&self, now: Instant) -> bool {
         let mut known = self.known();
-        let Known { files, standbys, is_stale, .. } = &mut *known;
-        let mut is_due = std::mem::take(is_stale) || (standbys.is_empty() && !files.is_empty());
+        let Known { files, standbys, is_stale, alone_since, is_alone, .. } = &mut *known;
+        match standbys.is_empty() {
+            true => *is_alone = now.saturating_duration_since(*alone_since.get_or_insert(now)) >= GRACE,
+            false => (*alone_since, *is_alone) = (None, false),
+        }
+        let is_unsent = |large: &Large| matches!(large.state, State::Found(_));
+        let mut is_due = std::mem::take(is_stale)
+            || (*is_alone && !files.is_empty())
+            || (standbys.is_empty() && files.values().any(is_unsent));
         for large in files.values_mut() {
             let State::Read(read) = &large.state else { continue };
             let is_late = large.first_held.is_some_and(|at| now.saturating_duration_since(at) >= GRACE);
@@ -283,7 +301,7 @@ impl Larges {
         known.files.values().find_map(|large| {
             let (State::Read(read) | State::Ready(read)) = &large.state else { return None };
             let Seen { size, mtime, mode, .. } = large.seen;
-            let offer = || Offer { path: large.path.clone(), digest: read.digest, size, mode, mtime };
+            let offer = || Offer { path: large.path.clone(), digest: read.digest, size, mode, mtime, base: None };
             (!large.held_by.contains(standby)).then(offer)
         })
     }

@@ -1,9 +1,9 @@
 //! Catching a standby up: its tree is compared with the primary's, the contents it lacks are sent ahead, and everything, with all that changed
 //! meanwhile, becomes one generation.
 //!
-//! 1. A view of the tree; the differences to the standby's; the contents they need, as far as the standby does not have them, sent ahead. Again,
-//!    while much changes.
-//! 2. A fold: one more cut, in which the files touched since the view are captured whole. What it leads to is compared once more, and the
+//! 1. A view of the tree; the differences to the standby's; the contents they need, as far as the standby does not have them, sent ahead, as deltas
+//!    to what it has in their place where that is large. Again, while much changes.
+//! 2. A fold: one more cut, in which the files touched since the view, and those that were found to be others than the tree says, are captured whole. What it leads to is compared once more, and the
 //!    operations go out as one generation. Its contents were sent ahead, or are in the fold.
 //!
 //! The standby's tree stands still meanwhile, so all of it is one step for it: from the generation it had to a whole one.
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::courier::{Courier, CourierError, Question};
 use super::keeper::{Command, Fold, Shared, View, Whole};
+use super::sending::SMALL_BYTES;
 use super::shipping::{ShipError, ship};
 use super::window::{Operations, Shipment};
 use crate::capture::Offer;
@@ -29,7 +30,7 @@ use crate::thought::compare::{
 };
 use crate::thought::generation::{Header, Joint, OperationsDigest};
 use crate::thought::tree::{Tree, TreeError};
-use crate::thought::wire::message::{CatchingUp, HAVE_CAP, List};
+use crate::thought::wire::message::{CatchingUp, HAVE_CAP, Have, List, Swept, WANTED_CAP, Wanted};
 use crate::words::entry::{Digest, Entry};
 use crate::words::path::RelPath;
 use crate::words::position::{ChainDigest, ClusterId, HomeId, Position};
@@ -96,15 +97,15 @@ impl CatchUp {
         let mut view = self.view()?;
         for pass in 0..PASSES {
             let changed = self.send_ahead(&root, view)?;
-            let fold = self.fold(changed.ticket)?;
-            if fold.is_complete && changed.missed.iter().all(|path| fold.whole.contains_key(path) || path.is_root()) {
+            let fold = self.fold(changed.ticket, changed.missed)?;
+            if fold.is_complete {
                 return self.finish(fold);
             }
             tracing::info!(pass, "much changed while contents were sent ahead; comparing again");
             view = fold.view;
         }
         let ticket = view.ticket;
-        let fold = self.fold(ticket)?;
+        let fold = self.fold(ticket, Vec::new())?;
         self.finish(fold)
     }
 
@@ -123,8 +124,9 @@ impl CatchUp {
         self.ask(Command::View)
     }
 
-    fn fold(&self, ticket: u64) -> Result<Fold, CatchUpError> {
-        self.ask(|reply| Command::Fold { ticket, reply })
+    fn fold(&self, ticket: u64, missed: Vec<RelPath>) -> Result<Fold, CatchUpError> {
+        let missed = missed.into_iter().collect();
+        self.ask(|reply| Command::Fold { ticket, missed, reply })
     }
 
     fn tell(&self, phase: &str, entries: (u64, u64), bytes: (u64, u64)) -> Result<(), CatchUpError> {
@@ -161,6 +163,7 @@ impl CatchUp {
         let mut batch: Vec<Offer> = Vec::new();
         let mut done = (0_u64, 0_u64);
         self.tell("comparing", (0, 0), (0, 0))?;
+        self.sweep(&tree, digest)?;
         let mut flush = |batch: &mut Vec<Offer>, ahead: &mut Ahead| -> Result<(), CatchUpError> {
             self.courier.send(root, batch, &mut ahead.missed)?;
             done.0 += batch.len() as u64;
@@ -175,7 +178,8 @@ impl CatchUp {
         self.compare(&tree, digest, &mut |difference| {
             if let Some((entry, digest)) = contents(&difference).and_then(|entry| Some((entry, entry.content()?))) {
                 let (size, mode, mtime) = (entry.size(), entry.mode, entry.mtime);
-                batch.push(Offer { path: difference.path().clone(), digest, size, mode, mtime });
+                let base = base(&difference);
+                batch.push(Offer { path: difference.path().clone(), digest, size, mode, mtime, base });
                 batch_bytes += size;
                 if batch.len() >= HAVE_CAP || batch_bytes >= 64 << 20 {
                     batch_bytes = 0;
@@ -186,6 +190,35 @@ impl CatchUp {
         })?;
         flush(&mut batch, &mut ahead)?;
         Ok(ahead)
+    }
+
+    /// Has the standby drop what it holds from earlier attempts and is wanted no more, if it holds anything: a home that changes between them
+    /// would fill its disk.
+    fn sweep(&self, tree: &Tree<Snapshot>, digest: Digest) -> Result<(), CatchUpError> {
+        if self.tree == Some(digest) {
+            return Ok(());
+        }
+        let lack = self.courier.question(|reply| Question::Have(Have { contents: Vec::new() }, reply))?;
+        if !lack.holds {
+            return Ok(());
+        }
+        let wanted = |contents, more| -> Result<Swept, CatchUpError> {
+            Ok(self.courier.question(|reply| Question::Wanted(Wanted { contents, more }, reply))?)
+        };
+        let mut keys = Vec::new();
+        self.compare(tree, digest, &mut |difference| {
+            let content = contents(&difference).and_then(Entry::content);
+            keys.extend(content.and_then(|content| content.0.first_chunk::<8>().copied()));
+            if keys.len() == WANTED_CAP {
+                wanted(std::mem::take(&mut keys), true)?;
+            }
+            Ok(())
+        })?;
+        let swept = wanted(keys, false)?;
+        if swept.contents > 0 {
+            tracing::info!(contents = swept.contents, "what was sent ahead and is wanted no more was dropped");
+        }
+        Ok(())
     }
 
     /// Compares once more and ships the one generation.
@@ -253,6 +286,12 @@ struct Ahead {
     ticket: u64,
     /// Files that had another content by then.
     missed: Vec<RelPath>,
+}
+
+/// What the standby has in the place of a large file.
+fn base(difference: &Difference<'_>) -> Option<(Digest, u64)> {
+    let Difference::Changed { far, .. } = difference else { return None };
+    Some((far.content()?, far.size())).filter(|(_, size)| *size > SMALL_BYTES)
 }
 
 /// Where the content of a created file comes from: its place in the fold's spool, or what was sent ahead.

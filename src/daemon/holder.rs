@@ -22,13 +22,14 @@ use look::Looks;
 use work::Work;
 
 use crate::reveal::{Depth, Replica, ReplicaError, ReplicaOptions, Scope, Standing};
+use crate::thought::delta::ReadAt;
 use crate::thought::filter::Filter;
 use crate::thought::generation::{Claim, Header};
 use crate::thought::session::arrival::Piece;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::tree::Counts;
 use crate::thought::wire::message::{
-    Acked, Audited, Held, HeldAll, Lack, List, Listing, Rejected, Revealed, UnheldCounts,
+    Acked, Audited, Held, HeldAll, Lack, List, Listing, Rejected, Revealed, Sign, Signed, Swept, UnheldCounts, Wanted,
 };
 use crate::words::entry::Digest;
 use crate::words::position::HomeId;
@@ -59,6 +60,10 @@ pub enum Job {
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not here.
     Have(Vec<Digest>, oneshot::Sender<Lack>),
+    /// A content of the replica, so long, that a delta is to copy from.
+    Base(Digest, u64, oneshot::Sender<Option<Box<dyn ReadAt + Send>>>),
+    /// What is wanted of what came ahead; with the last of such jobs the rest goes.
+    Wanted(Wanted, oneshot::Sender<Swept>),
     /// The replica as of now, with all revealed; or why it cannot be looked at. No answer if there is none.
     Still(oneshot::Sender<Result<Still, Audited>>),
     /// What differs there is to be taken into the tree. No answer if there is no replica.
@@ -169,6 +174,13 @@ impl Holder {
             return None;
         }
         answer.await.ok()
+    }
+
+    /// The signature of a content, which is read beside the holder; `None` if the holder has ended.
+    pub async fn sign(&self, sign: Sign) -> Option<Signed> {
+        let Sign { content, size } = sign;
+        let base = self.ask(|reply| Job::Base(content, size, reply)).await?;
+        tokio::task::spawn_blocking(move || answers::signed(base, size)).await.ok()
     }
 }
 

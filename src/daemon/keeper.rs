@@ -93,6 +93,8 @@ pub enum Command {
     Fold {
         /// Which view it goes on from.
         ticket: u64,
+        /// Files whose content was found to be another than the tree says: they are captured whole as well.
+        missed: BTreeSet<RelPath>,
         /// Where the answer goes.
         reply: oneshot::Sender<Fold>,
     },

@@ -1,19 +1,23 @@
 //! Contents that came ahead: kept by digest until a generation refers to them, so that a catch-up that is cut off sends nothing twice.
 //!
 //! A content that is still arriving has no permission at all, one that is whole has some: so no rename is needed to tell them apart.
-//! Whole ones are given the mode and time of the entry they were sent for, which as a rule is the one that will take them.
+//! Whole ones are given the mode and time of the entry they were sent for, which as a rule is the one that will take them. What was cut off is
+//! gone on with (see `begun`).
 //!
 //! **Memory:** the digests of [`VERIFIED_CAP`] contents, 16 MiB at most, and what is remembered of [`REMEMBERED_FILES`] large ones. What is beyond,
 //! or was here when the replica was opened, is hashed once more when it is taken: nothing says that its bytes survived a power cut.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
+use super::begun::{Begun, is_begun};
 use super::content::NewFile;
 use super::stage::REMEMBERED_FILES;
 use super::{Replica, ReplicaError, layout};
 use crate::fs::{FileReader, FsError, Root};
+use crate::thought::delta::ReadAt;
 use crate::thought::delta::pack::Unpacker;
+use crate::thought::delta::patch::{PatchError, Patcher};
 use crate::thought::tree::FileMemory;
 use crate::thought::wire::message::{HeldContent, UNTOLD_LENGTH};
 use crate::words::entry::Digest;
@@ -26,16 +30,28 @@ const WHOLE: u16 = 0o400;
 
 /// A content on its way in.
 pub struct Holding {
-    content: HeldContent,
-    file: NewFile,
+    pub(super) content: HeldContent,
+    pub(super) file: NewFile,
     unpacker: Unpacker,
+    /// What makes it of a delta, and of which content.
+    patch: Option<(Patcher, Box<dyn ReadAt + Send>)>,
     /// How many bytes of payload are still to come; `None` if that was not told.
     left: Option<u64>,
 }
 
 impl Holding {
-    fn path(&self) -> RelPath {
+    pub(super) fn path(&self) -> RelPath {
         layout::digest(self.content.digest)
+    }
+
+    /// Which content.
+    pub fn digest(&self) -> Digest {
+        self.content.digest
+    }
+
+    /// True if the bytes that come are only as good as what they are laid upon: a beginning, or the base of a delta.
+    fn builds_on_others(&self) -> bool {
+        self.content.from > 0 || self.patch.is_some()
     }
 
     fn refused(&self, source: Box<dyn std::error::Error + Send + Sync>) -> ReplicaError {
@@ -46,13 +62,17 @@ impl Holding {
 /// The contents that are here.
 pub(super) struct Ahead {
     /// `stage/held`, in which a digest is a path.
-    here: Root,
+    pub(super) here: Root,
     /// Those received and checked since the replica was opened, with what to remember of large ones.
-    verified: HashMap<Digest, Option<Box<FileMemory>>>,
+    pub(super) verified: HashMap<Digest, Option<Box<FileMemory>>>,
     /// How many of them there is something to remember of.
     remembered: usize,
     /// There may be others.
-    has_others: bool,
+    pub(super) has_others: bool,
+    /// The one whose stream was cut off last.
+    pub(super) begun: Option<Begun>,
+    /// What was here when they were last looked at.
+    pub(super) old: HashSet<Digest>,
 }
 
 impl Ahead {
@@ -60,14 +80,14 @@ impl Ahead {
     pub(super) fn open(root: &Root) -> Result<Self, FsError> {
         let here = root.enter(&layout::held())?;
         let has_others = !here.list(&RelPath::root())?.is_empty();
-        Ok(Self { here, verified: HashMap::new(), remembered: 0, has_others })
+        Ok(Self { here, verified: HashMap::new(), remembered: 0, has_others, begun: None, old: HashSet::new() })
     }
 
     fn has(&self, content: Digest) -> Result<bool, FsError> {
         if self.verified.contains_key(&content) {
             return Ok(true);
         }
-        Ok(self.has_others && self.here.stat(&layout::digest(content))?.is_some_and(|stat| stat.mode != 0))
+        Ok(self.has_others && self.here.stat(&layout::digest(content))?.is_some_and(|stat| !is_begun(&stat)))
     }
 
     /// Notes that `content` is no longer here; what is known of it if it was checked.
@@ -80,6 +100,7 @@ impl Ahead {
     fn begin(&mut self, content: &HeldContent) -> Result<NewFile, FsError> {
         let path = layout::digest(content.digest);
         self.taken(content.digest);
+        self.begun.take_if(|begun| begun.content == content.digest);
         match NewFile::create_closed(&self.here, &path, content.size, content.sparse) {
             Err(error) if error.is_existing() => {
                 self.here.remove_tree(&path)?;
@@ -99,6 +120,12 @@ impl Ahead {
         }
     }
 
+    /// All that lies here, with the content that it is by its name.
+    pub(super) fn all(&self) -> Result<Vec<(RelPath, Option<Digest>)>, FsError> {
+        let listed = self.here.list(&RelPath::root())?;
+        Ok(listed.iter().map(|(name, _)| (RelPath::root().join(name), layout::content_of(name))).collect())
+    }
+
     /// True if what is made there has no extended attributes of its own accord.
     pub(super) fn makes_bare(&self) -> Result<bool, FsError> {
         self.here.makes_bare()
@@ -111,6 +138,7 @@ impl Ahead {
         self.verified = HashMap::new();
         self.remembered = 0;
         self.has_others = false;
+        self.begun = None;
         Ok(())
     }
 }
@@ -121,11 +149,25 @@ impl Replica {
         Ok(self.has_ahead(content)? || !self.tree().holders(content, 1)?.is_empty())
     }
 
-    /// Begins to take a content in.
+    /// Begins to take a content in, or goes on where it was cut off.
     pub fn hold(&mut self, content: HeldContent) -> Result<Holding, ReplicaError> {
-        let file = self.ahead.begin(&content)?;
         let left = Some(content.payload.length).filter(|length| *length != UNTOLD_LENGTH);
-        Ok(Holding { unpacker: Unpacker::new(content.payload.unpacked), content, file, left })
+        let rest = content.size.saturating_sub(content.from);
+        let patch = match content.base {
+            Some((base, length)) => {
+                let path = layout::digest(content.digest);
+                let opened = self.base(base, length)?.ok_or(ReplicaError::Lacking { path, content: base })?;
+                Some((Patcher::new(length, rest), opened))
+            }
+            None => None,
+        };
+        let file = match content.from {
+            0 => self.ahead.begin(&content)?,
+            _ => self.ahead.go_on(&content)?,
+        };
+        // How long a delta is shows when it ends; what comes of it is bounded.
+        let unpacked = if patch.is_some() { u64::MAX } else { content.payload.unpacked };
+        Ok(Holding { unpacker: Unpacker::new(unpacked), content, file, patch, left })
     }
 
     /// Takes the next bytes. When all are here that were announced, checks the digest and keeps the content: `None`.
@@ -145,10 +187,20 @@ impl Replica {
             let rest = left.checked_sub(bytes.len() as u64);
             holding.left = Some(rest.ok_or_else(|| holding.refused("it is longer than announced".into()))?);
         }
-        let file = &mut holding.file;
-        let mut write = |piece: &[u8]| -> io::Result<()> { file.write(piece) };
-        let fed = holding.unpacker.feed(bytes, &mut write);
-        fed.map_err(|error| holding.refused(Box::new(error)))?;
+        let Holding { file, patch, unpacker, .. } = &mut holding;
+        let mut unfit: Option<PatchError> = None;
+        let mut write = |piece: &[u8]| -> io::Result<()> {
+            let Some((patcher, base)) = patch else { return file.write(piece) };
+            patcher.feed(piece, &**base, &mut |out| file.write(out)).map_err(|error| {
+                unfit = Some(error);
+                io::ErrorKind::InvalidData.into()
+            })
+        };
+        let fed = unpacker.feed(bytes, &mut write);
+        fed.map_err(|error| match unfit {
+            Some(unfit) => holding.refused(Box::new(unfit)),
+            None => holding.refused(Box::new(error)),
+        })?;
         if holding.left != Some(0) {
             return Ok(Some(holding));
         }
@@ -169,13 +221,22 @@ impl Replica {
 
     fn keep_held(&mut self, holding: Holding) -> Result<(), ReplicaError> {
         let path = holding.path();
+        let builds_on_others = holding.builds_on_others();
         let failed =
             |source: Box<dyn std::error::Error + Send + Sync>| ReplicaError::Payload { path: path.clone(), source };
-        let Holding { content, file, unpacker, .. } = holding;
-        unpacker.finish().map_err(|error| failed(Box::new(error)))?;
+        let Holding { content, file, unpacker, patch, .. } = holding;
+        match patch {
+            Some((patcher, _)) => patcher.finish().map_err(|error| failed(Box::new(error)))?,
+            None => unpacker.finish().map_err(|error| failed(Box::new(error)))?,
+        }
         let (hashed, memory, writer) = file.finish()?;
         if (hashed.digest, hashed.size) != (content.digest, content.size) {
             self.ahead.here.remove_file(&path)?;
+            if builds_on_others {
+                // It is asked for once more, and comes whole.
+                tracing::warn!(content = %content.digest, "what a content was made from here was not what it should be");
+                return Ok(());
+            }
             return Err(failed("it does not have the digest announced for it".into()));
         }
         writer.dress(content.mode | WHOLE, content.mtime)?;

@@ -40,18 +40,49 @@ impl NewFile {
         Self { writer, hasher: ContentHasher::new(), probes, at: 0, sparse }
     }
 
-    /// Adds `bytes` at the end.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Goes on with what another process has begun, all of which is read once; nobody has any permission for it.
+    pub(super) fn go_on(root: &Root, path: &RelPath, size: u64) -> Result<Self, FsError> {
+        root.set_mode(path, 0o600)?;
+        let writer = root.open_write(path)?;
+        root.set_mode(path, 0)?;
+        let mut file = Self::on(writer, size, false);
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let count = file.writer.read_at(&mut buffer, file.at)?;
+            file.take(&buffer[..count]);
+            if count < buffer.len() {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// How many bytes there are so far.
+    pub(super) fn length(&self) -> u64 {
+        self.at
+    }
+
+    /// Whether what is still to come is stored with holes.
+    #[must_use]
+    pub(super) fn sparse(self, sparse: bool) -> Self {
+        Self { sparse, ..self }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         if let Some(probes) = &mut self.probes {
             probes.update(self.at, bytes);
         }
-        let written = if self.sparse {
-            self.writer.write_sparse_at(bytes, self.at)
-        } else {
-            self.writer.write_at(bytes, self.at)
-        };
         self.at += bytes.len() as u64;
+    }
+
+    /// Adds `bytes` at the end.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let at = self.at;
+        self.take(bytes);
+        let written = match self.sparse {
+            true => self.writer.write_sparse_at(bytes, at),
+            false => self.writer.write_at(bytes, at),
+        };
         written.map_err(io::Error::other)
     }
 

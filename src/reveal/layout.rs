@@ -93,6 +93,11 @@ pub(super) fn digest(content: Digest) -> RelPath {
     join(&RelPath::root(), &content.to_string())
 }
 
+/// The name of a held content as its digest.
+pub(super) fn content_of(name: &Name) -> Option<Digest> {
+    blake3::Hash::from_hex(name.as_bytes()).ok().map(Digest::from)
+}
+
 /// Where what a first generation replaced is kept; `number` tells apart two of one position.
 pub(super) fn replaced(position: Position, number: u32) -> RelPath {
     let more = if number == 0 { String::new() } else { format!("-{number}") };

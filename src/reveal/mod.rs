@@ -41,6 +41,7 @@
 
 mod adopt;
 mod ahead;
+mod begun;
 mod bundle;
 mod commit;
 mod content;

@@ -217,7 +217,11 @@ pub(crate) fn sessions(bytes: &[u8]) {
                 sender.ended();
             }
             5 => {
-                sender.asks([Asked::List, Asked::Have, Asked::AllHeld, Asked::Audit][usize::from(kind % 4)], asked);
+                sender.asks(
+                    [Asked::List, Asked::Have, Asked::AllHeld, Asked::Sign, Asked::Sweep, Asked::Audit]
+                        [usize::from(kind % 6)],
+                    asked,
+                );
                 asked += 1;
             }
             6 => {

@@ -4,21 +4,43 @@ use std::path::Path;
 
 use crate::fs::Root;
 use crate::reveal::{Replica, ReplicaError, marker};
+use crate::thought::delta::ReadAt;
+use crate::thought::delta::signature::{Signature, SignatureOptions};
 use crate::thought::store::ReadStore;
 use crate::thought::tree::{Tree, TreeError};
-use crate::thought::wire::message::{CONTROL_CAP, Child, LISTING_CAP, Lack, List, Listing};
+use crate::thought::wire::message::{
+    Begun, CONTROL_CAP, Child, LISTING_CAP, Lack, List, Listing, SIGNED_BLOCKS, Signed,
+};
 use crate::words::entry::Digest;
 use crate::words::position::HomeId;
 
 /// Which of `contents` are not here.
 pub(super) fn lack(replica: &Replica, contents: &[Digest]) -> Result<Lack, ReplicaError> {
     let mut bits = vec![0; contents.len().div_ceil(8)];
-    for (index, content) in contents.iter().enumerate() {
-        if !replica.has(*content)? {
-            bits[index / 8] |= 1 << (index % 8);
+    let mut begun = Vec::new();
+    for (index, content) in (0..).zip(contents) {
+        if replica.has(*content)? {
+            continue;
+        }
+        bits[index as usize / 8] |= 1 << (index % 8);
+        if let Some(bytes) = replica.begun(*content)? {
+            begun.push(Begun { index, bytes });
         }
     }
-    Ok(Lack { bits })
+    Ok(Lack { bits, begun, holds: replica.holds() })
+}
+
+/// The signature of a content that a newer one is to be diffed against; empty if it cannot be had.
+pub(super) fn signed(base: Option<Box<dyn ReadAt + Send>>, size: u64) -> Signed {
+    let options = SignatureOptions::within(size, SIGNED_BLOCKS);
+    let signature = match (base, options) {
+        (Some(base), Some(options)) => Signature::of(&*base, size, options).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the base of a delta cannot be read");
+            None
+        }),
+        _ => None,
+    };
+    Signed { signature: signature.map(Signature::into_bytes).unwrap_or_default() }
 }
 
 pub(super) fn marked(home: &Path) -> Result<Option<HomeId>, ReplicaError> {

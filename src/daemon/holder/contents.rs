@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Event;
 use super::work::Work;
@@ -13,15 +13,18 @@ use crate::daemon::primary::now;
 use crate::reveal::{Holding, ReplicaError};
 use crate::thought::generation::FormatError;
 use crate::thought::session::arrival::{ContentsPiece, Piece};
-use crate::thought::wire::message::{HeldAll, HeldContent};
+use crate::thought::wire::message::{HeldAll, HeldContent, Swept, Wanted};
 use crate::words::entry::Digest;
 use crate::words::position::Position;
 
 /// From this length on a content is synced before it is said to be here.
 const SYNCED_FROM: u64 = 8 << 20;
 
-/// What came ahead and was taken by no generation for so long is wanted no more: its file has changed since, or gone.
-const UNWANTED_AFTER: Duration = Duration::from_secs(3600);
+/// So many wanted contents are known at a time: 16 MiB.
+const WANTED: usize = 2 << 20;
+
+/// What came ahead and was taken by no generation for so long, or up to twice as long, is wanted no more: its file has changed since, or gone.
+const UNWANTED_AFTER: Duration = Duration::from_secs(600);
 
 /// A stream of contents that is arriving.
 #[derive(Default)]
@@ -48,12 +51,11 @@ impl Work {
             ContentsPiece::Begin => {
                 self.contents = Contents::Arriving(Box::default());
                 self.staged_bytes = 0;
-                self.contents_came = Some(now());
                 return Ok(());
             }
             ContentsPiece::Hold(content) => {
                 let again = || Piece::Contents(ContentsPiece::Hold(content.clone()));
-                if !self.has_room(content.size, again)? {
+                if !self.has_room(content.size.saturating_sub(content.from), again)? {
                     return Ok(());
                 }
                 self.hold(content)
@@ -63,6 +65,36 @@ impl Work {
             ContentsPiece::End => return self.end_contents(),
         };
         self.contents_or_reject(done)
+    }
+
+    /// A link ends: of the content that was arriving the beginning is kept.
+    pub(super) fn cut_off_contents(&mut self) -> Result<(), ReplicaError> {
+        self.wanted = Vec::new();
+        match (std::mem::take(&mut self.contents), &mut self.replica) {
+            (Contents::Arriving(arrived), Some(replica)) => match arrived.holding {
+                Some(holding) => replica.cut_off(*holding),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// What came ahead and is wanted no more goes, once all that is wanted was told. Whoever tells of more than [`WANTED`] gets nothing swept.
+    pub(super) fn sweep_held(&mut self, wanted: Wanted) -> Result<Swept, ReplicaError> {
+        if self.wanted.len() < WANTED {
+            self.wanted.extend(wanted.contents);
+        }
+        if wanted.more {
+            return Ok(Swept { contents: 0 });
+        }
+        let mut all = std::mem::take(&mut self.wanted);
+        let is_arriving = !matches!(self.contents, Contents::Nothing);
+        let Some(replica) = self.replica.as_mut().filter(|_| all.len() < WANTED && !is_arriving) else {
+            return Ok(Swept { contents: 0 });
+        };
+        all.sort_unstable();
+        let is_wanted = |content: Digest| content.0.first_chunk().is_some_and(|key| all.binary_search(key).is_ok());
+        Ok(Swept { contents: replica.sweep_held(&is_wanted)? })
     }
 
     fn hold(&mut self, content: HeldContent) -> Result<(), ReplicaError> {
@@ -103,7 +135,6 @@ impl Work {
             }
             Contents::Nothing => return Ok(()),
         };
-        self.contents_came = Some(now());
         let all = Event::HeldAll(HeldAll { count: arrived.count });
         let (Some(replica), Some(events)) = (&self.replica, &self.events) else { return Ok(()) };
         let mut files = Vec::new();
@@ -142,12 +173,19 @@ impl Work {
         }
     }
 
-    /// Drops what came ahead of generations that never came.
+    /// Drops what came ahead of generations that never came. Asked for with each generation at the live edge: what a catch-up brings ahead is wanted
+    /// however long that takes.
     pub(super) fn drop_unwanted(&mut self) -> Result<(), ReplicaError> {
-        let is_old = |at: &mut Instant| now().saturating_duration_since(*at) >= UNWANTED_AFTER;
-        let is_idle = matches!(self.contents, Contents::Nothing);
+        let at = now();
+        let arriving = match &self.contents {
+            Contents::Arriving(arrived) => arrived.holding.as_ref().map(|holding| holding.digest()),
+            _ => None,
+        };
         match &mut self.replica {
-            Some(replica) if is_idle && self.contents_came.take_if(is_old).is_some() => replica.drop_held(),
+            Some(replica) if at.saturating_duration_since(self.aged) >= UNWANTED_AFTER => {
+                self.aged = at;
+                replica.age_held(arriving).map(drop)
+            }
             _ => Ok(()),
         }
     }

@@ -15,6 +15,7 @@ use super::incoming::Incoming;
 use super::look::Looks;
 use super::waiting::{Guard, Guards, Waiting};
 use super::{Event, Job, Stand, Still};
+use crate::daemon::primary::now;
 use crate::reveal::{Opening, Replica, ReplicaError, ReplicaOptions};
 use crate::thought::filter::Filter;
 use crate::thought::session::arrival::Piece;
@@ -55,8 +56,10 @@ pub(super) struct Work {
     /// What it is meanwhile.
     pub(super) held_as: Option<Still>,
     pub(super) holds: Arc<Holds>,
-    /// When contents last began to come.
-    pub(super) contents_came: Option<Instant>,
+    /// When what came ahead was last looked at for what is wanted no more.
+    pub(super) aged: Instant,
+    /// The beginnings of the digests that are wanted of what came ahead, as far as they were told.
+    pub(super) wanted: Vec<[u8; 8]>,
     /// A sync of contents has failed.
     pub(super) sync_failed: Arc<AtomicBool>,
     /// Whose threads sync them.
@@ -93,7 +96,8 @@ impl Work {
             waiting: Vec::new(),
             held_as: None,
             holds,
-            contents_came: None,
+            aged: now(),
+            wanted: Vec::new(),
             sync_failed: Arc::default(),
             runtime,
             looks,
@@ -185,7 +189,7 @@ impl Work {
     fn link(&mut self, link: Option<(mpsc::Sender<Event>, Receiver)>) -> Result<(), ReplicaError> {
         self.forget_waiting();
         self.give_up()?;
-        self.contents = Contents::Nothing;
+        self.cut_off_contents()?;
         (self.events, self.receiver) = link.unzip();
         Ok(())
     }
@@ -217,6 +221,17 @@ impl Work {
                 if let Some(replica) = &self.replica {
                     reply.send(lack(replica, &contents)?).ok();
                 }
+                Ok(())
+            }
+            Job::Base(content, length, reply) => {
+                if let Some(replica) = &self.replica {
+                    reply.send(replica.base(content, length)?).ok();
+                }
+                Ok(())
+            }
+            Job::Wanted(wanted, reply) => {
+                let swept = self.sweep_held(wanted)?;
+                reply.send(swept).ok();
                 Ok(())
             }
             Job::Still(reply) => self.tell_still(reply),

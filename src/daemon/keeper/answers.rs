@@ -41,8 +41,8 @@ impl Keeper {
                 // Whoever asked may have gone.
                 reply.send(view).ok();
             }
-            Command::Fold { ticket, reply } => {
-                if let Some(fold) = self.fold(ticket)? {
+            Command::Fold { ticket, missed, reply } => {
+                if let Some(fold) = self.fold(ticket, missed)? {
                     reply.send(fold).ok();
                 }
             }
@@ -107,10 +107,12 @@ impl Keeper {
         Ok(View { ticket: self.next_view, tree, digest, position, chain, reign, filter })
     }
 
-    fn fold(&mut self, ticket: u64) -> Result<Option<Fold>, KeeperError> {
+    fn fold(&mut self, ticket: u64, missed: BTreeSet<RelPath>) -> Result<Option<Fold>, KeeperError> {
         let touched = self.views.remove(&ticket).unwrap_or(Touched { overflowed: true, ..Touched::default() });
         // What is dirty by now is taken whole as well: what the standby was sent of it is older.
-        let Some((cut, spool)) = self.guarded_capture(&touched.files, Payloads::Whole)? else { return Ok(None) };
+        let mut due = touched.files;
+        due.extend(missed);
+        let Some((cut, spool)) = self.guarded_capture(&due, Payloads::Whole)? else { return Ok(None) };
         self.note_later(&cut);
         let mut whole = BTreeMap::new();
         for (path, found) in &cut.captures {

@@ -21,7 +21,9 @@ use crate::fs::Root;
 use crate::net::link::{ControlReceiver, ControlSender, DataStreams};
 use crate::thought::filter::Rules;
 use crate::thought::session::sender::{Asked, Heard, Sender};
-use crate::thought::wire::message::{Audited, Heartbeat, HeldAll, Lack, Listing, Message, Rejected, Release};
+use crate::thought::wire::message::{
+    Audited, Heartbeat, HeldAll, Lack, Listing, Message, Rejected, Release, Signed, Swept,
+};
 use crate::words::entry::Digest;
 use crate::words::position::{NodeName, Position};
 
@@ -61,6 +63,8 @@ pub(super) enum Answer {
     Listing(oneshot::Sender<Listing>),
     Lack(oneshot::Sender<Lack>),
     HeldAll(oneshot::Sender<HeldAll>),
+    Signed(oneshot::Sender<Signed>),
+    Swept(oneshot::Sender<Swept>),
     Audited(oneshot::Sender<Audited>),
 }
 
@@ -235,6 +239,8 @@ impl Session {
             Heard::Listing(Answer::Listing(reply), listing) => drop(reply.send(listing)),
             Heard::Lack(Answer::Lack(reply), lack) => drop(reply.send(lack)),
             Heard::HeldAll(Answer::HeldAll(reply), all) => drop(reply.send(all)),
+            Heard::Signed(Answer::Signed(reply), signed) => drop(reply.send(signed)),
+            Heard::Swept(Answer::Swept(reply), swept) => drop(reply.send(swept)),
             Heard::Audited(Answer::Audited(reply), audited) => {
                 let has_strayed = audited.strayed > 0;
                 reply.send(audited).ok();
@@ -243,7 +249,12 @@ impl Session {
                 }
             }
             // An answer goes where its own kind of question was noted.
-            Heard::Listing(..) | Heard::Lack(..) | Heard::HeldAll(..) | Heard::Audited(..) => {}
+            Heard::Listing(..)
+            | Heard::Lack(..)
+            | Heard::HeldAll(..)
+            | Heard::Signed(..)
+            | Heard::Swept(..)
+            | Heard::Audited(..) => {}
         }
         Ok(())
     }
@@ -268,6 +279,14 @@ impl Session {
             Question::Have(have, reply) => {
                 self.sender.asks(Asked::Have, Answer::Lack(reply));
                 self.tell(&have.into()).await
+            }
+            Question::Sign(sign, reply) => {
+                self.sender.asks(Asked::Sign, Answer::Signed(reply));
+                self.tell(&sign.into()).await
+            }
+            Question::Wanted(wanted, reply) => {
+                self.sender.asks(Asked::Sweep, Answer::Swept(reply));
+                self.tell(&wanted.into()).await
             }
             Question::AllHeld(reply) => {
                 self.sender.asks(Asked::AllHeld, Answer::HeldAll(reply));

@@ -124,6 +124,18 @@ impl Session {
                     answers.send(lack.into()).await.map_err(|_| SessionError::Ending)
                 });
             }
+            Told::Sign(sign) => {
+                tasks.spawn(async move {
+                    let signed = holder.sign(sign).await.ok_or(SessionError::Ending)?;
+                    answers.send(signed.into()).await.map_err(|_| SessionError::Ending)
+                });
+            }
+            Told::Wanted(wanted) => {
+                tasks.spawn(async move {
+                    let swept = holder.ask(|reply| Job::Wanted(wanted, reply)).await.ok_or(SessionError::Ending)?;
+                    answers.send(swept.into()).await.map_err(|_| SessionError::Ending)
+                });
+            }
             Told::Audit(audit) => {
                 tasks.spawn(async move {
                     let audited = holder.inspect(audit.into(), Arc::new(|_| {})).await.ok_or(SessionError::Ending)?;

@@ -21,7 +21,16 @@ fn parted(mut generation: Generation) -> (Generation, Vec<Sent>) {
         let payload = operation.payload.take().unwrap_or(Payload { length: 0, unpacked: 0 });
         *content = Content::Held;
         all.push(Sent {
-            content: HeldContent { digest, size: entry.size(), sparse: *sparse, mode, mtime, payload },
+            content: HeldContent {
+                digest,
+                size: entry.size(),
+                sparse: *sparse,
+                mode,
+                mtime,
+                payload,
+                from: 0,
+                base: None,
+            },
             packed,
         });
     }
@@ -139,6 +148,85 @@ fn a_content_of_untold_length_ends_when_it_is_said_to() {
         let holding = begin(&mut replica, content, content.packed.len());
         replica.end_held(holding, true).unwrap();
         assert!(replica.has(content.content.digest).unwrap());
+    }
+    take(&mut replica, &generation, &mut Random(1)).unwrap();
+    assert_eq!(ground.look(), ground.look_at_source());
+}
+
+/// A ground with a generation of one file of 3 MiB, which is sent ahead.
+fn one_large_file() -> (Ground, Replica, Generation, Sent) {
+    let ground = Ground::new();
+    let mut random = Random(7);
+    let content: Vec<u8> = (0..3 << 20).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
+    std::fs::write(ground.source().join("large"), content).unwrap();
+    let replica = ground.open();
+    let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
+    let (generation, mut sent) = parted(primary.generation());
+    (ground, replica, generation, sent.remove(0))
+}
+
+#[test]
+fn a_content_that_was_cut_off_goes_on_where_it_was_in_this_life_or_the_next() {
+    for (lives, damaged) in [(1, false), (2, false), (2, true)] {
+        let (ground, mut replica, generation, sent) = one_large_file();
+        let (digest, content) = (sent.content.digest, std::fs::read(ground.source().join("large")).unwrap());
+        let holding = replica.hold(sent.content.clone()).unwrap();
+        let holding = replica.hold_payload(holding, &sent.packed[..2 << 20]).unwrap().unwrap();
+        replica.cut_off(holding).unwrap();
+        assert!(replica.holds() && !replica.has(digest).unwrap());
+        if lives == 2 {
+            drop(replica);
+            if damaged {
+                let file = std::fs::OpenOptions::new().write(true).open(held(&ground, digest)).unwrap();
+                std::os::unix::fs::FileExt::write_all_at(&file, b"zeros", 100).unwrap();
+            }
+            replica = ground.open();
+        }
+        let from = replica.begun(digest).unwrap().unwrap();
+        assert!((1 << 20..=2 << 20).contains(&from), "{from} bytes are here");
+        let elsewhere = HeldContent { from: from - 1, ..sent.content.clone() };
+        assert!(matches!(replica.hold(elsewhere), Err(ReplicaError::Payload { .. })), "it goes on somewhere else");
+
+        let rest = &content[usize::try_from(from).unwrap()..];
+        let mut packed = Vec::new();
+        let mut packer = crate::thought::delta::pack::Packer::new(&mut packed, Default::default());
+        packer.write(rest).unwrap();
+        packer.finish().unwrap();
+        let payload = Payload { length: packed.len() as u64, unpacked: rest.len() as u64 };
+        let holding = replica.hold(HeldContent { from, payload, ..sent.content.clone() }).unwrap();
+        assert!(replica.hold_payload(holding, &packed).unwrap().is_none());
+        assert_eq!(replica.has(digest).unwrap(), !damaged);
+        if damaged {
+            assert_eq!(replica.begun(digest).unwrap(), None, "the beginning is thrown away");
+            assert!(send(&mut replica, &sent, sent.packed.len()).unwrap());
+        }
+        take(&mut replica, &generation, &mut Random(1)).unwrap();
+        replica.drop_held().unwrap();
+        assert_eq!(ground.look(), ground.look_at_source());
+        assert!(ground.litter().is_empty());
+    }
+}
+
+#[test]
+fn what_came_ahead_and_is_not_wanted_or_taken_for_long_goes() {
+    let (ground, mut replica, generation, sent) = three_files();
+    for content in &sent {
+        assert!(send(&mut replica, content, content.packed.len()).unwrap());
+    }
+    let wanted = sent[0].content.digest;
+    assert_eq!(replica.sweep_held(&|content| content == wanted).unwrap(), 2);
+    let here =
+        |replica: &Replica| sent.iter().map(|sent| replica.has(sent.content.digest).unwrap()).collect::<Vec<_>>();
+    assert_eq!(here(&replica), [true, false, false]);
+    assert!(!held(&ground, sent[1].content.digest).exists());
+
+    assert_eq!(replica.age_held(None).unwrap(), 1, "it has been here for less than one span of time");
+    assert!(send(&mut replica, &sent[1], sent[1].packed.len()).unwrap());
+    assert_eq!(replica.age_held(Some(wanted)).unwrap(), 2, "what is arriving stays");
+    assert_eq!(replica.age_held(None).unwrap(), 0);
+    assert_eq!(here(&replica), [false; 3]);
+    for content in &sent {
+        assert!(send(&mut replica, content, content.packed.len()).unwrap());
     }
     take(&mut replica, &generation, &mut Random(1)).unwrap();
     assert_eq!(ground.look(), ground.look_at_source());

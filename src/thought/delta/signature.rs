@@ -7,8 +7,11 @@
 //! **Invariant:** a [`Signature`] was made or validated here: `fast_rsync` panics or hangs on a block length of 0.
 
 use std::fmt;
+use std::io;
 
 use thiserror::Error;
+
+use super::{ReadAt, read_full};
 
 /// The most blocks a signature may have: at most 20 bytes each on the wire, and (estimated, not
 /// measured) about 100 in the index of a diff, so some 30 MiB.
@@ -53,9 +56,14 @@ impl SignatureOptions {
     /// What suits a content of `size` bytes: blocks near its square root, a power of two between 1 and 64 KiB, larger only beyond
     /// 16 GiB to stay within [`BLOCKS_CAP`]; full strong digests beyond 1 GiB. None beyond 256 GiB: no signature, send it whole.
     pub fn for_size(size: u64) -> Option<Self> {
+        Self::within(size, BLOCKS_CAP)
+    }
+
+    /// The same with `blocks` at most ([`BLOCKS_CAP`] or fewer): of larger contents the blocks are larger.
+    pub fn within(size: u64, blocks: u64) -> Option<Self> {
         let root = u32::try_from(size.isqrt()).unwrap_or(u32::MAX);
         let mut block_bytes = root.clamp(1024, 64 * 1024).next_power_of_two();
-        while size.div_ceil(block_bytes.into()) > BLOCKS_CAP {
+        while size.div_ceil(block_bytes.into()) > blocks {
             block_bytes = block_bytes.checked_mul(2).filter(|block| *block <= BLOCK_MAX)?;
         }
         Some(Self { block_bytes, strong_bytes: if size > LARGE_BYTES { STRONG_MAX } else { STRONG_MIN } })
@@ -125,6 +133,25 @@ impl fmt::Debug for Signature {
 }
 
 impl Signature {
+    /// Of the first `size` bytes of a content, if it has as many; read in pieces of 1 MiB.
+    ///
+    /// # Errors
+    /// The content's own.
+    pub fn of(content: &dyn ReadAt, size: u64, options: SignatureOptions) -> io::Result<Option<Self>> {
+        let mut builder = SignatureBuilder::new(options);
+        let mut buffer = vec![0; 1 << 20];
+        let mut at = 0;
+        while at < size {
+            let wanted = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
+            if read_full(content, &mut buffer[..wanted], at)? < wanted {
+                return Ok(None);
+            }
+            builder.update(&buffer[..wanted]);
+            at += wanted as u64;
+        }
+        Ok(builder.finish().ok())
+    }
+
     /// Takes a peer's or a disk's signature of a content known to have `content_size` bytes.
     ///
     /// # Errors

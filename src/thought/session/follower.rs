@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Pulse;
 use crate::thought::wire::frame::BodyError;
-use crate::thought::wire::message::{Audit, CatchingUp, Have, Heartbeat, Hello, List, Message, Refused};
+use crate::thought::wire::message::{Audit, CatchingUp, Have, Heartbeat, Hello, List, Message, Refused, Sign, Wanted};
 use crate::words::position::Reign;
 
 /// Why a link to a primary ends.
@@ -45,6 +45,10 @@ pub enum Told {
     /// See [`Told::List`].
     Have(Have),
     /// See [`Told::List`].
+    Sign(Sign),
+    /// See [`Told::List`].
+    Wanted(Wanted),
+    /// See [`Told::List`].
     Audit(Audit),
     /// The fuse may let through what it holds back.
     Release,
@@ -76,6 +80,8 @@ impl Follower {
             Message::CatchingUp(progress) => Told::CatchingUp(progress),
             Message::List(list) => Told::List(list),
             Message::Have(have) => Told::Have(have),
+            Message::Sign(sign) => Told::Sign(sign),
+            Message::Wanted(wanted) => Told::Wanted(wanted),
             Message::Audit(audit) => Told::Audit(audit),
             Message::Release(_) => Told::Release,
             Message::Refused(refused) => return Err(FollowerError::Refused(refused)),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Pulse;
 use crate::thought::wire::frame::BodyError;
 use crate::thought::wire::message::{
-    Acked, Audited, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, Rejected,
+    Acked, Audited, Heartbeat, HeldAll, Hello, Lack, Listing, Message, Refused, Rejected, Signed, Swept,
 };
 use crate::words::entry::Digest;
 use crate::words::position::{ChainDigest, Position};
@@ -54,6 +54,10 @@ pub enum Asked {
     Have,
     /// Whether all contents of a stream are there.
     AllHeld,
+    /// The signature of a content.
+    Sign,
+    /// That what is wanted no more goes.
+    Sweep,
     /// A comparison of the disk with the tree.
     Audit,
 }
@@ -75,6 +79,10 @@ pub enum Heard<T> {
     Lack(T, Lack),
     /// See [`Heard::Listing`].
     HeldAll(T, HeldAll),
+    /// See [`Heard::Listing`].
+    Signed(T, Signed),
+    /// See [`Heard::Listing`].
+    Swept(T, Swept),
     /// See [`Heard::Listing`]. A standby of which something strayed is at no point of this history any more: the link is to end.
     Audited(T, Audited),
 }
@@ -169,6 +177,8 @@ impl<T> Sender<T> {
             Message::Listing(listing) => Heard::Listing(self.answered(Asked::List)?, listing),
             Message::Lack(lack) => Heard::Lack(self.answered(Asked::Have)?, lack),
             Message::HeldAll(all) => Heard::HeldAll(self.answered(Asked::AllHeld)?, all),
+            Message::Signed(signed) => Heard::Signed(self.answered(Asked::Sign)?, signed),
+            Message::Swept(swept) => Heard::Swept(self.answered(Asked::Sweep)?, swept),
             Message::Audited(audited) => Heard::Audited(self.answered(Asked::Audit)?, audited),
             Message::Refused(refused) => return Err(SenderError::Refused(refused)),
             other => return Err(SenderError::Protocol(format!("not for a primary: {other:?}"))),

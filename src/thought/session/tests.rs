@@ -148,7 +148,7 @@ fn answers_go_to_whoever_asked_first_and_one_that_nobody_asked_for_ends_the_link
         let (kind, payload) = message.encode().unwrap();
         sender.received(kind, &payload, now)
     };
-    let lack = || Message::from(Lack { bits: vec![1] });
+    let lack = || Message::from(Lack { bits: vec![1], ..Lack::default() });
     let all = || Message::from(HeldAll { count: 1 });
     sender.asks(Asked::Have, 1);
     sender.asks(Asked::AllHeld, 2);

@@ -18,6 +18,8 @@
 //! | 12 | [`HeldAll`] | standby |
 //! | 13, 14 | [`Audit`], [`Audited`] | primary, standby |
 //! | 15 | [`CatchingUp`] | primary |
+//! | 16, 17 | [`Sign`], [`Signed`] | primary, standby |
+//! | 18, 19 | [`Wanted`], [`Swept`] | primary, standby |
 //! | 24 | [`Release`] | primary |
 //!
 //! | kind | data frame | in |
@@ -55,6 +57,10 @@ pub const UNTOLD_LENGTH: u64 = u64::MAX;
 pub const LISTING_CAP: usize = 1000;
 /// How many digests one question holds at most.
 pub const HAVE_CAP: usize = 4096;
+/// How many contents one sweep's message names at most.
+pub const WANTED_CAP: usize = 100_000;
+/// How many blocks the signature of a content has at most, so that it fits into one message: 48 000 of 20 bytes.
+pub const SIGNED_BLOCKS: u64 = 48_000;
 /// How many differences one audit names at most.
 pub const AUDIT_CAP: usize = 1000;
 
@@ -339,10 +345,55 @@ pub struct Have {
 }
 
 /// Which of the contents asked for are not here: a bit each, in order, the lowest bit of each byte first.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Lack {
     /// The bits.
     pub bits: Vec<u8>,
+    /// Of which of them there is a beginning, from a stream that was cut off.
+    pub begun: Vec<Begun>,
+    /// True if contents are here that came ahead, asked for or not.
+    pub holds: bool,
+}
+
+/// The beginning of a content is here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Begun {
+    /// Which of the contents asked for.
+    pub index: u32,
+    /// How many bytes of it.
+    pub bytes: u64,
+}
+
+/// Asks for the signature of a content, against which a newer one is to be diffed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Sign {
+    /// Which.
+    pub content: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// A signature, of [`SIGNED_BLOCKS`] blocks at most; empty if there is none.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Signed {
+    /// As [`signature`](crate::thought::delta::signature) writes it.
+    pub signature: Vec<u8>,
+}
+
+/// Names contents that are wanted: with the last message of a row, what came ahead and was named in none of them goes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The first eight bytes of each digest, [`WANTED_CAP`] at most.
+    pub contents: Vec<[u8; 8]>,
+    /// True if more messages follow.
+    pub more: bool,
+}
+
+/// A message with wanted contents was taken.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Swept {
+    /// How many that came ahead went.
+    pub contents: u64,
 }
 
 /// The end of a stream of contents has come: all of them are here, durable or not.
@@ -436,8 +487,12 @@ pub struct HeldContent {
     pub mode: u16,
     /// See `mode`.
     pub mtime: Timestamp,
-    /// The bytes that follow; of large contents the length is [`UNTOLD_LENGTH`].
+    /// The bytes that follow; of large contents the length is [`UNTOLD_LENGTH`], and of a delta also what it is unpacked.
     pub payload: Payload,
+    /// They make the content from here on: what is before it is here, as [`Begun`] says.
+    pub from: u64,
+    /// They are a delta: digest and length of the content that it copies from.
+    pub base: Option<(Digest, u64)>,
 }
 
 macro_rules! messages {
@@ -489,5 +544,9 @@ messages! {
     13 Audit,
     14 Audited,
     15 CatchingUp,
+    16 Sign,
+    17 Signed,
+    18 Wanted,
+    19 Swept,
     24 Release,
 }

@@ -184,7 +184,7 @@ impl Standby {
                     let has = self.held.contains(digest) || content.has_value(*digest);
                     bits[index / 8] |= u8::from(!has) << (index % 8);
                 }
-                Done::Tell(Box::new(Lack { bits }.into()))
+                Done::Tell(Box::new(Lack { bits, ..Lack::default() }.into()))
             }
             Job::Piece(Piece::Contents(piece)) => self.contents_piece(piece),
             Job::Piece(Piece::Generation(piece)) => self.generation_piece(piece),

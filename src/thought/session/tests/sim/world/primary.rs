@@ -43,6 +43,8 @@ impl World {
                 self.opens(number, &frames);
             }
             Ok(Heard::HeldAll(..)) => self.folds(number),
+            // What the simulated primary does not ask for.
+            Ok(Heard::Signed(..) | Heard::Swept(..)) => {}
             Ok(Heard::Heartbeat(_) | Heard::Revealed(_) | Heard::Audited(..)) => {}
             Err(error) => return self.ends(number, Side::Primary, &error.to_string()),
         }
@@ -216,5 +218,14 @@ impl World {
 
 fn held(digest: Digest) -> HeldContent {
     let payload = Payload { length: 0, unpacked: 0 };
-    HeldContent { digest, size: 0, sparse: false, mode: 0o644, mtime: Timestamp::default(), payload }
+    HeldContent {
+        digest,
+        size: 0,
+        sparse: false,
+        mode: 0o644,
+        mtime: Timestamp::default(),
+        payload,
+        from: 0,
+        base: None,
+    }
 }

@@ -147,7 +147,7 @@ fn scan(medium: &dyn Medium, home: HomeId, first: u64, bytes: &[u8], last: bool)
         at += frame.bytes();
         sequence += 1;
     }
-    let rest = bytes[at..].iter().rposition(|&byte| byte != 0).map_or(&[][..], |end| &bytes[at..=at + end]);
+    let rest = without_zeros(&bytes[at..]);
     if !rest.is_empty() && (!last || proves_durable(&header, rest, sequence)) {
         return Err(damaged(medium, first, at as u64, Damage::Record));
     }
@@ -163,6 +163,16 @@ fn scan(medium: &dyn Medium, home: HomeId, first: u64, bytes: &[u8], last: bool)
         torn: (!rest.is_empty()).then(|| Torn { path: path(), offset: at as u64, bytes: rest.len() as u64 }),
         unproven: (unproven as u64, bytes[unproven..at].to_vec()),
     })
+}
+
+/// `bytes` without the zeros at their end. A segment is mostly that: they are passed over by blocks first.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut rest = bytes;
+    while let Some(shorter) = rest.strip_suffix(&ZEROS) {
+        rest = shorter;
+    }
+    rest.iter().rposition(|&byte| byte != 0).map_or(&[], |last| &rest[..=last])
 }
 
 /// The record at the beginning of `bytes`, if it is whole and the one that comes next.

@@ -42,7 +42,7 @@ mod stat;
 pub mod state;
 mod sync;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod xattr;
 
 pub use able::Able;

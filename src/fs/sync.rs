@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+#[cfg(not(test))]
+use rustix::fs::syncfs;
 use rustix::fs::{self, OFlags};
 use rustix::io::Errno;
 
 use super::error::{FsError, failed};
 use super::root::Root;
+#[cfg(test)]
+use super::tests::simulated::syncfs;
 use crate::words::path::RelPath;
 
 /// The file systems that are treated differently somewhere, by their magic numbers (statfs(2)).
@@ -93,7 +97,7 @@ impl Root {
     ///
     /// A failed write-back since the last call is an error, told once: what was written must be written again.
     pub fn sync_filesystem(&self) -> Result<(), FsError> {
-        fs::syncfs(self.fd()).map_err(failed!(Sync, self.path().display()))
+        syncfs(self.fd()).map_err(failed!(Sync, self.path().display()))
     }
 
     /// Makes content and attributes of the regular file `path` durable. Needs permission to read or write it.

@@ -5,6 +5,7 @@ mod confinement;
 mod content;
 mod names;
 mod pass;
+pub(crate) mod simulated;
 mod state;
 
 use std::path::PathBuf;

@@ -6,13 +6,13 @@ use crate::thought::wire::message::{HeldContent, UNTOLD_LENGTH};
 use crate::words::entry::{Digest, Entry};
 
 /// A content as it is sent ahead.
-struct Sent {
-    content: HeldContent,
-    packed: Vec<u8>,
+pub(super) struct Sent {
+    pub(super) content: HeldContent,
+    pub(super) packed: Vec<u8>,
 }
 
 /// A generation whose contents are all sent ahead.
-fn parted(mut generation: Generation) -> (Generation, Vec<Sent>) {
+pub(super) fn parted(mut generation: Generation) -> (Generation, Vec<Sent>) {
     let mut all = Vec::new();
     for (operation, payload) in &mut generation.operations {
         let Action::Create { entry, content, sparse, .. } = &mut operation.action else { continue };
@@ -38,7 +38,7 @@ fn parted(mut generation: Generation) -> (Generation, Vec<Sent>) {
 }
 
 /// Sends so many bytes of a content; true if that was all.
-fn send(replica: &mut Replica, sent: &Sent, bytes: usize) -> Result<bool, ReplicaError> {
+pub(super) fn send(replica: &mut Replica, sent: &Sent, bytes: usize) -> Result<bool, ReplicaError> {
     let holding = replica.hold(sent.content.clone())?;
     Ok(replica.hold_payload(holding, &sent.packed[..bytes])?.is_none())
 }

@@ -13,6 +13,7 @@ mod interrupt;
 mod killed;
 mod power;
 pub(crate) mod primary;
+mod simulated;
 pub(crate) mod snapshot;
 mod unprivileged;
 mod unrevealed;

@@ -1,0 +1,369 @@
+//! A file system with two images: what is seen of it, and what of that would be there after a power cut.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::io::Errno;
+
+use super::super::churn::Random;
+use super::image::{Content, File, Key, Names, Node, PAGE, ROOT, SECTOR, What, time};
+
+/// What of the changes that were not synced a power cut leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Leaves {
+    /// None of them.
+    Nothing,
+    /// All: as after `kill -9`.
+    Everything,
+    /// Names, attributes and lengths; of the bytes none.
+    Names,
+    /// Bytes and lengths; of names and attributes none.
+    Bytes,
+    /// Names and attributes up to some change; of each file any length that it had, of each page any version, or the beginning of one and the
+    /// end of another.
+    Some(u64),
+}
+
+/// The names and attributes after one change of them.
+#[derive(Clone)]
+struct Change {
+    names: Arc<Names>,
+    /// The directory or file whose sync asks for this change.
+    of: [Key; 2],
+}
+
+/// What reached the medium, and what may have.
+#[derive(Clone)]
+struct Medium {
+    durable: Arc<Names>,
+    /// Since then, in order.
+    changes: VecDeque<Change>,
+    /// The number of the first of them.
+    first: u64,
+    /// Attributes of files that were synced by themselves, and before which change.
+    synced: BTreeMap<Key, (u64, Arc<Node>)>,
+}
+
+#[derive(Clone)]
+pub(super) struct Disk {
+    pub(super) names: Arc<Names>,
+    pub(super) files: BTreeMap<Key, Arc<File>>,
+    numbers: BTreeMap<u64, Key>,
+    next: u64,
+    ticks: u64,
+    /// `None` where the power is never cut.
+    medium: Option<Medium>,
+}
+
+impl Disk {
+    /// An empty one, with these directories.
+    pub(super) fn new(directories: &[&str]) -> Self {
+        let root = Node::new(1, What::Directory(BTreeMap::new()), 0o755, (0, 0), time(0));
+        let names = Arc::new(Names::from([(ROOT, Arc::new(root))]));
+        let mut disk = Self {
+            names,
+            files: BTreeMap::new(),
+            numbers: BTreeMap::from([(1, ROOT)]),
+            next: 2,
+            ticks: 0,
+            medium: None,
+        };
+        for name in directories {
+            disk.make(ROOT, OsStr::new(name), What::Directory(BTreeMap::new()), 0o755, (0, 0)).unwrap();
+        }
+        disk
+    }
+
+    /// From now on it is remembered what was synced; so far all was.
+    pub(super) fn remember(mut self) -> Self {
+        let durable = Arc::clone(&self.names);
+        self.medium = Some(Medium { durable, changes: VecDeque::new(), first: 0, synced: BTreeMap::new() });
+        self
+    }
+
+    pub(super) fn by_number(&self, ino: u64) -> Result<Key, Errno> {
+        self.numbers.get(&ino).copied().ok_or(Errno::STALE)
+    }
+
+    pub(super) fn node(&self, key: Key) -> Result<&Arc<Node>, Errno> {
+        self.names.get(&key).ok_or(Errno::STALE)
+    }
+
+    pub(super) fn child(&self, parent: Key, name: &OsStr) -> Result<Key, Errno> {
+        let children = self.node(parent)?.children().ok_or(Errno::NOTDIR)?;
+        children.get(name).copied().ok_or(Errno::NOENT)
+    }
+
+    pub(super) fn file(&self, key: Key) -> Result<&Arc<File>, Errno> {
+        self.files.get(&key).ok_or(Errno::ISDIR)
+    }
+
+    fn change(&mut self, key: Key) -> Result<&mut Node, Errno> {
+        let now = time(self.ticks);
+        let node = Arc::make_mut(&mut self.names).get_mut(&key).ok_or(Errno::STALE)?;
+        let node = Arc::make_mut(node);
+        node.ctime = now;
+        Ok(node)
+    }
+
+    fn names_of(&mut self, directory: Key) -> Result<&mut BTreeMap<OsString, Key>, Errno> {
+        let now = time(self.ticks);
+        let node = self.change(directory)?;
+        node.mtime = now;
+        node.children_mut().ok_or(Errno::NOTDIR)
+    }
+
+    /// What is there now is one more state that may be there after a power cut.
+    fn changed(&mut self, of: [Key; 2]) {
+        self.ticks += 1;
+        if let Some(medium) = &mut self.medium {
+            medium.changes.push_back(Change { names: Arc::clone(&self.names), of });
+        }
+    }
+
+    /// The number is the lowest that is free, as on ext4: numbers come again soon.
+    pub(super) fn make(
+        &mut self,
+        parent: Key,
+        name: &OsStr,
+        what: What,
+        mode: u16,
+        owner: (u32, u32),
+    ) -> Result<Key, Errno> {
+        if self.child(parent, name).is_ok() {
+            return Err(Errno::EXIST);
+        }
+        let ino = (2..).find(|ino| !self.numbers.contains_key(ino)).ok_or(Errno::NOSPC)?;
+        let key = Key(self.next);
+        self.next += 1;
+        self.names_of(parent)?.insert(name.to_owned(), key);
+        if what == What::File {
+            self.files.insert(key, Arc::default());
+        }
+        let node = Node::new(ino, what, mode, owner, time(self.ticks));
+        Arc::make_mut(&mut self.names).insert(key, Arc::new(node));
+        self.numbers.insert(ino, key);
+        self.changed([parent, parent]);
+        Ok(key)
+    }
+
+    pub(super) fn link(&mut self, key: Key, parent: Key, name: &OsStr) -> Result<(), Errno> {
+        if self.child(parent, name).is_ok() {
+            return Err(Errno::EXIST);
+        }
+        self.names_of(parent)?.insert(name.to_owned(), key);
+        self.change(key)?.links += 1;
+        self.changed([parent, parent]);
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, parent: Key, name: &OsStr, is_directory: bool) -> Result<(), Errno> {
+        let key = self.child(parent, name)?;
+        match (self.node(key)?.children(), is_directory) {
+            (None, true) => return Err(Errno::NOTDIR),
+            (Some(_), false) => return Err(Errno::ISDIR),
+            (Some(children), true) if !children.is_empty() => return Err(Errno::NOTEMPTY),
+            _ => {}
+        }
+        self.names_of(parent)?.remove(name);
+        self.drop_link(key)?;
+        self.changed([parent, parent]);
+        Ok(())
+    }
+
+    fn drop_link(&mut self, key: Key) -> Result<(), Errno> {
+        let node = self.change(key)?;
+        node.links = if node.children().is_some() { 0 } else { node.links - 1 };
+        Ok(())
+    }
+
+    pub(super) fn rename(
+        &mut self,
+        from: (Key, &OsStr),
+        to: (Key, &OsStr),
+        replaces: bool,
+        swaps: bool,
+    ) -> Result<(), Errno> {
+        let key = self.child(from.0, from.1)?;
+        let there = self.child(to.0, to.1).ok();
+        match there {
+            Some(_) if !replaces => return Err(Errno::EXIST),
+            None if swaps => return Err(Errno::NOENT),
+            Some(there) if there == key => return Ok(()),
+            Some(there) if !swaps => {
+                if self.node(there)?.children().is_some_and(|children| !children.is_empty()) {
+                    return Err(Errno::NOTEMPTY);
+                }
+                self.drop_link(there)?;
+            }
+            _ => {}
+        }
+        self.names_of(from.0)?.remove(from.1);
+        self.names_of(to.0)?.insert(to.1.to_owned(), key);
+        if let Some(there) = there.filter(|_| swaps) {
+            self.names_of(from.0)?.insert(from.1.to_owned(), there);
+        }
+        self.change(key)?;
+        self.changed([from.0, to.0]);
+        Ok(())
+    }
+
+    /// Changes attributes.
+    pub(super) fn set(&mut self, key: Key, set: impl FnOnce(&mut Node, SystemTime)) -> Result<(), Errno> {
+        let now = time(self.ticks);
+        set(self.change(key)?, now);
+        self.changed([key, key]);
+        Ok(())
+    }
+
+    /// Changes bytes or length.
+    pub(super) fn change_file(&mut self, key: Key, change: impl FnOnce(&mut File, bool)) -> Result<(), Errno> {
+        let remembers = self.medium.is_some();
+        let file = self.files.get_mut(&key).ok_or(Errno::ISDIR)?;
+        change(Arc::make_mut(file), remembers);
+        self.set(key, |node, now| node.mtime = now)
+    }
+
+    /// fsync and fdatasync of a file: its bytes, and its attributes; of no name.
+    pub(super) fn sync_file(&mut self, key: Key, only_data: bool) -> Result<(), Errno> {
+        let node = Arc::clone(self.node(key)?);
+        let Some(medium) = &mut self.medium else { return Ok(()) };
+        if let Some(file) = self.files.get_mut(&key).filter(|file| !file.is_synced()) {
+            Arc::make_mut(file).sync();
+        }
+        if !only_data {
+            medium.synced.insert(key, (medium.first + medium.changes.len() as u64, node));
+        }
+        Ok(())
+    }
+
+    /// fsync of a directory: all changes up to the last of its names and attributes.
+    pub(super) fn sync_directory(&mut self, key: Key) {
+        let Some(medium) = &mut self.medium else { return };
+        let last = medium.changes.iter().rposition(|change| change.of.contains(&key));
+        for _ in 0..last.map_or(0, |last| last + 1) {
+            let Some(change) = medium.changes.pop_front() else { break };
+            medium.durable = change.names;
+            medium.first += 1;
+        }
+        let first = medium.first;
+        medium.synced.retain(|_, (at, _)| *at > first);
+    }
+
+    /// syncfs: everything.
+    pub(super) fn sync_all(&mut self) {
+        let Some(medium) = &mut self.medium else { return };
+        medium.first += medium.changes.len() as u64;
+        medium.changes.clear();
+        medium.synced.clear();
+        medium.durable = Arc::clone(&self.names);
+        for file in self.files.values_mut().filter(|file| !file.is_synced()) {
+            Arc::make_mut(file).sync();
+        }
+    }
+
+    /// Nobody has the inode `key` open any more: it goes if it has no name.
+    pub(super) fn forget(&mut self, key: Key) {
+        if let Some(node) = self.names.get(&key).filter(|node| node.links == 0) {
+            self.numbers.remove(&node.ino);
+            Arc::make_mut(&mut self.names).remove(&key);
+            self.files.remove(&key);
+        }
+    }
+
+    /// What is there after a power cut now.
+    pub(super) fn after_power_cut(&self, leaves: Leaves) -> Self {
+        let Some(medium) = &self.medium else { return self.clone() };
+        let mut random = Random(if let Leaves::Some(seed) = leaves { seed } else { 0 });
+        let count = match leaves {
+            Leaves::Nothing | Leaves::Bytes => 0,
+            Leaves::Everything | Leaves::Names => medium.changes.len(),
+            Leaves::Some(_) => random.below(medium.changes.len() + 1),
+        };
+        let names = count.checked_sub(1).map_or(&medium.durable, |last| &medium.changes[last].names);
+        let mut names = names.as_ref().clone();
+        for (key, (at, node)) in &medium.synced {
+            if let Some(found) = names.get_mut(key).filter(|_| *at > medium.first + count as u64) {
+                let Node { ino, links, .. } = **found;
+                *found = Arc::new(Node { ino, links, ..node.as_ref().clone() });
+            }
+        }
+        let names = reachable(names);
+        let mut files = BTreeMap::new();
+        for (key, _) in names.iter().filter(|(_, node)| node.what == What::File) {
+            let content = self.files.get(key).map_or_else(Content::default, |file| left(file, leaves, &mut random));
+            files.insert(*key, Arc::new(File::settled(content)));
+        }
+        let numbers = names.iter().map(|(key, node)| (node.ino, *key)).collect();
+        Self { names: Arc::new(names), files, numbers, next: self.next, ticks: self.ticks, medium: None }
+    }
+}
+
+/// What of a file a power cut leaves.
+fn left(file: &File, leaves: Leaves, random: &mut Random) -> Content {
+    match leaves {
+        Leaves::Nothing => file.durable.clone(),
+        Leaves::Everything | Leaves::Bytes => file.live.clone(),
+        Leaves::Names => {
+            let mut content = file.durable.clone();
+            content.resize(file.live.size);
+            content
+        }
+        Leaves::Some(_) => {
+            let sizes: Vec<u64> = file.sizes.iter().copied().chain([file.durable.size]).collect();
+            let size = sizes[random.below(sizes.len())];
+            let mut content = file.durable.clone();
+            for (number, versions) in &file.between {
+                let mut pick = || match random.below(versions.len() + 1) {
+                    0 => file.durable.pages.get(number).cloned(),
+                    version => versions[version - 1].clone(),
+                };
+                let (first, second) = (pick(), pick());
+                let torn = random.below(PAGE / SECTOR) * SECTOR;
+                let page = match (first, second) {
+                    (Some(first), Some(second)) if random.below(4) == 0 => {
+                        let mut page = *first;
+                        page[torn..].copy_from_slice(&second[torn..]);
+                        Some(Arc::new(page))
+                    }
+                    (first, _) => first,
+                };
+                match page {
+                    Some(page) => content.pages.insert(*number, page),
+                    None => content.pages.remove(number),
+                };
+            }
+            // Beyond the end there is nothing.
+            content.size = u64::MAX;
+            content.resize(size);
+            content
+        }
+    }
+}
+
+/// What has a name, with as many links as it has names.
+fn reachable(mut names: Names) -> Names {
+    let mut found = BTreeSet::new();
+    let mut below = vec![ROOT];
+    while let Some(key) = below.pop() {
+        if found.insert(key) {
+            below.extend(names.get(&key).and_then(|node| node.children()).into_iter().flat_map(BTreeMap::values));
+        }
+    }
+    names.retain(|key, _| found.contains(key));
+    let mut links: BTreeMap<Key, u32> = BTreeMap::from([(ROOT, 2)]);
+    for node in names.values() {
+        for child in node.children().into_iter().flat_map(BTreeMap::values) {
+            *links.entry(*child).or_default() += 1;
+        }
+    }
+    for (key, node) in &mut names {
+        let count = if node.children().is_some() { 2 } else { links.get(key).copied().unwrap_or(0) };
+        if node.links != count {
+            Arc::make_mut(node).links = count;
+        }
+    }
+    names
+}

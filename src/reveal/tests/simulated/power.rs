@@ -1,0 +1,96 @@
+//! The power cut at every call of a standby's life, and at every call of the recovery after it (G1, G2).
+
+use super::super::churn::Random;
+use super::bed::Cut;
+use super::disk::{Disk, Leaves};
+use super::story::{Story, empty, story};
+use super::{bed, each, is_whole};
+
+/// A power cut at one call, and what it leaves.
+struct Blow<'a> {
+    number: usize,
+    cut: &'a Cut,
+    leaves: Leaves,
+}
+
+impl Blow<'_> {
+    fn disk(&self) -> Disk {
+        self.cut.disk.after_power_cut(self.leaves)
+    }
+
+    fn told(&self) -> String {
+        format!("the power cut before call {} ({}), leaving {:?}", self.number, self.cut.call, self.leaves)
+    }
+}
+
+/// All calls of a life on `disk` that change something, with the disk before each.
+fn cuts(story: &Story, disk: Disk) -> Option<Vec<Cut>> {
+    let bed = bed(disk.remember())?;
+    bed.state().cuts = Some(Vec::new());
+    story.live(&bed).unwrap();
+    bed.state().cuts.take()
+}
+
+/// What is tried at these cuts. In short, one write of several to the same file stands for all of them.
+fn blows<'a>(cuts: &'a [Cut], random: &mut Random) -> Vec<Blow<'a>> {
+    let extremes = [Leaves::Nothing, Leaves::Everything, Leaves::Names, Leaves::Bytes];
+    let mut all = Vec::new();
+    for (number, cut) in cuts.iter().enumerate() {
+        let is_another = number > 0 && cut.is_alike(&cuts[number - 1]) && random.below(5) > 0;
+        let leaves: Vec<Leaves> = match is_whole() {
+            true => extremes.into_iter().chain((0..4).map(|_| Leaves::Some(random.next()))).collect(),
+            false if is_another => Vec::new(),
+            false => vec![extremes[number % 4], Leaves::Some(random.next())],
+        };
+        all.extend(leaves.into_iter().map(|leaves| Blow { number, cut, leaves }));
+    }
+    all
+}
+
+#[test]
+fn a_power_cut_at_any_call_leaves_a_whole_generation_none_older_than_was_acked() {
+    let story = story();
+    let Some(cuts) = cuts(&story, empty()) else { return };
+    let blows = blows(&cuts, &mut Random(1));
+    println!("{} power cuts at {} calls", blows.len(), cuts.len());
+    assert!(cuts.len() > 500 && blows.len() > 500, "{} cuts at {} calls", blows.len(), cuts.len());
+    each(&blows, |blow| {
+        let Some(bed) = bed(blow.disk()) else { return Ok(()) };
+        let takes_rest = is_whole() || blow.number % 8 == 0;
+        story.check(&bed, blow.cut.acked, takes_rest).map_err(|why| format!("{}: {why}", blow.told()))
+    });
+}
+
+#[test]
+fn a_power_cut_at_any_call_of_the_recovery_loses_nothing_either() {
+    let story = story();
+    let Some(cuts) = cuts(&story, empty()) else { return };
+    let mut random = Random(2);
+    let all = blows(&cuts, &mut random);
+    // Most recoveries are of something that was acked and not tidied up: those are to be cut.
+    let count = if is_whole() { all.len() } else { 40 };
+    let some: Vec<(&Blow, u64)> = (0..count)
+        .map(|number| if is_whole() { number } else { random.below(all.len()) })
+        .map(|number| (&all[number], number as u64))
+        .collect();
+    each(&some, |(blow, seed)| {
+        let Some(bed) = bed(blow.disk().remember()) else { return Ok(()) };
+        bed.acked(blow.cut.acked);
+        bed.state().cuts = Some(Vec::new());
+        story.open(&bed).map_err(|why| format!("{}: {why}", blow.told()))?;
+        let cuts = bed.state().cuts.take().unwrap_or_default();
+        drop(bed);
+        let mut random = Random(*seed);
+        let tried = if is_whole() { cuts.len() } else { 6 };
+        for number in 0..tried {
+            let number = if is_whole() { number } else { random.below(cuts.len().max(1)) };
+            let Some(cut) = cuts.get(number) else { continue };
+            let leaves = if number % 3 == 0 { Leaves::Nothing } else { Leaves::Some(random.next()) };
+            let again = Blow { number, cut, leaves };
+            let Some(bed) = super::bed(again.disk()) else { return Ok(()) };
+            let checked = story.check(&bed, blow.cut.acked, number % 8 == 0);
+            checked.map_err(|why| format!("{}; then, recovering, {}: {why}", blow.told(), again.told()))?;
+        }
+        Ok(())
+    });
+}

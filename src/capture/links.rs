@@ -80,7 +80,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
     /// watched only now: what was done to them before under another name was not reported.
     pub(super) fn watch_outside_links(&mut self) -> Result<BTreeSet<RelPath>, CutError> {
         let mut many_names = std::mem::take(&mut self.capturer.many_names);
-        let tried = |path: &RelPath| self.captures.contains_key(path);
+        let tried = |path: &RelPath| self.tried.contains(path);
         let gone = self.walker.inodes_known_by(tried).into_iter().filter(|id| !many_names.contains_key(id));
         for id in gone.collect::<Vec<_>>() {
             self.walker.unwatch_inode(id);

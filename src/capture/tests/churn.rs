@@ -168,6 +168,34 @@ fn what_was_captured_and_is_written_by_a_name_that_came_and_went_is_captured_aga
     }
 }
 
+/// A cut in which `hot` is written after the first barrier, so that there is a second round without `file`.
+#[test]
+fn an_inode_with_names_outside_stays_watched_though_not_every_round_looks_at_it() {
+    let mut bench = Bench::new(BACKENDS[0]);
+    bench.make("hot", noise(1, 500));
+    bench.make("file", "one");
+    let other = bench.outside().join("other");
+    fs::hard_link(bench.at("file"), &other).unwrap();
+    bench.settle();
+    bench.make("file", "two");
+    bench.make("hot", noise(2, 500));
+    std::thread::sleep(Duration::from_millis(20));
+    let (hot, looks) = (bench.at("hot"), Cell::new(0));
+    let meddling = || {
+        looks.set(looks.get() + 1);
+        if looks.get() == 2 {
+            fs::write(&hot, noise(3, 500)).unwrap();
+        }
+        super::bench::moment()
+    };
+    let (cut, capturer) = bench.cut_by(&Wanted::new(), &meddling);
+    assert!(cut.rounds > 1, "{cut:?}");
+    bench.take(&cut, capturer);
+    fs::write(&other, "three").unwrap();
+    bench.settle();
+    assert_eq!(bench.content("file"), b"three");
+}
+
 /// Condition (c) by itself: a write whose change time was taken before the first barrier and whose bytes came after it has nothing to show but
 /// its event. A file that is opened for writing and closed has just that.
 #[test]

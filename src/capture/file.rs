@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use super::large::{Answer, Read};
 use super::reading::{Bounded, Reading, identity, memory, read};
-use super::{CaptureError, Capturer, Taken};
+use super::{CaptureError, Capturer, How, Taken};
 use crate::fs::{Readable, Stat};
 use crate::thought::delta::diff::{DiffError, DiffOptions, Outcome, diff};
 use crate::thought::delta::encoding::DeltaEncoder;
@@ -41,8 +41,7 @@ pub(super) struct Subject<'a> {
     pub(super) old: Option<&'a Row>,
     /// The row of what was last at the same path.
     pub(super) base: Option<&'a Row>,
-    /// Its content is to be taken whole.
-    pub(super) whole: bool,
+    pub(super) how: How,
 }
 
 impl Capturer {
@@ -53,8 +52,10 @@ impl Capturer {
         file: &impl Readable,
         subject: &Subject<'_>,
     ) -> Result<Taken, CaptureError> {
-        let (stat, whole) = (subject.stat, subject.whole);
-        if let Some(taken) = unchanged(stat, subject.old).filter(|_| !whole) {
+        let stat = subject.stat;
+        if subject.how == How::Believed
+            && let Some(taken) = unchanged(stat, subject.old)
+        {
             return Ok(taken);
         }
         let bounded = Bounded::new(file, stat.size);
@@ -73,7 +74,8 @@ impl Capturer {
         bounded: &Bounded<'_, impl Readable>,
         subject: &Subject<'_>,
     ) -> Result<Taken, CaptureError> {
-        let &Subject { path, stat, old, base, whole } = subject;
+        let &Subject { path, stat, old, base, how } = subject;
+        let whole = how == How::Whole;
         if !whole && let Some(taken) = self.appended(bounded, subject)? {
             return Ok(taken);
         }
@@ -84,7 +86,8 @@ impl Capturer {
         let mut larges = self.larges.clone().filter(|larges| self.ships && stat.size >= larges.from_bytes());
         if let Some(known) = &larges {
             let has_base = [old, base].into_iter().flatten().any(is_base);
-            if let Some(answer) = known.recall(stat).or_else(|| (!has_base).then(|| known.ask(path, stat))) {
+            let recalled = known.recall(stat).filter(|_| how <= How::Recalled);
+            if let Some(answer) = recalled.or_else(|| (!has_base).then(|| known.ask(path, stat))) {
                 if let Some(taken) = self.answered(tree, bounded, subject, answer)? {
                     return Ok(taken);
                 }
@@ -92,6 +95,7 @@ impl Capturer {
                 larges = None;
             }
         }
+        self.read.insert(stat.inode.id);
         let reading = read(bounded, stat, &self.secret)?;
         let digest = reading.hashed.digest;
         let memory = memory(&reading);
@@ -294,6 +298,7 @@ impl Capturer {
         sparse: bool,
         whole: bool,
     ) -> Result<Taken, CaptureError> {
+        self.read.insert(stat.inode.id);
         let mut hasher = ContentHasher::new();
         let plan = ProbePlan::new(stat.size, &self.secret, &identity(stat));
         let mut probes = plan.as_ref().map(ProbeCollector::new);

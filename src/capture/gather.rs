@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Captured;
 use super::round::{CutError, Round, hear};
+use super::{Captured, How};
 use crate::fs::Look as _;
 use crate::thought::generation::Action;
 use crate::thought::plan::{Planned, Step, plan};
@@ -98,9 +98,9 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 self.replay(&path)?;
                 continue;
             }
-            let whole = self.whole.contains(&path);
+            let how = self.how(&path);
             self.tried.insert(path.clone());
-            if whole {
+            if how == How::Whole {
                 self.tried_whole.insert(path.clone());
             }
             if let Some(at) = self.walker.dirty_mut().remove(&path) {
@@ -108,7 +108,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             }
             let captured = self
                 .capturer
-                .capture(self.walker.root(), self.walker.filter(), self.tree, &path, whole)
+                .capture(self.walker.root(), self.walker.filter(), self.tree, &path, how)
                 .map_err(|source| CutError::Capture { path: path.clone(), source })?;
             match captured {
                 Captured::Absent(special) => {
@@ -132,6 +132,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                     self.captures.remove(&path);
                 }
                 Captured::Left => {
+                    self.walker.leave_written(&path);
                     self.captures.remove(&path);
                     self.later.insert(path);
                 }
@@ -142,6 +143,19 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             }
         }
         Ok(())
+    }
+
+    /// How `path` is captured. Of a file with several names any may have been written.
+    fn how(&self, path: &RelPath) -> How {
+        if self.whole.contains(path) {
+            How::Whole
+        } else if let Some(is_left) = self.walker.was_written(path) {
+            if is_left { How::Recalled } else { How::Read }
+        } else if self.walker.was_any_written() {
+            How::BelievedUnlessLinked
+        } else {
+            How::Believed
+        }
     }
 
     /// Lets the capturer know what an earlier pass found at `path`.

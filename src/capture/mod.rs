@@ -59,6 +59,21 @@ pub enum CaptureError {
     Tree(#[from] TreeError),
 }
 
+/// How the content of a file is captured.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum How {
+    /// What the tree knows of it is believed if its times say so.
+    Believed,
+    /// The same if it has no other name: some file was written, by whatever name.
+    BelievedUnlessLinked,
+    /// What was read of it beside the cuts is believed, not what the tree knows: it was written before that.
+    Recalled,
+    /// It is read: it was written, and times are set before bytes are.
+    Read,
+    /// It is taken whole even where it is known or could be a change of what is known.
+    Whole,
+}
+
 /// What became of one path.
 #[derive(Debug)]
 pub enum Captured {
@@ -100,6 +115,8 @@ pub struct Capturer {
     pub(crate) begun: BTreeSet<RelPath>,
     /// How much content was read.
     read_bytes: u64,
+    /// Files whose content was read whole in this round.
+    pub(crate) read: BTreeSet<InodeId>,
     /// Inodes with more names than the tree and the captures know: (a name, how many).
     pub(crate) many_names: BTreeMap<InodeId, (RelPath, u32)>,
 }
@@ -120,6 +137,7 @@ impl Capturer {
             larges: None,
             begun: BTreeSet::new(),
             read_bytes: 0,
+            read: BTreeSet::new(),
             many_names: BTreeMap::new(),
         }
     }
@@ -153,17 +171,17 @@ impl Capturer {
         self.linked.clear();
     }
 
-    /// Captures `path`; what `filter` leaves out counts as absent. With `whole`, content is taken whole even where it is known or could
-    /// be a change of what is known.
+    /// Captures `path`; what `filter` leaves out counts as absent.
     pub fn capture<S: Store>(
         &mut self,
         root: &impl Look,
         filter: &Filter,
         tree: &Tree<S>,
         path: &RelPath,
-        whole: bool,
+        how: How,
     ) -> Result<Captured, CaptureError> {
-        match self.try_capture(root, filter, tree, path, whole || self.takes_whole) {
+        let how = if self.takes_whole { How::Whole } else { how };
+        match self.try_capture(root, filter, tree, path, how) {
             Ok(captured) => Ok(captured),
             Err(CaptureError::Shrank) => Ok(Captured::Unsteady),
             Err(CaptureError::Left) => Ok(Captured::Left),
@@ -180,7 +198,7 @@ impl Capturer {
         filter: &Filter,
         tree: &Tree<S>,
         path: &RelPath,
-        whole: bool,
+        how: How,
     ) -> Result<Captured, CaptureError> {
         let found = root.stat(path).map_err(CaptureError::File)?;
         let Some(stat) = found.filter(|stat| !filter.leaves_out_within(path, stat.is_directory())) else {
@@ -199,10 +217,15 @@ impl Capturer {
         let slot = self.identities.old_slot(path);
         let identity = self.identities.present(tree, path, kind, &stat.inode)?;
         let link = (kind != Kind::Directory && stat.inode.nlink > 1).then(|| link_id(stat.inode.id));
+        let how = match how {
+            How::BelievedUnlessLinked if link.is_some() => How::Read,
+            How::BelievedUnlessLinked => How::Believed,
+            how => how,
+        };
         if link.is_some() {
             self.many_names.insert(stat.inode.id, (path.clone(), stat.inode.nlink));
             let suits = |known: &&Present| {
-                known.inode == stat.inode && (!whole || matches!(known.encoded, Encoded::New { .. }))
+                known.inode == stat.inode && (how < How::Whole || matches!(known.encoded, Encoded::New { .. }))
             };
             if let Some(known) = self.linked.get(&stat.inode.id).filter(suits) {
                 return Ok(Captured::Present(Box::new(known.clone())));
@@ -227,7 +250,7 @@ impl Capturer {
                 if opened.inode.id != stat.inode.id {
                     return Ok(Captured::Unsteady);
                 }
-                return self.finish_file(tree, path, &file, opened, &identity, base.as_ref(), whole, xattrs, link);
+                return self.finish_file(tree, path, &file, opened, &identity, base.as_ref(), how, xattrs, link);
             }
         };
         Ok(self.present(&stat, taken, xattrs, link))
@@ -242,11 +265,11 @@ impl Capturer {
         stat: &Stat,
         identity: &Identity,
         base: Option<&Row>,
-        whole: bool,
+        how: How,
         xattrs: crate::words::entry::Xattrs,
         link: Option<LinkId>,
     ) -> Result<Captured, CaptureError> {
-        let taken = self.file(tree, file, &Subject { path, stat, old: identity.row(), base, whole })?;
+        let taken = self.file(tree, file, &Subject { path, stat, old: identity.row(), base, how })?;
         tracing::trace!(%path, encoded = ?taken.encoded, "captured");
         Ok(self.present(stat, taken, xattrs, link))
     }

@@ -1,14 +1,21 @@
 //! What conflicts: what may not have been, at the first barrier, as it was captured.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::round::{CutError, Edge, Round};
-use crate::fs::{FileType, Look as _, Stat};
+use crate::fs::{FileType, FsError, Look as _, Readable, Stat};
+use crate::thought::plan::Present;
 use crate::thought::store::Store;
+use crate::walk::TELLING;
 use crate::watch::Watch;
-use crate::words::entry::{InodeId, Timestamp};
+use crate::words::entry::{Digest, InodeId, Timestamp};
 use crate::words::path::RelPath;
 
+/// No single write lasts longer, by the clock of change times.
+const LONGEST_WRITE: Duration = Duration::from_secs(60);
+/// How much is read at a time.
+const READ_BYTES: u64 = 256 * 1024;
 /// How many names of one inode are looked at.
 pub(super) const NAMES_CAP: usize = 4096;
 
@@ -19,15 +26,15 @@ pub(super) enum Doubt {
     Replaced,
     /// Its change time is not older than the barrier.
     Changed(Timestamp),
+    /// It does not read as it did, or was taken away untold: a call is under way, whose time was set before the barrier.
+    Underway,
 }
 
 impl<S: Store, W: Watch> Round<'_, S, W> {
     /// Condition (d): looks at every captured path once more.
     pub(super) fn look_again(&self, opening: &Edge) -> Result<BTreeMap<RelPath, Doubt>, CutError> {
         let mut doubts = BTreeMap::new();
-        let mut directories: BTreeMap<RelPath, Option<Doubt>> = BTreeMap::new();
-        let changed =
-            |stat: &Stat| (stat.inode.ctime >= opening.barrier.ctime).then_some(Doubt::Changed(stat.inode.ctime));
+        let mut directories = BTreeMap::new();
         let _pass = self.walker.root().pass();
         for (path, found) in &self.captures {
             let stat = self.walker.root().stat(path).ok().flatten();
@@ -37,11 +44,13 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 (Some(present), Some(stat)) if stat.inode.ctime != present.inode.ctime => {
                     Some(Doubt::Changed(stat.inode.ctime))
                 }
-                (Some(_), Some(stat)) => changed(stat),
+                (Some(present), Some(stat)) => {
+                    changed_since(stat, opening).or_else(|| self.read_again(path, present, opening))
+                }
                 (Some(_), None) => Some(Doubt::Replaced),
-                (None, Some(stat)) if !self.is_replicated(path, stat) => changed(stat),
+                (None, Some(stat)) if !self.is_replicated(path, stat) => changed_since(stat, opening),
                 (None, Some(_)) => Some(Doubt::Replaced),
-                (None, None) => self.doubt_of_absence(path, &changed, &mut directories),
+                (None, None) => self.doubt_of_absence(path, opening, &mut directories),
             };
             if let Some(doubt) = doubt {
                 doubts.insert(path.clone(), doubt);
@@ -50,29 +59,42 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         Ok(doubts)
     }
 
+    /// Reads once more what was read in this round. A write sets the change time before its first byte and has its event after the last: of one
+    /// that lasts from before the first barrier to after the second, nothing else tells that its bytes came while others were being read.
+    /// What reads the same twice was so in between.
+    fn read_again(&self, path: &RelPath, present: &Present, opening: &Edge) -> Option<Doubt> {
+        let is_recent = opening.barrier.ctime.since(present.inode.ctime) < LONGEST_WRITE;
+        let (true, Some(digest)) =
+            (is_recent && self.capturer.read.contains(&present.inode.id), present.entry.content())
+        else {
+            return None;
+        };
+        let read = self.walker.root().open_read(path).and_then(|file| digest_of(&file, present.entry.size()));
+        (read.ok() != Some(digest)).then_some(Doubt::Underway)
+    }
+
     fn is_replicated(&self, path: &RelPath, stat: &Stat) -> bool {
         let is_special = matches!(stat.what, FileType::Special(_));
         !is_special && !self.walker.filter().leaves_out_within(path, stat.is_directory())
     }
 
-    /// What is not there was not there before either, if the nearest directory above that is there did not change.
+    /// What is not there was not there before either, if the nearest directory above that is there did not change; and if that changed just
+    /// before, it was told that the name went. Else a call is under way that took it away, and it may be one that gives it elsewhere.
     fn doubt_of_absence(
         &self,
         path: &RelPath,
-        changed: &dyn Fn(&Stat) -> Option<Doubt>,
-        directories: &mut BTreeMap<RelPath, Option<Doubt>>,
+        opening: &Edge,
+        directories: &mut BTreeMap<RelPath, Option<Stat>>,
     ) -> Option<Doubt> {
-        let mut above = path.parent();
-        while let Some(directory) = above {
-            if let Some(known) = directories.get(&directory) {
-                return *known;
+        for directory in std::iter::successors(path.parent(), RelPath::parent) {
+            let found = directories
+                .entry(directory.clone())
+                .or_insert_with(|| self.walker.root().stat(&directory).ok().flatten());
+            if let Some(stat) = found {
+                let is_recent = opening.barrier.ctime.since(stat.inode.ctime) < TELLING;
+                let is_untold = is_recent && self.heard.contains_key(path) && !self.was_told_gone(path);
+                return changed_since(stat, opening).or(is_untold.then_some(Doubt::Underway));
             }
-            if let Some(stat) = self.walker.root().stat(&directory).ok().flatten() {
-                let doubt = changed(&stat);
-                directories.insert(directory, doubt);
-                return doubt;
-            }
-            above = directory.parent();
         }
         Some(Doubt::Replaced)
     }
@@ -86,7 +108,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
     ) -> Result<BTreeSet<RelPath>, CutError> {
         self.shaken = self.walker.take_shaken();
         let is_conflict = |doubt: &Doubt| match doubt {
-            Doubt::Replaced => true,
+            Doubt::Replaced | Doubt::Underway => true,
             Doubt::Changed(ctime) => *ctime <= closing.barrier.ctime,
         };
         let mut conflicts: BTreeSet<RelPath> =
@@ -112,6 +134,26 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         Ok(conflicts)
     }
 
+    /// True if it was told that `path` went: by its name, or by the one it had before a directory above it moved.
+    fn was_told_gone(&self, path: &RelPath) -> bool {
+        let old = || self.capturer.identities.old_slot(path);
+        self.walker.has_gone(path) || old().is_some_and(|old| self.walker.has_gone(&old))
+    }
+
+    /// Captured absences of what had moved away at the first barrier and is not among what was captured elsewhere: its new name may be told
+    /// after the second.
+    pub(super) fn half_moved(&self, opening: &Edge) -> Result<BTreeSet<RelPath>, CutError> {
+        let mut halves = BTreeSet::new();
+        for path in opening.half_moved.iter().filter(|path| matches!(self.captures.get(*path), Some(None))) {
+            let old = self.tree.row(path)?.map(|row| row.inode.id);
+            let is_elsewhere = |id| self.captures.values().flatten().any(|present| present.inode.id == id);
+            if !old.is_some_and(is_elsewhere) {
+                halves.insert(path.clone());
+            }
+        }
+        Ok(halves)
+    }
+
     /// True if `name`, by the old or the new tree, or a name above it, had an event.
     fn had_event(&self, name: &RelPath) -> bool {
         let is_within_shaken = || {
@@ -134,4 +176,25 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         let times = conflicts.iter().flat_map(|path| [at(path), path.parent().and_then(|parent| at(&parent))]);
         times.flatten().map(|stat| stat.inode.ctime).max().unwrap_or_default()
     }
+}
+
+fn changed_since(stat: &Stat, opening: &Edge) -> Option<Doubt> {
+    (stat.inode.ctime >= opening.barrier.ctime).then_some(Doubt::Changed(stat.inode.ctime))
+}
+
+/// The digest of the first `size` bytes of `file`, or of as many as there are.
+fn digest_of(file: &impl Readable, size: u64) -> Result<Digest, FsError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; usize::try_from(size.min(READ_BYTES)).unwrap_or_default()];
+    let mut at = 0;
+    while at < size {
+        let wanted = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
+        let count = file.read_at(&mut buffer[..wanted], at)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        at += count as u64;
+    }
+    Ok(Digest::from(hasher.finalize()))
 }

@@ -6,6 +6,16 @@
 //! each captured path, and the directory of each captured absence, has the inode it had and a change time older than B1's file; (e) the clock
 //! was not set; (f) everything deferred or in conflict before is included: it stays dirty until it is.
 //!
+//! **Calls under way.** A call sets change times, then does what it does, then tells of it, and may be kept from going on between any two of those for
+//! as long as the whole round. It counts as undone, done or, if it is a write, part done; so what was captured must be one of these:
+//! - Content is read twice. A write whose bytes come while a file is read would leave new bytes behind old ones; what reads the same twice was
+//!   so in between.
+//! - Content of which a write was told is read although its change time is known: that is older than the bytes.
+//! - An absence is told of, if it is recent: a rename under way has taken the old name away and has told of neither.
+//! - What moved away has been told to have arrived somewhere, if that was just now.
+//!
+//! `tests/late` goes through the interleavings; each of these four is what it found missing.
+//!
 //! On conflict the next round has a B1 of its own, later than every change time that was in the way, and captures again what conflicted with
 //! all that is newly dirty. What was captured in an earlier round and has had no event since is the same at the later cut.
 //! Only the first round plans between its barriers; a further one is planned once it is clean, and what the plan then needs is a round more.
@@ -121,6 +131,8 @@ pub(super) struct Edge {
     pub(super) barrier: Barrier,
     pub(super) moment: Moment,
     pub(super) reasons: BTreeSet<Reason>,
+    /// From where something had moved by then, to where had not been told.
+    pub(super) half_moved: BTreeSet<RelPath>,
 }
 
 /// One cut in the making.
@@ -201,6 +213,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             let closing = self.close(&opening)?;
             reasons.extend(closing.reasons.iter().copied());
             let mut conflicts = self.conflicts(&changed, &closing)?;
+            conflicts.extend(self.half_moved(&opening)?);
             conflicts.extend(fresh_watches);
             let grown = self.forgive_growth(&mut conflicts)?;
             let planned = match planned {
@@ -293,7 +306,8 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 continue;
             }
             opening += 1;
-            if !self.walker.was_settled_at(&edge.barrier) {
+            // What came right behind the barrier is captured with the rest, and so must be what is below it.
+            if !self.walker.was_settled_at(&edge.barrier) || !self.walker.is_settled() {
                 edge.reasons.insert(Reason::AwaitingScan);
             }
             if edge.reasons.is_empty() || edge.reasons.contains(&Reason::BarrierLate) || is_full || opening >= OPENINGS
@@ -328,7 +342,8 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             waited += step;
         }
         reasons.extend(self.walker.take_doubts());
-        Ok(Edge { barrier, moment, reasons })
+        let half_moved = self.walker.half_moved(moment.after);
+        Ok(Edge { barrier, moment, reasons, half_moved })
     }
 
     /// What is to be captured in this round: `stale`, what was captured and is dirty again, and as much of the rest as there is room for.
@@ -352,6 +367,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             hear(&mut self.heard, path, at);
         }
         self.take_dirty_names(&mut due)?;
+        self.capturer.read.clear();
         self.tried.clear();
         self.tried_whole.clear();
         self.missed.clear();
@@ -388,6 +404,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             reasons.insert(Reason::Deferred);
         }
         self.give_back(conflicts, &grown, now, !reasons.is_empty())?;
+        self.walker.forget_heard();
         let findings = self.walker.findings();
         if self.walker.polled() > 0 {
             reasons.insert(Reason::Polled);

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::replica::{Opening, ReplicaOptions};
 use super::{ReplicaError, marker};
-use crate::capture::{Captured, Capturer};
+use crate::capture::{Captured, Capturer, How};
 use crate::fs::{Root, XattrPolicy};
 use crate::index::Index;
 use crate::spool::Spool;
@@ -58,7 +58,7 @@ pub(super) fn read_tree(
             if path.is_reserved() {
                 continue;
             }
-            let captured = capturer.capture(root, &everything, tree, &path, false);
+            let captured = capturer.capture(root, &everything, tree, &path, How::Believed);
             let captured = captured.map_err(|source| ReplicaError::Read { path: path.clone(), source })?;
             let Captured::Present(present) = captured else {
                 tracing::warn!(%path, "not taken into the index of the replica: {captured:?}");

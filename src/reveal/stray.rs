@@ -13,7 +13,7 @@ use super::adopt;
 use super::replica::Replica;
 use super::{ReplicaError, unheld};
 use crate::audit::{AuditError, AuditOptions, Audited, Difference, What, audit};
-use crate::capture::{Captured, Capturer};
+use crate::capture::{Captured, Capturer, How};
 use crate::index::Snapshot;
 use crate::spool::Spool;
 use crate::thought::filter::Filter;
@@ -205,7 +205,7 @@ impl Replica {
     fn admit_one(&mut self, filter: &Filter, capturer: &mut Capturer, path: &RelPath) -> Result<bool, ReplicaError> {
         let old = self.tree.row(path)?;
         let read = |source| ReplicaError::Read { path: path.clone(), source };
-        let captured = capturer.capture(self.root(), filter, &self.tree, path, true).map_err(read)?;
+        let captured = capturer.capture(self.root(), filter, &self.tree, path, How::Whole).map_err(read)?;
         let present = match captured {
             Captured::Present(present) => present,
             // What this user may not read may well be as it should.

@@ -10,6 +10,7 @@
 
 mod findings;
 mod inodes;
+mod moves;
 mod poll;
 mod scan;
 mod survey;
@@ -32,6 +33,8 @@ use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 pub use findings::{Findings, Listed};
+use moves::Moves;
+pub use moves::TELLING;
 pub use survey::{LeftOut, Survey, TEMPORARIES, Tally, Vital};
 
 /// What can stop a walk altogether; trouble with a single path is a finding.
@@ -90,11 +93,17 @@ pub struct Walker<W: Watch = Watcher> {
     /// Left as they are.
     suspended: BTreeSet<RelPath>,
     dirty: Dirty,
+    /// What of that had its content written, or did while it was being captured; true if a cut has left it to be read beside the cuts since.
+    written: BTreeMap<RelPath, bool>,
     findings: Findings,
     doubts: BTreeSet<Reason>,
     awaited: Option<Awaited>,
     /// Where names came or went.
     shaken: BTreeSet<RelPath>,
+    /// What of that went, by the last word of it, or did while it was being captured.
+    gone: BTreeSet<RelPath>,
+    /// Renames that were told in part.
+    moves: Moves,
     /// Inodes watched directly, with the names they were known by.
     inodes: BTreeMap<InodeId, BTreeSet<RelPath>>,
     has_changed: bool,
@@ -114,10 +123,13 @@ impl<W: Watch> Walker<W> {
             pending: BTreeMap::from([(RelPath::root(), Reach::Below)]),
             suspended: BTreeSet::new(),
             dirty: Dirty::default(),
+            written: BTreeMap::new(),
             findings: Findings::default(),
             doubts: BTreeSet::new(),
             awaited: None,
             shaken: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            moves: Moves::default(),
             inodes: BTreeMap::new(),
             has_changed: true,
         }
@@ -183,6 +195,11 @@ impl<W: Watch> Walker<W> {
         std::mem::take(&mut self.shaken)
     }
 
+    /// The paths from which something moved, to where was not told yet; `now` is by the monotonic clock.
+    pub fn half_moved(&mut self, now: Duration) -> BTreeSet<RelPath> {
+        self.moves.halves(now)
+    }
+
     /// True if anything was marked dirty since it was last asked.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
@@ -222,6 +239,43 @@ impl<W: Watch> Walker<W> {
         self.dirty.mark(path, now);
     }
 
+    /// Marks a path dirty whose content was written, whatever its times will say: they were set before the bytes were.
+    pub fn mark_written(&mut self, path: &RelPath, now: Timestamp) {
+        self.mark(path, now);
+        if self.dirty.contains(path) {
+            self.written.insert(path.clone(), false);
+        }
+    }
+
+    /// If content was written at `path`, as far as was heard, and no cut has it yet: whether a cut has left it since.
+    pub fn was_written(&self, path: &RelPath) -> Option<bool> {
+        self.written.get(path).copied()
+    }
+
+    /// A cut leaves what was written at `path` so far to be read beside the cuts.
+    pub fn leave_written(&mut self, path: &RelPath) {
+        if let Some(is_left) = self.written.get_mut(path) {
+            *is_left = true;
+        }
+    }
+
+    /// True if content was written anywhere that no cut has yet.
+    pub fn was_any_written(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// True if it was heard that `path` went, or a directory above it.
+    pub fn has_gone(&self, path: &RelPath) -> bool {
+        let mut above = std::iter::successors(Some(path.clone()), RelPath::parent);
+        above.any(|path| self.gone.contains(&path))
+    }
+
+    /// A cut has everything but what is dirty: of the rest it is of no matter any more what was heard.
+    pub fn forget_heard(&mut self) {
+        self.written.retain(|path, _| self.dirty.contains(path));
+        self.gone.retain(|path| self.dirty.contains(path));
+    }
+
     /// Has everything below `path` watched and compared again.
     pub fn rescan(&mut self, path: &RelPath) {
         self.await_scan(path, Reach::Below);
@@ -238,9 +292,12 @@ impl<W: Watch> Walker<W> {
     fn take_in<S: Store>(&mut self, tree: &Tree<S>, change: Change, now: Timestamp) -> Result<(), WalkError> {
         let source = change.source;
         match change.kind {
-            ChangeKind::Touched { path } => {
+            ChangeKind::Touched { path, written } => {
                 if self.may_be_replicated(&path) {
-                    self.mark(&path, now);
+                    match written {
+                        true => self.mark_written(&path, now),
+                        false => self.mark(&path, now),
+                    }
                     // A directory that could not be entered may be open now, and has no watch that would say what is in it.
                     if self.findings.unreadable.has(&path) {
                         self.await_scan(&path, Reach::Below);
@@ -249,9 +306,17 @@ impl<W: Watch> Walker<W> {
             }
             ChangeKind::Appeared { path, directory } => self.arrived(&path, directory, now),
             // A source that is not told what moved in has it looked at as if it were a directory; a scan finds that out.
-            ChangeKind::MovedTo { path, directory, .. } => self.arrived(&path, directory.unwrap_or(true), now),
+            ChangeKind::MovedTo { path, cookie, directory } => {
+                self.moves.arrived(cookie);
+                self.arrived(&path, directory.unwrap_or(true), now);
+            }
             ChangeKind::Vanished { path, directory } => self.left(&path, directory, now),
-            ChangeKind::MovedFrom { path, directory, .. } => self.left(&path, directory.unwrap_or(true), now),
+            ChangeKind::MovedFrom { path, cookie, directory } => {
+                if self.may_be_replicated(&path) && !self.moves.left(cookie, &path) {
+                    self.doubts.insert(Reason::AwaitingScan);
+                }
+                self.left(&path, directory.unwrap_or(true), now);
+            }
             ChangeKind::Overflow => {
                 self.findings.overflows += 1;
                 self.begin_anew(source, Reason::Overflow)?;
@@ -269,7 +334,7 @@ impl<W: Watch> Walker<W> {
             ChangeKind::InodeTouched { inode } => {
                 let noted = self.inodes.get(&inode).cloned().unwrap_or_default();
                 for path in noted.into_iter().chain(tree.names_of(inode, usize::MAX)?) {
-                    self.mark(&path, now);
+                    self.mark_written(&path, now);
                 }
             }
             ChangeKind::Barrier { name } => {
@@ -288,6 +353,7 @@ impl<W: Watch> Walker<W> {
         self.watcher.restart(source)?;
         self.watched.clear();
         self.inodes.clear();
+        self.moves.forget();
         self.pending = BTreeMap::from([(RelPath::root(), Reach::Below)]);
         Ok(())
     }
@@ -320,6 +386,7 @@ impl<W: Watch> Walker<W> {
         }
         self.shake(path);
         self.mark(path, now);
+        self.gone.remove(path);
         if may_be_directory {
             self.await_scan(path, Reach::Below);
         }
@@ -332,6 +399,7 @@ impl<W: Watch> Walker<W> {
         }
         self.shake(path);
         self.mark(path, now);
+        self.gone.insert(path.clone());
         if may_be_directory {
             self.unwatch(path);
             self.forget_pending_within(path);

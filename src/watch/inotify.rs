@@ -265,7 +265,7 @@ impl Targets {
         } else if flags.contains(ReadFlags::IGNORED) || (flags.contains(ReadFlags::MOVE_SELF) && path.is_root()) {
             Some(ChangeKind::LostWatch { path })
         } else if flags.intersects(TOUCHED) {
-            Some(ChangeKind::Touched { path })
+            Some(ChangeKind::Touched { path, written: flags.contains(ReadFlags::MODIFY) })
         } else {
             None
         }
@@ -289,7 +289,7 @@ fn in_directory(directory: &RelPath, name: &[u8], event: &Event<'_>) -> Option<C
     } else if flags.contains(ReadFlags::MOVED_TO) {
         Some(ChangeKind::MovedTo { path, cookie, directory: Some(directory) })
     } else if flags.intersects(TOUCHED) {
-        Some(ChangeKind::Touched { path })
+        Some(ChangeKind::Touched { path, written: flags.contains(ReadFlags::MODIFY) })
     } else {
         None
     }

@@ -108,6 +108,9 @@ impl Mailbox {
 
 impl State {
     fn push(&mut self, change: Change, capacity: usize) {
+        if self.is_of_last(&change) {
+            return;
+        }
         let marked = &mut self.inlets[usize::from(change.source.0)].marked;
         match change.kind {
             ChangeKind::Barrier { name } => {
@@ -121,9 +124,22 @@ impl State {
                 self.queue.push_back(change);
             }
             ChangeKind::Overflow => self.overflow(change.source),
-            ChangeKind::Touched { .. } | ChangeKind::InodeTouched { .. } if self.queue.back() == Some(&change) => {}
             _ if self.queue.len() < capacity => self.queue.push_back(change),
             _ => self.overflow(change.source),
+        }
+    }
+
+    /// True if `change` is of the same file as the last that waits, and is taken together with it.
+    fn is_of_last(&mut self, change: &Change) -> bool {
+        let Some(last) = self.queue.back_mut().filter(|last| last.source == change.source) else { return false };
+        match (&mut last.kind, &change.kind) {
+            (ChangeKind::Touched { path, written }, ChangeKind::Touched { path: other, written: more }) => {
+                let is_same = path == other;
+                *written |= *more && is_same;
+                is_same
+            }
+            (ChangeKind::InodeTouched { inode }, ChangeKind::InodeTouched { inode: other }) => inode == other,
+            _ => false,
         }
     }
 
@@ -176,7 +192,7 @@ mod tests {
     const B: SourceId = SourceId(1);
 
     fn touched(name: &str) -> ChangeKind {
-        ChangeKind::Touched { path: RelPath::parse(name.as_bytes()).unwrap() }
+        ChangeKind::Touched { path: RelPath::parse(name.as_bytes()).unwrap(), written: false }
     }
 
     fn appeared(name: &str) -> ChangeKind {
@@ -238,11 +254,15 @@ mod tests {
         for name in ["x", "x", "y", "x"] {
             a.push(touched(name));
         }
+        let path = RelPath::parse(b"x").unwrap();
+        let written = ChangeKind::Touched { path, written: true };
+        a.push(written.clone());
+        a.push(touched("x"));
         b.push(touched("x"));
         let wall = barrier(&mailbox, 1);
         b.push(wall.clone());
         b.push(touched("x"));
-        let expected = [of(A, &[touched("x"), touched("y"), touched("x")]), of(B, &[touched("x"), wall, touched("x")])];
+        let expected = [of(A, &[touched("x"), touched("y"), written]), of(B, &[touched("x"), wall, touched("x")])];
         assert_eq!(drained(&mailbox), expected.concat());
     }
 

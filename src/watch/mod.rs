@@ -66,6 +66,8 @@ pub enum ChangeKind {
     Touched {
         /// What changed: a name in a watched directory, or such a directory itself.
         path: RelPath,
+        /// True if content was written; false if it was only closed, or attributes were set.
+        written: bool,
     },
     /// A name was created: a new inode, or a further link to an old one.
     Appeared {

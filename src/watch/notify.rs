@@ -214,9 +214,12 @@ fn meaning(event: &Event, path: RelPath) -> Option<ChangeKind> {
         }
         // From and To were delivered already.
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return None,
-        EventKind::Modify(_) | EventKind::Access(AccessKind::Close(AccessMode::Write)) => ChangeKind::Touched { path },
+        EventKind::Modify(ModifyKind::Metadata(_)) | EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+            ChangeKind::Touched { path, written: false }
+        }
+        EventKind::Modify(_) => ChangeKind::Touched { path, written: true },
         EventKind::Access(_) => return None,
-        EventKind::Any | EventKind::Other => ChangeKind::Touched { path },
+        EventKind::Any | EventKind::Other => ChangeKind::Touched { path, written: true },
     })
 }
 

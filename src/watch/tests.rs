@@ -107,7 +107,7 @@ pub(super) fn path(text: &str) -> RelPath {
 /// A change in one short line; cookies and what only one backend tells are left out.
 pub(super) fn line(kind: &ChangeKind) -> String {
     match kind {
-        ChangeKind::Touched { path } => format!("touched {path}"),
+        ChangeKind::Touched { path, .. } => format!("touched {path}"),
         ChangeKind::Appeared { path, directory } => format!("appeared {path}{}", if *directory { "/" } else { "" }),
         ChangeKind::Vanished { path, directory } => format!("vanished {path}{}", if *directory { "/" } else { "" }),
         ChangeKind::MovedFrom { path, .. } => format!("from {path}"),

@@ -137,23 +137,7 @@ impl Bench {
 
     pub(crate) fn take(&mut self, cut: &Cut, capturer: Capturer) {
         self.read_bytes = capturer.read_bytes();
-        let (spool, signatures) = capturer.finish();
-        let operations: Vec<Operation> = cut.steps.iter().map(|step| step.operation.clone()).collect();
-        let mut receiver =
-            Receiver { captures: &cut.captures, steps: &cut.steps, spool: spool.reader(), standby: &mut self.standby };
-        self.tree.apply(&operations, &mut receiver).unwrap_or_else(|error| {
-            panic!("{error}: {:?}\n{operations:#?}", std::error::Error::source(&error));
-        });
-        for signed in signatures.iter() {
-            let (digest, signature) = signed.unwrap();
-            self.tree.keep_signature(digest, signature).unwrap();
-        }
-        for (path, row) in self.rows().iter().filter(|(_, row)| row.entry.size() > 0) {
-            let is_held = row.entry.content().is_none_or(|digest| self.standby.contents.contains_key(&digest));
-            assert!(is_held, "the standby lacks the content of {path}\n{:#?}\n{:#?}", cut.steps, cut.captures);
-        }
-        let kept: BTreeSet<Digest> = self.rows().values().filter_map(|row| row.entry.content()).collect();
-        self.standby.contents.retain(|digest, _| kept.contains(digest));
+        take(&mut self.tree, &mut self.standby, cut, capturer);
     }
 
     /// Cuts until nothing is left to be done.
@@ -181,19 +165,7 @@ impl Bench {
     }
 
     pub(crate) fn rows(&self) -> BTreeMap<RelPath, Row> {
-        let mut all = BTreeMap::new();
-        let mut below = vec![(RelPath::root(), self.tree.root().clone())];
-        while let Some((path, row)) = below.pop() {
-            if let Some(directory) = &row.directory {
-                let visit = |name, row| {
-                    below.push((path.join(&name), row));
-                    Ok::<_, TreeError>(())
-                };
-                self.tree.for_children(directory.id, visit).unwrap();
-            }
-            all.insert(path, row);
-        }
-        all
+        rows(&self.tree)
     }
 
     pub(crate) fn row(&self, at: &str) -> Row {
@@ -224,6 +196,45 @@ impl Bench {
         let differences = self.differences();
         assert!(differences.is_empty(), "{}", differences.join("\n"));
     }
+}
+
+/// Has a tree and a standby take a cut.
+pub(super) fn take(tree: &mut Tree<MemoryStore>, standby: &mut Standby, cut: &Cut, capturer: Capturer) {
+    let (spool, signatures) = capturer.finish();
+    let operations: Vec<Operation> = cut.steps.iter().map(|step| step.operation.clone()).collect();
+    let mut receiver =
+        Receiver { captures: &cut.captures, steps: &cut.steps, spool: spool.reader(), standby: &mut *standby };
+    tree.apply(&operations, &mut receiver).unwrap_or_else(|error| {
+        panic!("{error}: {:?}\n{operations:#?}", std::error::Error::source(&error));
+    });
+    for signed in signatures.iter() {
+        let (digest, signature) = signed.unwrap();
+        tree.keep_signature(digest, signature).unwrap();
+    }
+    let rows = rows(tree);
+    for (path, row) in rows.iter().filter(|(_, row)| row.entry.size() > 0) {
+        let is_held = row.entry.content().is_none_or(|digest| standby.contents.contains_key(&digest));
+        assert!(is_held, "the standby lacks the content of {path}\n{:#?}\n{:#?}", cut.steps, cut.captures);
+    }
+    let kept: BTreeSet<Digest> = rows.values().filter_map(|row| row.entry.content()).collect();
+    standby.contents.retain(|digest, _| kept.contains(digest));
+}
+
+/// All that is in a tree.
+pub(super) fn rows(tree: &Tree<MemoryStore>) -> BTreeMap<RelPath, Row> {
+    let mut all = BTreeMap::new();
+    let mut below = vec![(RelPath::root(), tree.root().clone())];
+    while let Some((path, row)) = below.pop() {
+        if let Some(directory) = &row.directory {
+            let visit = |name, row| {
+                below.push((path.join(&name), row));
+                Ok::<_, TreeError>(())
+            };
+            tree.for_children(directory.id, visit).unwrap();
+        }
+        all.insert(path, row);
+    }
+    all
 }
 
 fn line(row: &Row) -> Line {

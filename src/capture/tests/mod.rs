@@ -10,6 +10,7 @@ mod churn;
 mod economy;
 mod grown;
 mod large;
+mod late;
 mod prefix;
 mod random;
 mod script;

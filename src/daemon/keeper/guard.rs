@@ -133,7 +133,7 @@ impl Keeper {
 
     fn put_back(&mut self, cut: &Cut) {
         for path in cut.captures.keys() {
-            self.walker.mark(path, cut.oldest_change);
+            self.walker.mark_written(path, cut.oldest_change);
         }
     }
 

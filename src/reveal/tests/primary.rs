@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{HOME, Replica};
-use crate::capture::{Captured, Capturer};
+use crate::capture::{Captured, Capturer, How};
 use crate::fs::{Root, XattrPolicy};
 use crate::spool::Spool;
 use crate::thought::delta::ReadAt;
@@ -136,9 +136,8 @@ impl Primary {
             capturer.begin();
             let mut captures = Captures::new();
             for path in &paths {
-                let captured = capturer
-                    .capture(&self.root, &Filter::everything(), &self.tree, path, whole.contains(path))
-                    .unwrap();
+                let how = if whole.contains(path) { How::Whole } else { How::Believed };
+                let captured = capturer.capture(&self.root, &Filter::everything(), &self.tree, path, how).unwrap();
                 let found = match captured {
                     Captured::Absent(_) => None,
                     Captured::Present(present) => Some(*present),

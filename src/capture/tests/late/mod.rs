@@ -1,0 +1,219 @@
+//! G3 where events come late: every interleaving, up to a bound, of writers, kernel queues and a cut.
+//!
+//! The kernel takes a call in steps (`calls`): it sets the change times, does what the call does (a write cell by cell), and tells each queue, which
+//! may be as late as it likes. The cut is the real one, walker and all, on a home in which every look is a moment of its own (`world`, `seen`).
+//! Before each look the writers may take any number of steps, and of each queue nothing, all up to the awaited barrier, or all may come
+//! out. All ways to choose are gone through, one after the other, in which the writers go on at so many moments, or something comes late so
+//! often, as the bound says (`choices`): what needs many coincidences is left out.
+//!
+//! What is demanded: a cut that is called consistent is the home at an instant, each call under way then counted as undone, done or, for a write,
+//! part done. And when the writers have ended, cuts make the tree what the home is: nothing was missed.
+//!
+//! `HOTSPARE_BOUND` is that bound; the long form takes a greater one.
+
+mod calls;
+mod choices;
+mod seen;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use self::calls::Call::{Create, Fill, Link, MakeDirectory, Remove, Rename, SetClock, Write};
+use self::calls::{Call, Plain};
+use self::choices::Choices;
+use self::seen::{Ears, Place};
+use self::world::{CELL, Progress, World, fresh};
+use super::bench::{Standby, rows, take};
+use crate::capture::{Capturer, Cut, RoundOptions, Wanted, cut};
+use crate::fs::{Look as _, XattrPolicy};
+use crate::spool::Spool;
+use crate::thought::filter::{Filter, Preset};
+use crate::thought::generation::Quality;
+use crate::thought::store::MemoryStore;
+use crate::thought::tree::{Row, Tree};
+use crate::walk::Walker;
+use crate::words::entry::{Body, Xattrs};
+use crate::words::path::RelPath;
+
+/// The bound, if nothing else is asked for.
+const BOUND: usize = 2;
+/// A file of this name is only appended to.
+const LOG: &str = "log";
+
+const SCRIPTS: &[(&str, &[&[Call]])] = &[
+    ("writes in place", &[&[Write("p/x", 0, "AB"), Write("a", 0, "C")]]),
+    ("two writes of one file", &[&[Write("a", 1, "B"), Write("a", 0, "CD")]]),
+    ("a save", &[&[Create("p/t"), Write("p/t", 0, "A"), Rename("p/t", "q/y")]]),
+    ("appends", &[&[Write(LOG, 2, "cd"), Write("a", 0, "A"), Write(LOG, 4, "e")]]),
+    ("a link written through", &[&[Link("a", "q/l"), Write("q/l", 0, "AB")]]),
+    ("a file that moves", &[&[Write("a", 0, "A"), Rename("p/x", "q/x"), Write("q/x", 0, "B")]]),
+    ("a new directory", &[&[MakeDirectory("d"), Create("d/f"), Write("a", 0, "A")]]),
+    ("a directory that moves", &[&[Write("p/x", 0, "A"), Rename("p", "r"), Create("r/n")]]),
+    ("two writers", &[&[Write("p/x", 0, "AB")], &[Write("a", 0, "C"), Write("q/y", 0, "D")]]),
+    ("a name used again", &[&[Remove("a"), Create("a"), Write("a", 0, "A")]]),
+    ("a clock that is set back", &[&[SetClock], &[Write("a", 0, "A"), Write("p/x", 0, "BC")]]),
+    ("a queue without room", &[&[Fill(0)], &[Write("a", 0, "A"), Write("p/x", 0, "B")]]),
+];
+
+/// One world, and what hotspare knows of it.
+struct Trial {
+    world: World,
+    home: Plain,
+    scripts: &'static [&'static [Call]],
+    walker: Walker<Ears>,
+    tree: Tree<MemoryStore>,
+    standby: Standby,
+}
+
+impl Trial {
+    fn new(scripts: &'static [&'static [Call]], queues: usize, choices: Choices) -> Self {
+        let home = Plain::with(&[("a", "ab"), ("p/x", "cde"), ("q/y", "f"), (LOG, "ab")]);
+        let world = World::new(&home, scripts, queues, choices);
+        let root = Place::root(&world);
+        let stat = root.stat(&RelPath::root()).unwrap().unwrap();
+        let row = Row::new(stat.entry(Body::Directory, Xattrs::default(), None), stat.inode);
+        let tree = Tree::open(MemoryStore::default(), row).unwrap();
+        let walker = Walker::new(root, Ears(world.clone()), Filter::new(Preset::None, &[], &[]).unwrap());
+        let mut trial = Self { world, home, scripts, walker, tree, standby: Standby::default() };
+        trial.settle();
+        trial
+    }
+
+    fn cut(&mut self) -> Cut {
+        let spool = Spool::create(std::path::Path::new("/nowhere")).unwrap();
+        let mut capturer = Capturer::new(spool, [7; 32], XattrPolicy::default(), true);
+        let options = RoundOptions { rounds: 2, persistence: Duration::ZERO, ..RoundOptions::default() };
+        let world = self.world.clone();
+        let clock = move || world.moment();
+        let cut = cut(&mut self.walker, &self.tree, &mut capturer, &Wanted::new(), options, &clock).unwrap();
+        take(&mut self.tree, &mut self.standby, &cut, capturer);
+        cut
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            let cut = self.cut();
+            if cut.quality == Quality::Consistent && self.walker.dirty().is_empty() && self.walker.is_settled() {
+                return;
+            }
+        }
+        panic!("it does not settle");
+    }
+
+    /// What the standby has, as [`Plain::seen`] says it.
+    fn seen(&self) -> BTreeMap<String, String> {
+        let rows = rows(&self.tree);
+        let mut first: BTreeMap<u64, String> = BTreeMap::new();
+        for (path, row) in &rows {
+            if let Some(link) = row.entry.link {
+                first.entry(link.0).or_insert(path.to_string());
+            }
+        }
+        let describe = |(path, row): (&RelPath, &Row)| {
+            let path = path.to_string();
+            if row.entry.is_directory() {
+                return (path, "directory".to_owned());
+            }
+            let cells = self.standby.bytes(&row.entry).chunks(CELL).map(|cell| char::from(cell[0])).collect::<String>();
+            let first = row.entry.link.map_or(&path, |link| &first[&link.0]);
+            let what = format!("{first} = {cells}");
+            (path, what)
+        };
+        rows.iter().filter(|(path, _)| !path.is_root()).map(describe).collect()
+    }
+
+    /// The home after what the writers have done; of a call under way so many cells.
+    fn after(&self, progress: &Progress, cells: &[usize]) -> BTreeMap<String, String> {
+        let mut plain = self.home.clone();
+        for (writer, script) in self.scripts.iter().enumerate() {
+            let (done, is_under_way) = progress[writer];
+            for (index, call) in script.iter().enumerate().take(done) {
+                plain.apply(*call, fresh(writer, index), usize::MAX);
+            }
+            let is_begun = is_under_way && cells[writer] > 0;
+            if let Some(call) = script.get(done).filter(|_| is_begun) {
+                plain.apply(*call, fresh(writer, done), cells[writer]);
+            }
+        }
+        plain.seen()
+    }
+
+    /// True if `seen` was the home at one of the instants of the cut.
+    fn was(&self, seen: &BTreeMap<String, String>) -> bool {
+        let instants: BTreeSet<Progress> = self.world.state().instants.iter().cloned().collect();
+        let parts = |writer: usize, progress: &Progress| match self.scripts[writer].get(progress[writer].0) {
+            Some(Write(_, _, cells)) if progress[writer].1 => cells.len(),
+            Some(_) if progress[writer].1 => 1,
+            _ => 0,
+        };
+        instants.iter().any(|progress| {
+            let first = parts(0, progress);
+            let second = if self.scripts.len() > 1 { parts(1, progress) } else { 0 };
+            (0..=first).any(|one| (0..=second).any(|other| is(seen, &self.after(progress, &[one, other]))))
+        })
+    }
+}
+
+/// True if `seen` is `home`, but that a log may be ahead.
+fn is(seen: &BTreeMap<String, String>, home: &BTreeMap<String, String>) -> bool {
+    seen.len() == home.len()
+        && seen.iter().zip(home).all(|((path, seen), (other, home))| {
+            path == other && (seen == home || (path == LOG && seen.starts_with(home.as_str())))
+        })
+}
+
+/// One interleaving; what it came to, and what is wrong with it.
+fn run(trial: &mut Trial) -> (Quality, Result<(), String>) {
+    trial.world.state().is_live = true;
+    let cut = trial.cut();
+    trial.world.state().is_live = false;
+    let seen = trial.seen();
+    if cut.quality == Quality::Consistent && !trial.was(&seen) {
+        return (cut.quality, Err(format!("the home never was so: {seen:?}")));
+    }
+    trial.world.state().run_out();
+    trial.settle();
+    let seen = trial.seen();
+    let all = trial.scripts.iter().map(|script| (script.len(), false)).collect();
+    let home = trial.after(&all, &[0, 0]);
+    let found = if seen == home { Ok(()) } else { Err(format!("in the end the tree is {seen:?}, the home {home:?}")) };
+    (cut.quality, found)
+}
+
+/// Goes through the interleavings of a script; how many there are.
+fn explore(name: &str, scripts: &'static [&'static [Call]], queues: usize, bound: usize) -> u64 {
+    let mut choices = Choices::up_to(bound);
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut count = 0;
+    loop {
+        let mut trial = Trial::new(scripts, queues, std::mem::take(&mut choices));
+        let (quality, found) = run(&mut trial);
+        count += 1;
+        *counts.entry(quality.told().0.into()).or_default() += 1;
+        choices = std::mem::take(&mut trial.world.state().choices);
+        if let Err(text) = found {
+            choices.again();
+            let mut trial = Trial::new(scripts, queues, choices);
+            trial.world.state().trace = Some(Vec::new());
+            drop(run(&mut trial));
+            let trace = trial.world.state().trace.take().unwrap().join("\n");
+            panic!("{name}, {queues} queues, interleaving {count}: {text}\n{trace}");
+        }
+        if !choices.next() {
+            break;
+        }
+    }
+    println!("{name}, {queues} queues: {count} interleavings, {counts:?}");
+    count
+}
+
+#[test]
+fn however_late_events_come_a_consistent_cut_is_the_home_at_an_instant() {
+    let bound = std::env::var("HOTSPARE_BOUND").map_or(BOUND, |text| text.parse().unwrap());
+    let mut total = 0;
+    for (name, scripts) in SCRIPTS {
+        total += explore(name, scripts, 2, bound);
+    }
+    println!("{total} interleavings");
+}

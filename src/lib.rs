@@ -28,6 +28,7 @@
 //! | | `a_reveal_and_its_recovery_survive_power_cuts_at_any_step_on_ext4` | the same ioctl after each of some steps of a reveal with two generations acked, and twice while the replica is opened: content, position, litter |
 //! | | `a_reveal_and_its_recovery_survive_power_cuts_at_any_step_on_xfs` | the same on XFS |
 //! | | `a_power_cut_at_any_call_leaves_a_whole_generation_none_older_than_was_acked` | a simulated disk (FUSE) under the replica and its index, cut at every call that changes it, with any of what was not synced lost, kept or torn: position, content, litter, the rest taken |
+//! | | `a_power_cut_where_nothing_syncs_a_file_system_whole_loses_nothing_acked` | the same where the kernel passes no syncfs on, as on FUSE |
 //! | | `a_power_cut_at_any_call_of_the_recovery_loses_nothing_either` | the same, and again at the calls of the recovery |
 //! | G2 | `whatever_the_power_cut_synced_records_stay_and_later_ones_are_a_prefix` | a power cut at every call of the journal to its medium, what was not synced lost, kept or torn |
 //! | | `a_power_cut_while_recovering_loses_nothing_more` | a second cut at every call of the recovery |

@@ -1,16 +1,20 @@
 //! Durability, and what is known of the file system a root is on.
 
 use std::fmt;
+#[cfg(not(test))]
+use std::os::fd::BorrowedFd;
 
 #[cfg(not(test))]
 use rustix::fs::syncfs;
 use rustix::fs::{self, OFlags};
 use rustix::io::Errno;
 
+use super::attributes::chmod_open;
 use super::error::{FsError, failed};
 use super::root::Root;
+use super::stat::stat_name;
 #[cfg(test)]
-use super::tests::simulated::syncfs;
+use super::tests::simulated::{syncfs, takes_syncfs};
 use crate::words::path::RelPath;
 
 /// The file systems that are treated differently somewhere, by their magic numbers (statfs(2)).
@@ -92,8 +96,21 @@ pub struct Space {
     pub available_inodes: Option<u64>,
 }
 
+/// Nobody knows of a FUSE server that is synced whole.
+#[cfg(not(test))]
+fn takes_syncfs(_: BorrowedFd<'_>) -> bool {
+    false
+}
+
 impl Root {
-    /// Makes everything written to the root's file system durable, by whomever it was written, and waits for it.
+    /// True if [`Root::sync_filesystem`] does what it says. Linux passes syncfs(2) on to no FUSE server (but for virtiofs, which cannot be told from
+    /// the others): there it syncs nothing and reports no error.
+    pub fn syncs_whole(&self) -> Result<bool, FsError> {
+        Ok(self.filesystem()? != FilesystemKind::Fuse || takes_syncfs(self.fd()))
+    }
+
+    /// Makes everything written to the root's file system durable, by whomever it was written, and waits for it, if there is such a thing here
+    /// ([`Root::syncs_whole`]).
     ///
     /// A failed write-back since the last call is an error, told once: what was written must be written again.
     pub fn sync_filesystem(&self) -> Result<(), FsError> {
@@ -118,6 +135,21 @@ impl Root {
         self.place(path)
             .and_then(|place| fs::fsync(place.open(OFlags::RDONLY | OFlags::DIRECTORY)?))
             .map_err(failed!(Sync, path))
+    }
+
+    /// Makes durable what [`Root::sync_file`] or [`Root::sync_directory`] is not permitted to open: its owner is given the permission for as long
+    /// as that takes.
+    pub fn sync_closed(&self, path: &RelPath) -> Result<(), FsError> {
+        let sync = || {
+            let place = self.place(path)?;
+            let mode = stat_name(place.dir(), place.name())?.mode;
+            let closed = place.open(OFlags::PATH)?;
+            chmod_open(&closed, mode | 0o600)?;
+            let opened = place.open(OFlags::RDONLY | OFlags::NONBLOCK);
+            chmod_open(&closed, mode)?;
+            fs::fsync(opened?)
+        };
+        sync().map_err(failed!(Sync, path))
     }
 
     /// Which file system the root is on.

@@ -21,12 +21,14 @@ use crate::words::entry::Entry;
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
+/// The list of what is in a bundle.
+pub(super) const LIST: &str = "paths";
 /// How many bundles of one position there may be.
 const SAME_NAME: u32 = 1000;
 
 /// Makes `reveal/<position>` a whole bundle, which only wants its name. May be done again.
 pub(super) fn prepare(root: &Root, position: Position, operations: Journalled<'_>) -> Result<(), ReplicaError> {
-    let list = layout::in_reveal(position, "paths");
+    let list = layout::in_reveal(position, LIST);
     root.remove_tree(&list)?;
     let mut list = List { file: root.create_file(&list)?, at: 0, text: "hotspare replaced 1\n".into() };
     operations

@@ -7,7 +7,7 @@ use super::operations::{PART_BYTES, Records};
 use super::replica::Replica;
 use super::stage::{SYNC_ONE_BY_ONE, Stager};
 use super::unrevealed::Changes;
-use super::{ReplicaError, edit, unheld};
+use super::{ReplicaError, durable, edit, unheld};
 use crate::fs::Able;
 use crate::journal::{Kept, Location, Record, RecordKind, State};
 use crate::spool::Spool;
@@ -120,24 +120,22 @@ impl Replica {
         Ok(Kept { position, state: State::Staging, parts, mark: None })
     }
 
-    /// Makes what was staged durable: one by one where it is little, with the whole file system where it is much.
+    /// Makes what was staged durable: one by one where it is little, with the whole file system where it is much and that can be done.
     fn sync_stage(&mut self, stager: &Stager) -> Result<(), ReplicaError> {
         if stager.staged == 0 {
             return Ok(());
         }
-        if stager.unsynced.len() > SYNC_ONE_BY_ONE {
+        if !self.syncs_whole {
+            stager.sync_noted()?;
+        } else if stager.unsynced.len() > SYNC_ONE_BY_ONE {
             return Ok(self.root.sync_filesystem()?);
-        }
-        for path in &stager.unsynced {
-            let synced = match self.root.stat(path)? {
-                Some(stat) if stat.is_file() => self.root.sync_file(path),
-                Some(stat) if stat.is_directory() => self.root.sync_directory(path),
-                _ => Ok(()),
-            };
-            match synced {
-                // What this user may not open is synced with all the others.
-                Err(error) if error.is_permission() => return Ok(self.root.sync_filesystem()?),
-                synced => synced?,
+        } else {
+            for path in &stager.unsynced {
+                match durable::sync(&self.root, path) {
+                    // What this user may not open is synced with all the others.
+                    Err(error) if error.is_permission() => return Ok(self.root.sync_filesystem()?),
+                    synced => synced?,
+                }
             }
         }
         self.root.sync_directory(&layout::of(Area::Stage, stager.position()))?;

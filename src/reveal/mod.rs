@@ -18,7 +18,8 @@
 //! from the disk, and the standing is lost with it.
 //!
 //! **Assumed of the file system**: changes of names and attributes become durable in the order in which they were made (a journal, or whole
-//! transactions). What is written *into* files does not: so a file system is synced after a generation with edits before the next is begun.
+//! transactions). What is written *into* files does not: so a file system is synced after a generation with edits before the next is begun. Where
+//! a file system cannot be synced whole (FUSE), all that a generation touched is synced by itself, before the next is begun.
 //!
 //! **Invariant:** nothing is ever hard-linked between replica, stage and bundles; content is moved or copied.
 //!
@@ -32,6 +33,7 @@
 //! | `stage` | [`Stager`]: one operation after the other, with its payload |
 //! | `content`, `held`, `edit` | new files; content that is here already; bytes to be written in place |
 //! | `commit` | tree, journal, sync, ack |
+//! | `durable` | syncs: of the whole file system, or of each thing by itself |
 //! | `steps`, `disk` | the reveal, and the calls it makes |
 //! | `unrevealed` | what is acked and not revealed, and how a further one is staged upon it |
 //! | `unheld` | what the disk cannot hold of it |
@@ -46,6 +48,7 @@ mod bundle;
 mod commit;
 mod content;
 mod disk;
+mod durable;
 mod edit;
 mod held;
 mod layered;

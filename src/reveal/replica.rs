@@ -12,7 +12,7 @@ use super::operations::Journalled;
 use super::stage::{Present, Stager};
 use super::steps::{Outcome, Reveal};
 use super::unrevealed::Unrevealed;
-use super::{ReplicaError, adopt, bundle, recovery, unheld};
+use super::{ReplicaError, adopt, bundle, durable, recovery, unheld};
 use crate::fs::{Able, Privilege, Root, XattrPolicy};
 use crate::index::Index;
 use crate::journal::{Kept, Log, Record, RecordKind, State};
@@ -108,6 +108,8 @@ pub struct Replica {
     /// What was written in place since the last sync of the file system.
     has_edited: bool,
     pub(super) able: Able,
+    /// False where each thing must be synced by itself.
+    pub(super) syncs_whole: bool,
     /// Of the tree's entries.
     pub(super) unheld: UnheldCounts,
     /// False while they must be counted anew.
@@ -143,6 +145,10 @@ impl Replica {
         let tree = Tree::open(index, root_row.clone())?;
         let standing = Standing { home, tree: tree.root().digest(), ..Standing::default() };
         let able = Able::detect(&root);
+        let syncs_whole = root.syncs_whole()?;
+        if !syncs_whole {
+            tracing::info!(home = %options.home.display(), "a FUSE file system: it cannot be synced whole, so each file is synced by itself");
+        }
         let mut replica = Self {
             ahead: Ahead::open(&root)?,
             root,
@@ -158,6 +164,7 @@ impl Replica {
             litter: Vec::new(),
             has_edited: false,
             able,
+            syncs_whole,
             unheld: UnheldCounts::default(),
             is_counted: false,
             unforeseen: UnheldCounts::default(),
@@ -380,7 +387,7 @@ impl Replica {
         let mut stager = Stager::new(self, here, position)?;
         if self.keeps_replaced {
             self.root.create_file(&layout::keep_mark(position))?;
-            stager.note(layout::keep_mark(position));
+            stager.note(layout::keep_mark(position))?;
         }
         Ok(stager)
     }
@@ -438,7 +445,11 @@ impl Replica {
     fn has_revealed(&mut self, outcome: Outcome) -> Result<Option<Position>, ReplicaError> {
         self.unforeseen = self.unforeseen.plus(outcome.unforeseen);
         self.put_aside += outcome.put_aside;
-        self.has_edited |= outcome.has_edited;
+        if self.syncs_whole {
+            self.has_edited |= outcome.has_edited;
+        } else {
+            self.guarded(|replica| replica.sync_first())?;
+        }
         let position = self.mark_revealed()?;
         if self.untidy.len() >= UNTIDY_CAP {
             self.settle()?;
@@ -447,6 +458,13 @@ impl Replica {
             }
         }
         Ok(position)
+    }
+
+    /// Makes what the reveal of the oldest acked generation changed durable, thing by thing.
+    fn sync_first(&self) -> Result<(), ReplicaError> {
+        let Some(kept) = self.unrevealed.first() else { return Ok(()) };
+        let operations = Journalled::new(&self.log, kept.parts.get(1..).unwrap_or_default());
+        durable::sync_revealed(&self.root, kept.position, operations)
     }
 
     /// Notes that the oldest acked generation is revealed.
@@ -513,7 +531,11 @@ impl Replica {
                 bundle::prepare(&self.root, kept.position, operations)?;
             }
         }
-        self.root.sync_filesystem()?;
+        if self.syncs_whole {
+            self.root.sync_filesystem()?;
+        } else {
+            self.untidy.iter().try_for_each(|kept| durable::sync_own(&self.root, kept.position))?;
+        }
         self.has_edited = false;
         self.tree.store_mut().commit()?;
         for kept in &self.untidy {

@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use super::ReplicaError;
 use super::ahead::Ahead;
 use super::content::NewFile;
 use super::edit::{self, Checked};
 use super::layered::Layered;
 use super::layout::{self, Area};
 use super::replica::Replica;
-use super::unheld;
 use super::unrevealed::Unrevealed;
-use crate::fs::{Able, FileWriter, Pass, Privilege, Root, XattrPolicy};
+use super::{ReplicaError, durable, unheld};
+use crate::fs::{Able, FileWriter, FsError, Pass, Privilege, Root, XattrPolicy};
 use crate::thought::delta::pack::Unpacker;
 use crate::thought::delta::patch::Patcher;
 use crate::thought::generation::{Action, Content, Operation, Section};
@@ -72,7 +71,10 @@ pub struct Stager {
     pub(super) keeps_whole: bool,
     /// Of large files: what to remember of them.
     pub(super) memory: HashMap<u32, Box<FileMemory>>,
-    /// What was staged, while it is little enough to be synced one by one.
+    root: Arc<Root>,
+    /// False where each thing is synced by itself, however many there are.
+    syncs_whole: bool,
+    /// What was staged and not synced, while it is little enough to be synced one by one.
     pub(super) unsynced: Vec<RelPath>,
     pub(super) staged: u64,
     /// How many bytes the stage takes, at most.
@@ -137,6 +139,8 @@ impl Stager {
             room_bytes: 0,
             keeps_whole: replica.keeps_replaced,
             memory: HashMap::new(),
+            root: Arc::clone(&replica.root),
+            syncs_whole: replica.syncs_whole,
             unsynced: Vec::new(),
             staged: 0,
             bytes: 0,
@@ -376,9 +380,9 @@ impl Stager {
         self.remember(operation.id, memory);
         let grows = operation.action.entry().map_or(0, Entry::size).saturating_sub(row.entry.size());
         self.make_room(root, grows)?;
-        self.note(layout::slot(Area::Stage, self.position, operation.id));
+        self.note(layout::slot(Area::Stage, self.position, operation.id))?;
         if keeps {
-            self.note(layout::old_blocks(self.position, operation.id));
+            self.note(layout::old_blocks(self.position, operation.id))?;
         }
         Ok(())
     }
@@ -393,7 +397,7 @@ impl Stager {
         };
         room.reserve(self.room_bytes, bytes)?;
         if self.room_bytes == 0 {
-            self.note(layout::room(self.position));
+            self.note(layout::room(self.position))?;
         }
         self.room_bytes += bytes;
         Ok(())
@@ -427,16 +431,27 @@ impl Stager {
         let unheld = self.here.set_attributes(&slot, entry, xattrs, &self.privilege)?;
         let unforeseen = unheld::counts(&unheld).minus(unheld::of_entry(&self.able, entry));
         self.unforeseen = self.unforeseen.plus(unforeseen);
-        self.note(layout::slot(Area::Stage, self.position, operation));
+        self.note(layout::slot(Area::Stage, self.position, operation))?;
         Ok(())
     }
 
     /// Notes that `path` must be durable before the generation is acked.
-    pub(super) fn note(&mut self, path: RelPath) {
+    pub(super) fn note(&mut self, path: RelPath) -> Result<(), FsError> {
         self.staged += 1;
-        if self.unsynced.len() <= SYNC_ONE_BY_ONE {
-            self.unsynced.push(path);
+        if self.unsynced.len() > SYNC_ONE_BY_ONE {
+            if self.syncs_whole {
+                return Ok(());
+            }
+            self.sync_noted()?;
+            self.unsynced.clear();
         }
+        self.unsynced.push(path);
+        Ok(())
+    }
+
+    /// Makes what was noted durable, one by one.
+    pub(super) fn sync_noted(&self) -> Result<(), FsError> {
+        self.unsynced.iter().try_for_each(|path| durable::sync_even_closed(&self.root, path))
     }
 }
 

@@ -140,3 +140,18 @@ fn the_file_system_is_known_and_measured() {
     home.root.sync_filesystem().unwrap();
     home.root.try_clone().unwrap().sync_filesystem().unwrap();
 }
+
+#[test]
+fn what_its_owner_may_not_open_is_synced_and_left_as_it_was() {
+    let home = Home::new();
+    home.file("file", b"closed");
+    home.directory("directory");
+    for path in [rel("file"), rel("directory")] {
+        home.root.set_mode(&path, 0).unwrap();
+        as_ordinary_user(|| {
+            home.root.sync_file(&path).unwrap_err();
+            home.root.sync_closed(&path).unwrap();
+        });
+        assert_eq!(home.root.stat(&path).unwrap().unwrap().mode, 0, "{path}");
+    }
+}

@@ -9,6 +9,10 @@ use rustix::io::Errno;
 /// Read with room for a byte it is syncfs; without, the question whether there is such a call.
 pub(crate) const SIMULATED_SYNCFS: &str = "user.hotspare.simulated-syncfs";
 
+pub(in crate::fs) fn takes_syncfs(fd: BorrowedFd<'_>) -> bool {
+    fgetxattr(fd, SIMULATED_SYNCFS, &mut [0_u8; 0]).is_ok()
+}
+
 pub(in crate::fs) fn syncfs(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     match fgetxattr(fd, SIMULATED_SYNCFS, &mut [0_u8; 1]) {
         Ok(_) => Ok(()),

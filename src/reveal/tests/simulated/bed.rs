@@ -69,8 +69,6 @@ pub(super) struct State {
     pub(super) failed: usize,
     /// How many syncs of a file or a directory there were, and of the whole.
     pub(super) syncs: [usize; 2],
-    /// True if the seam that stands for syncfs is there.
-    pub(super) takes_syncfs: bool,
     acked: Arc<AtomicU64>,
     /// How often the kernel was given each inode.
     pub(super) lookups: BTreeMap<u64, u64>,
@@ -126,7 +124,6 @@ impl Bed {
             counted: 0,
             failed: 0,
             syncs: [0; 2],
-            takes_syncfs: true,
             acked: Arc::clone(&acked),
             lookups: Default::default(),
         }));

@@ -53,6 +53,8 @@ pub(super) struct Disk {
     numbers: BTreeMap<u64, Key>,
     next: u64,
     ticks: u64,
+    /// True if it can be synced whole, as nearly all can but those of FUSE.
+    pub(super) takes_syncfs: bool,
     /// `None` where the power is never cut.
     medium: Option<Medium>,
 }
@@ -68,12 +70,18 @@ impl Disk {
             numbers: BTreeMap::from([(1, ROOT)]),
             next: 2,
             ticks: 0,
+            takes_syncfs: true,
             medium: None,
         };
         for name in directories {
             disk.make(ROOT, OsStr::new(name), What::Directory(BTreeMap::new()), 0o755, (0, 0)).unwrap();
         }
         disk
+    }
+
+    /// The same as a FUSE server is: nothing syncs it whole.
+    pub(super) fn without_syncfs(self) -> Self {
+        Self { takes_syncfs: false, ..self }
     }
 
     /// From now on it is remembered what was synced; so far all was.
@@ -297,7 +305,7 @@ impl Disk {
             files.insert(*key, Arc::new(File::settled(content)));
         }
         let numbers = names.iter().map(|(key, node)| (node.ino, *key)).collect();
-        Self { names: Arc::new(names), files, numbers, next: self.next, ticks: self.ticks, medium: None }
+        Self { names: Arc::new(names), files, numbers, medium: None, ..*self }
     }
 }
 

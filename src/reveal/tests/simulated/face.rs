@@ -384,7 +384,7 @@ impl Filesystem for Face {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        if name == SIMULATED_SYNCFS && self.lock().takes_syncfs {
+        if name == SIMULATED_SYNCFS && self.lock().disk.takes_syncfs {
             let synced = self.change("syncfs", &size, ino, CHANGES, |state, _| {
                 // With no room for an answer it is only asked whether it would be done.
                 if size > 0 {

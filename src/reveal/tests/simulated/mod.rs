@@ -22,8 +22,9 @@
 //! its name nor any change before it. An fsync of a directory promises what happened in it, not what happened to it. Lengths come apart from bytes.
 //! Numbers of inodes are used again at once, the lowest first.
 //!
-//! The kernel passes no syncfs(2) on to a FUSE server. Where the replica asks for that, tests see it through a call of their own
-//! (`fs::tests::simulated`), the one line in which what runs here is not what is shipped: nearly all homes are on file systems that have it.
+//! The kernel passes no syncfs(2) on to a FUSE server, and the replica knows. As nearly all homes are on file systems that have it, such a disk is
+//! simulated as well: where the replica asks for it, tests see it through a call of their own (`fs::tests::simulated`), in one line that is not
+//! what is shipped.
 //!
 //! As root, and with `/dev/fuse`; else the tests say that they are skipped. `HOTSPARE_TEST_SIMULATED=all` tries every call with every extreme and
 //! several seeds; else some hundreds, spread by a seed.
@@ -42,6 +43,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bed::Bed;
 use disk::Disk;
 
+use super::path;
+use crate::fs::Root;
+
 /// True in the long form.
 fn is_whole() -> bool {
     std::env::var_os("HOTSPARE_TEST_SIMULATED").is_some_and(|which| which == "all")
@@ -53,6 +57,19 @@ fn bed(disk: Disk) -> Option<Bed> {
     mounted
         .map_err(|why| println!("skipped: this test mounts a FUSE file system, which this machine lets it not: {why}"))
         .ok()
+}
+
+/// Why the replica syncs each thing by itself on FUSE.
+#[test]
+fn the_kernel_passes_no_syncfs_on_to_a_fuse_server() {
+    let Some(bed) = bed(Disk::new(&["home"]).without_syncfs().remember()) else { return };
+    std::fs::write(bed.at("home/file"), "not synced").unwrap();
+    let root = Root::open(&bed.at("home")).unwrap();
+    root.sync_filesystem().unwrap();
+    assert_eq!(bed.state().syncs, [0, 0], "neither a file nor the whole was synced");
+    assert!(!root.syncs_whole().unwrap());
+    root.sync_file(&path("file")).unwrap();
+    assert_eq!(bed.state().syncs, [1, 0]);
 }
 
 /// Does all `jobs`, as many at a time as there are processors, and shows those that fail.

@@ -21,7 +21,7 @@ use hold::{HoldAsk, Holds};
 use look::Looks;
 use work::Work;
 
-use crate::reveal::{Depth, Replica, ReplicaError, ReplicaOptions, Scope, Standing};
+use crate::reveal::{Copied, Copying, Depth, Replica, ReplicaError, ReplicaOptions, Scope, Standing};
 use crate::thought::delta::ReadAt;
 use crate::thought::filter::Filter;
 use crate::thought::generation::{Claim, Header};
@@ -60,6 +60,10 @@ pub enum Job {
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not here.
     Have(Vec<Digest>, oneshot::Sender<Lack>),
+    /// The large ones among these contents that must be copied to be at hand.
+    Copyings(Vec<Digest>, oneshot::Sender<Vec<Copying>>),
+    /// Copies were made.
+    Copied(Vec<Copied>),
     /// A content of the replica, so long, that a delta is to copy from.
     Base(Digest, u64, oneshot::Sender<Option<Box<dyn ReadAt + Send>>>),
     /// What is wanted of what came ahead; with the last of such jobs the rest goes.
@@ -174,6 +178,16 @@ impl Holder {
             return None;
         }
         answer.await.ok()
+    }
+
+    /// Which contents are not here. Large ones that lie elsewhere in the replica are copied first, beside the holder; `None` if it has ended.
+    pub async fn lack(&self, contents: Vec<Digest>) -> Option<Lack> {
+        let copyings = self.ask(|reply| Job::Copyings(contents.clone(), reply)).await?;
+        if !copyings.is_empty() {
+            let copied = tokio::task::spawn_blocking(move || answers::copied(copyings)).await.ok()?;
+            self.give(Job::Copied(copied)).await;
+        }
+        self.ask(|reply| Job::Have(contents, reply)).await
     }
 
     /// The signature of a content, which is read beside the holder; `None` if the holder has ended.

@@ -26,7 +26,7 @@ use crate::words::path::RelPath;
 /// How many contents are known to be whole without looking at them.
 const VERIFIED_CAP: usize = 200_000;
 /// The owner may read a content that is whole, whatever its entry says: it may have to be hashed again.
-const WHOLE: u16 = 0o400;
+pub(super) const WHOLE: u16 = 0o400;
 
 /// A content on its way in.
 pub struct Holding {
@@ -101,16 +101,10 @@ impl Ahead {
         let path = layout::digest(content.digest);
         self.taken(content.digest);
         self.begun.take_if(|begun| begun.content == content.digest);
-        match NewFile::create_closed(&self.here, &path, content.size, content.sparse) {
-            Err(error) if error.is_existing() => {
-                self.here.remove_tree(&path)?;
-                NewFile::create_closed(&self.here, &path, content.size, content.sparse)
-            }
-            created => created,
-        }
+        NewFile::create_closed_anew(&self.here, &path, content.size, content.sparse)
     }
 
-    fn keep(&mut self, content: Digest, memory: Option<Box<FileMemory>>) {
+    pub(super) fn keep(&mut self, content: Digest, memory: Option<Box<FileMemory>>) {
         let is_full = self.verified.len() >= VERIFIED_CAP || (memory.is_some() && self.remembered >= REMEMBERED_FILES);
         if is_full {
             self.has_others = true;

@@ -12,9 +12,6 @@ use crate::thought::delta::ReadAt;
 use crate::thought::wire::message::HeldContent;
 use crate::words::entry::Digest;
 
-/// How many of the files with a content are tried as the base of a delta.
-const HOLDERS: usize = 4;
-
 /// The beginning of a content, still open.
 pub(super) struct Begun {
     pub(super) content: Digest,
@@ -69,15 +66,7 @@ impl Replica {
 
     /// A content of the replica that a delta may copy from. Whether it is what it is taken for shows when the result is checked.
     pub fn base(&self, content: Digest, length: u64) -> Result<Option<Box<dyn ReadAt + Send>>, ReplicaError> {
-        for path in self.tree().holders(content, HOLDERS)? {
-            let Some(row) = self.tree().row(&path)? else { continue };
-            // Whatever is the matter with it, there may be another.
-            let opened = self.unrevealed.open(&self.root, &path, row.inode.id.ino).ok().flatten();
-            if let Some(file) = opened.filter(|file| file.length() == length) {
-                return Ok(Some(Box::new(file)));
-            }
-        }
-        Ok(None)
+        Ok(self.elsewhere(content, |bytes| bytes == length)?.map(|file| Box::new(file) as Box<dyn ReadAt + Send>))
     }
 
     /// True if contents are here that came ahead, whole or not.

@@ -34,6 +34,17 @@ impl NewFile {
         Ok(Self::on(root.create_file_closed(path)?, size, sparse))
     }
 
+    /// The same, in the place of what is there.
+    pub(super) fn create_closed_anew(root: &Root, path: &RelPath, size: u64, sparse: bool) -> Result<Self, FsError> {
+        match Self::create_closed(root, path, size, sparse) {
+            Err(error) if error.is_existing() => {
+                root.remove_tree(path)?;
+                Self::create_closed(root, path, size, sparse)
+            }
+            created => created,
+        }
+    }
+
     fn on(writer: FileWriter, size: u64, sparse: bool) -> Self {
         let plan = ProbePlan::new(size, &[0; 32], &[]).filter(|_| size >= REMEMBERED_FROM);
         let probes = plan.as_ref().map(ProbeCollector::new);

@@ -3,6 +3,7 @@
 use super::ReplicaError;
 use super::ahead::Ahead;
 use super::content::{NewFile, PIECE, REMEMBERED_FROM};
+use super::elsewhere::HOLDERS;
 use super::layered::Layered;
 use super::layout::{self, Area};
 use super::stage::{Present, Stager};
@@ -13,9 +14,6 @@ use crate::thought::store::Store;
 use crate::thought::tree::FileMemory;
 use crate::words::entry::Digest;
 use crate::words::path::RelPath;
-
-/// How many of the files with a content are tried when it is needed.
-const HOLDERS: usize = 4;
 
 impl Stager {
     /// Takes content that is here already: one that came ahead is moved, the first time; any other is copied.

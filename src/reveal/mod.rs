@@ -50,6 +50,7 @@ mod content;
 mod disk;
 mod durable;
 mod edit;
+mod elsewhere;
 mod held;
 mod layered;
 mod layout;
@@ -75,6 +76,7 @@ use crate::words::path::RelPath;
 use crate::words::position::Position;
 
 pub use ahead::Holding;
+pub use elsewhere::{Copied, Copying};
 pub use operations::Records;
 pub use replica::{Opening, Replica, ReplicaOptions, Standing};
 pub use stage::Stager;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::fs::Root;
-use crate::reveal::{Replica, ReplicaError, marker};
+use crate::reveal::{Copied, Copying, Replica, ReplicaError, marker};
 use crate::thought::delta::ReadAt;
 use crate::thought::delta::signature::{Signature, SignatureOptions};
 use crate::thought::store::ReadStore;
@@ -28,6 +28,21 @@ pub(super) fn lack(replica: &Replica, contents: &[Digest]) -> Result<Lack, Repli
         }
     }
     Ok(Lack { bits, begun, holds: replica.holds() })
+}
+
+/// Makes copies; of what fails the generation makes its own, and says why it cannot.
+pub(super) fn copied(copyings: Vec<Copying>) -> Vec<Copied> {
+    let make = |copying: Copying| match copying.make() {
+        Ok(copied) => copied,
+        Err(error) => {
+            tracing::warn!(
+                error = crate::daemon::explain(&error),
+                "a large content of the replica is not copied ahead"
+            );
+            None
+        }
+    };
+    copyings.into_iter().filter_map(make).collect()
 }
 
 /// The signature of a content that a newer one is to be diffed against; empty if it cannot be had.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Event;
 use super::work::Work;
 use crate::daemon::primary::now;
-use crate::reveal::{Holding, ReplicaError};
+use crate::reveal::{Copying, Holding, ReplicaError};
 use crate::thought::generation::FormatError;
 use crate::thought::session::arrival::{ContentsPiece, Piece};
 use crate::thought::wire::message::{HeldAll, HeldContent, Swept, Wanted};
@@ -20,6 +20,8 @@ use crate::words::position::Position;
 /// From this length on a content is synced before it is said to be here.
 const SYNCED_FROM: u64 = 8 << 20;
 
+/// So many copies are made for one question at most: each has a file open.
+const COPYINGS: usize = 64;
 /// So many wanted contents are known at a time: 16 MiB.
 const WANTED: usize = 2 << 20;
 
@@ -95,6 +97,21 @@ impl Work {
         all.sort_unstable();
         let is_wanted = |content: Digest| content.0.first_chunk().is_some_and(|key| all.binary_search(key).is_ok());
         Ok(Swept { contents: replica.sweep_held(&is_wanted)? })
+    }
+
+    /// The large ones among `contents` that lie elsewhere in the replica, as far as there is room for copies of them.
+    pub(super) fn copyings(&self, contents: &[Digest]) -> Result<Vec<Copying>, ReplicaError> {
+        let (mut copyings, mut bytes) = (Vec::new(), 0_u64);
+        let Some(replica) = &self.replica else { return Ok(copyings) };
+        for content in contents {
+            let Some(copying) = replica.copying(*content, SYNCED_FROM)? else { continue };
+            bytes = bytes.saturating_add(copying.bytes());
+            if copyings.len() == COPYINGS || !self.would_fit(bytes)? {
+                break;
+            }
+            copyings.push(copying);
+        }
+        Ok(copyings)
     }
 
     fn hold(&mut self, content: HeldContent) -> Result<(), ReplicaError> {

@@ -120,3 +120,18 @@ fn start(ground: &Ground) -> Holder {
     let filter = Arc::new(Filter::everything);
     Holder::start(ground.options(), filter, Guards::default(), Arc::new(|_| {})).unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_content_that_is_asked_for_is_copied_before_the_answer() {
+    let mut fed = Fed::new().await;
+    let (large, middling) = (vec![7; 9 << 20], vec![8; 1 << 20]);
+    std::fs::write(fed.source("large"), &large).unwrap();
+    std::fs::write(fed.source("middling"), &middling).unwrap();
+    assert!(fed.take().await);
+    let [large, middling, missing] = [&large[..], &middling, b"missing"].map(Digest::of);
+    let lack = fed.holder.lack(vec![large, middling, missing]).await.unwrap();
+    assert_eq!(lack.bits, [0b100]);
+    let held: Vec<_> = std::fs::read_dir(fed.replica(".hotspare/stage/held")).unwrap().collect();
+    let names: Vec<_> = held.into_iter().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names, [large.to_string()]);
+}

@@ -171,6 +171,12 @@ impl Work {
         }
     }
 
+    /// True if there is room for `bytes` more now.
+    pub(super) fn would_fit(&self, bytes: u64) -> Result<bool, ReplicaError> {
+        let Some(replica) = &self.replica else { return Ok(true) };
+        Ok(lacking(replica, self.guard.options.reserve, bytes)?.is_none())
+    }
+
     /// True if there is room for `bytes` more; if not, `piece` is parked until there is.
     pub(super) fn has_room(&mut self, bytes: u64, piece: impl FnOnce() -> Piece) -> Result<bool, ReplicaError> {
         let Some(replica) = &self.replica else { return Ok(true) };

@@ -223,6 +223,17 @@ impl Work {
                 }
                 Ok(())
             }
+            Job::Copyings(contents, reply) => {
+                let copyings = self.copyings(&contents)?;
+                reply.send(copyings).ok();
+                Ok(())
+            }
+            Job::Copied(copied) => {
+                if let Some(replica) = &mut self.replica {
+                    copied.into_iter().for_each(|copied| replica.copied(copied));
+                }
+                Ok(())
+            }
             Job::Base(content, length, reply) => {
                 if let Some(replica) = &self.replica {
                     reply.send(replica.base(content, length)?).ok();

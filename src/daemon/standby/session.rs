@@ -120,7 +120,7 @@ impl Session {
             }
             Told::Have(have) => {
                 tasks.spawn(async move {
-                    let lack = holder.ask(|reply| Job::Have(have.contents, reply)).await.ok_or(SessionError::Ending)?;
+                    let lack = holder.lack(have.contents).await.ok_or(SessionError::Ending)?;
                     answers.send(lack.into()).await.map_err(|_| SessionError::Ending)
                 });
             }

@@ -231,3 +231,36 @@ fn what_came_ahead_and_is_not_wanted_or_taken_for_long_goes() {
     take(&mut replica, &generation, &mut Random(1)).unwrap();
     assert_eq!(ground.look(), ground.look_at_source());
 }
+
+#[test]
+fn a_large_content_that_lies_elsewhere_is_copied_ahead_and_then_only_moved() {
+    use std::os::unix::fs::MetadataExt;
+    let ground = Ground::new();
+    let (large, copy) = (ground.source().join("large"), ground.source().join("copy"));
+    std::fs::write(&large, Random(8).bytes(3 << 20)).unwrap();
+    let mut replica = ground.open();
+    let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
+    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    let digest = Digest::of(&std::fs::read(&large).unwrap());
+    assert!(replica.copying(digest, 4 << 20).unwrap().is_none(), "it is not as large as that");
+    assert!(replica.copying(Digest([9; 32]), 1 << 20).unwrap().is_none(), "it is nowhere");
+
+    let copying = replica.copying(digest, 1 << 20).unwrap().unwrap();
+    assert_eq!(copying.bytes(), 3 << 20);
+    replica.copied(copying.make().unwrap().unwrap());
+    assert!(replica.copying(digest, 1 << 20).unwrap().is_none(), "it is at hand");
+    let made = std::fs::metadata(held(&ground, digest)).unwrap().ino();
+    std::fs::copy(&large, &copy).unwrap();
+    take(&mut replica, &primary.generation(), &mut Random(2)).unwrap();
+    assert_eq!(std::fs::metadata(ground.replica().join("copy")).unwrap().ino(), made, "it was moved");
+    assert_eq!(ground.look(), ground.look_at_source());
+    assert!(ground.litter().is_empty());
+
+    // What was written over meanwhile is no copy of it.
+    let copying = replica.copying(digest, 1 << 20).unwrap().unwrap();
+    for name in ["large", "copy"] {
+        std::fs::write(ground.replica().join(name), b"by hand").unwrap();
+    }
+    assert!(copying.make().unwrap().is_none());
+    assert!(!held(&ground, digest).exists());
+}

@@ -255,3 +255,39 @@ fn an_index_that_cannot_be_committed_for_want_of_room_holds_the_primary_and_is_o
     pair.primary.stop();
     drop(disk);
 }
+
+#[test]
+fn a_primary_that_starts_with_a_full_state_directory_says_so_and_goes_on_when_there_is_room() {
+    if !is_root() {
+        return skip("a start with a full state directory", "only root may mount a small one");
+    }
+    let mut pair = Pair::new();
+    let state = pair.state(&pair.primary);
+    let disk = Disk::mount(&state, "size=48m");
+    pair.exchange_ids();
+    streaming(&mut pair);
+    let epoch = |pair: &Pair| pair.status(&pair.primary)["reign"]["epoch"].as_u64().unwrap();
+    let before = epoch(&pair);
+    pair.primary.stop();
+    let ballast = state.join("ballast");
+    let mut taken = std::fs::File::create(&ballast).unwrap();
+    while std::io::Write::write_all(&mut taken, &[1; 4096]).is_ok() {}
+    while std::io::Write::write_all(&mut taken, &[1]).is_ok() {}
+    drop(taken);
+    file(&pair.bed.src("meanwhile"), "x");
+    pair.start_primary();
+    let status = pair.status(&pair.primary);
+    let alarm = status["alarms"][0].as_str().unwrap_or_default();
+    assert!(alarm.contains(state.to_str().unwrap()) && alarm.contains("No space left on device"), "{status:#}");
+    assert_eq!((&status["node"]["role"], &status["state"]), (&"primary".into(), &"stuck".into()), "{status:#}");
+    assert_eq!(pair.ask(&pair.primary, &["health"]).code, Some(1));
+    let waited = pair.ask(&pair.primary, &["wait", "--timeout", "10s"]);
+    assert!(waited.code == Some(4) && waited.stderr.contains("make room"), "{}", waited.stderr);
+    std::fs::remove_file(&ballast).unwrap();
+    pair.until_streaming();
+    pair.converge();
+    assert_eq!(epoch(&pair), before, "it ended in order, and goes on where it was");
+    pair.assert_verified(&pair.primary);
+    pair.primary.stop();
+    drop(disk);
+}

@@ -11,8 +11,10 @@ use crate::config::{self, Settings};
 use crate::control::{Request, Server};
 use crate::daemon::holder::{Guards, Reserve};
 use crate::daemon::node::{Node, NodeError, NodeOptions, PeerOptions, ScrubOptions};
+use crate::daemon::roomless::Roomless;
 use crate::daemon::unassigned::{Outcome, Unassigned};
 use crate::daemon::window::WindowLimits;
+use crate::fs::is_no_space;
 use crate::fs::state::create_directory;
 use crate::net::authority::CertificateFiles;
 use crate::thought::filter::{Filter, Preset};
@@ -99,7 +101,7 @@ fn daemon(settings: Settings, args: &RunArgs) -> anyhow::Result<Answer> {
     })
 }
 
-/// A node that runs; `None` if its state belongs elsewhere, and it was told to end before anybody said that it was moved.
+/// A node that runs; `None` if it was told to end before it could: while its state belonged elsewhere, or its state directory was full.
 async fn start(mut options: NodeOptions, queue: &mut mpsc::Receiver<Request>) -> anyhow::Result<Option<Node>> {
     loop {
         match Node::start(options.clone()).await {
@@ -108,6 +110,11 @@ async fn start(mut options: NodeOptions, queue: &mut mpsc::Receiver<Request>) ->
                 match unassigned.serve(queue, super::ended_by_signal()).await {
                     Outcome::Released => options.moved = true,
                     Outcome::Stopped => return Ok(None),
+                }
+            }
+            Err(error) if is_no_space(&error) => {
+                if !Roomless::new(&options, &error).serve(queue, super::ended_by_signal()).await {
+                    return Ok(None);
                 }
             }
             started => return Ok(Some(started.map_err(super::node_failure)?)),

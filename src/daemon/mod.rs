@@ -13,6 +13,7 @@ pub mod memory;
 pub mod node;
 pub mod peers;
 pub mod primary;
+pub mod roomless;
 pub mod sending;
 pub mod shipping;
 pub mod standby;

@@ -32,23 +32,8 @@ const REMEDY: &str = "if it is a copy, give this node an empty state directory; 
 impl Unassigned {
     /// The node of `options`, of whose state `why` says where it belongs.
     pub fn new(options: &NodeOptions, why: &str) -> Self {
-        let node = NodeStatus {
-            name: options.name.to_string(),
-            id: Identity::load(&options.state).map(|identity| identity.id().to_string()).unwrap_or_default(),
-            role: RoleStatus::Unassigned,
-            instance: String::new(),
-            pid: std::process::id(),
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-        };
         let why = format!("this node has no role and replicates nothing: {why}");
-        let mut status = Status::starting(node, options.home.display().to_string());
-        if let Ok(memory) = Memory::load(&options.state) {
-            status.home.id = memory.home.map(|home| home.to_string());
-            status.reign = memory.reign().map(|reign| ReignStatus { id: reign.id.to_string(), epoch: reign.epoch });
-        }
-        status.state = State::Stuck;
-        status.promotable.why_not.push(why.clone());
-        status.alarms.push(format!("{why}; {REMEDY}"));
+        let status = stuck(options, RoleStatus::Unassigned, &why, format!("{why}; {REMEDY}"));
         tracing::error!("{why}; {REMEDY}");
         Self { status, why }
     }
@@ -73,4 +58,25 @@ impl Unassigned {
             }
         }
     }
+}
+
+/// The status of a node that cannot begin, as far as its state directory tells.
+pub(super) fn stuck(options: &NodeOptions, role: RoleStatus, why: &str, alarm: String) -> Status {
+    let node = NodeStatus {
+        name: options.name.to_string(),
+        id: Identity::load(&options.state).map(|identity| identity.id().to_string()).unwrap_or_default(),
+        role,
+        instance: String::new(),
+        pid: std::process::id(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let mut status = Status::starting(node, options.home.display().to_string());
+    if let Ok(memory) = Memory::load(&options.state) {
+        status.home.id = memory.home.map(|home| home.to_string());
+        status.reign = memory.reign().map(|reign| ReignStatus { id: reign.id.to_string(), epoch: reign.epoch });
+    }
+    status.state = State::Stuck;
+    status.promotable.why_not.push(why.to_owned());
+    status.alarms.push(alarm);
+    status
 }

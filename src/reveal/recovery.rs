@@ -142,7 +142,8 @@ impl Replica {
         adopt::read_tree(&self.root, &mut self.tree, &self.options, &RelPath::root())?;
         self.standing = Standing { home: self.standing.home, tree: self.tree.digest()?, ..Standing::default() };
         self.set_claim(None)?;
-        self.set_keeps_replaced(true)?;
+        // An empty directory has nothing to keep: its first opening was cut off.
+        self.set_keeps_replaced(self.tree.counts().entries > 0)?;
         self.write_standing()?;
         self.tree.store_mut().commit()?;
         Ok(())

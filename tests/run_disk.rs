@@ -25,6 +25,11 @@ impl Disk {
         assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
         Self(at.to_owned())
     }
+
+    fn remount(&self, how: &str) {
+        let mounted = Command::new("mount").arg("-o").arg(format!("remount,{how}")).arg(&self.0).output().unwrap();
+        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+    }
 }
 
 impl Drop for Disk {
@@ -171,6 +176,30 @@ fn a_disk_that_is_full_in_the_middle_of_a_generation_leaves_the_last_whole_one()
     std::fs::remove_file(&ballast).unwrap();
     pair.converge();
     pair.until("nothing is left of it", |pair| litter(pair) == (0, 0));
+    pair.standby.stop();
+    drop(disk);
+}
+
+/// A disk in use cannot be made read-only by hand; one that was mounted so is what an operator finds after a boot, or the kernel leaves after an error.
+#[test]
+fn a_standby_on_a_read_only_disk_says_so_and_goes_on_when_it_can_be_written() {
+    if !is_root() {
+        return skip("a read-only disk", "only root may mount one");
+    }
+    let mut pair = Pair::trusting();
+    let disk = Disk::mount(&pair.bed.destination(), "size=64m");
+    streaming(&mut pair);
+    let before = Snapshot::of(&pair.bed.destination()).unwrap();
+    pair.standby.stop();
+    disk.remount("ro");
+    file(&pair.bed.src("meanwhile"), "it waits");
+    pair.start_standby();
+    pair.until("the standby says so", |pair| alarms(pair, &pair.standby).contains("Read-only file system"));
+    assert_eq!(pair.status(&pair.standby)["state"], "stuck");
+    assert_eq!(differences(&before, &Snapshot::of(&pair.bed.destination()).unwrap()), [""; 0]);
+    disk.remount("rw");
+    pair.converge();
+    pair.until("all is well", |pair| alarms(pair, &pair.standby) == "[]");
     pair.standby.stop();
     drop(disk);
 }

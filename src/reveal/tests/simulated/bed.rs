@@ -140,8 +140,13 @@ impl Bed {
     }
 
     /// Notes what is acked now.
-    pub(super) fn acked(&self, generation: u64) {
+    pub(super) fn ack(&self, generation: u64) {
         self.acked.store(generation, Ordering::SeqCst);
+    }
+
+    /// What is acked.
+    pub(super) fn acked(&self) -> u64 {
+        self.acked.load(Ordering::SeqCst)
     }
 }
 

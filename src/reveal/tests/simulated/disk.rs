@@ -272,6 +272,18 @@ impl Disk {
         }
     }
 
+    /// The sync of a file has failed.
+    pub(super) fn lose(&mut self, key: Key) {
+        if let Some(file) = self.files.get_mut(&key).filter(|file| !file.is_synced()) {
+            Arc::make_mut(file).lose();
+        }
+    }
+
+    /// A sync of the whole has failed.
+    pub(super) fn lose_all(&mut self) {
+        self.files.values_mut().filter(|file| !file.is_synced()).for_each(|file| Arc::make_mut(file).lose());
+    }
+
     /// Nobody has the inode `key` open any more: it goes if it has no name.
     pub(super) fn forget(&mut self, key: Key) {
         if let Some(node) = self.names.get(&key).filter(|node| node.links == 0) {

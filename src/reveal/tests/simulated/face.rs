@@ -325,6 +325,12 @@ impl Filesystem for Face {
             state.syncs[0] += 1;
             state.disk.sync_file(key, only_data)
         });
+        if synced.is_err() {
+            let mut state = self.lock();
+            if let Ok(key) = state.disk.by_number(ino.0) {
+                state.disk.lose(key);
+            }
+        }
         done(synced, reply);
     }
 
@@ -385,14 +391,18 @@ impl Filesystem for Face {
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         if name == SIMULATED_SYNCFS && self.lock().disk.takes_syncfs {
-            let synced = self.change("syncfs", &size, ino, CHANGES, |state, _| {
-                // With no room for an answer it is only asked whether it would be done.
-                if size > 0 {
-                    state.syncs[1] += 1;
-                    state.disk.sync_all();
-                }
+            // With no room for an answer it is only asked whether it would be done.
+            if size == 0 {
+                return reply.size(0);
+            }
+            let synced = self.change("syncfs", &ino.0, ino, CHANGES, |state, _| {
+                state.syncs[1] += 1;
+                state.disk.sync_all();
                 Ok(Vec::new())
             });
+            if synced.is_err() {
+                self.lock().disk.lose_all();
+            }
             return give(synced, size, reply);
         }
         let found = self.look(ino, |state, key| state.disk.node(key)?.xattrs.get(name).cloned().ok_or(Errno::NODATA));

@@ -170,12 +170,21 @@ impl File {
         self.between.is_empty() && self.sizes.is_empty()
     }
 
-    /// All of it reaches the medium.
+    /// What was written since the last sync reaches the medium.
     pub(super) fn sync(&mut self) {
-        if !self.is_synced() {
-            self.durable = self.live.clone();
-            (self.between, self.sizes) = (BTreeMap::new(), Vec::new());
+        for number in std::mem::take(&mut self.between).into_keys() {
+            match self.live.pages.get(&number) {
+                Some(page) => self.durable.pages.insert(number, Arc::clone(page)),
+                None => self.durable.pages.remove(&number),
+            };
         }
+        self.sizes.clear();
+        self.durable.size = self.live.size;
+    }
+
+    /// A sync has failed: what was written is seen until the power goes, and no later sync makes it durable.
+    pub(super) fn lose(&mut self) {
+        self.between.clear();
     }
 
     /// One that was never other than so.

@@ -8,6 +8,7 @@
 //! | `bed` | a disk that is mounted: calls counted, recorded, made to fail |
 //! | `story` | what a replica goes through on it, and what it must be afterwards |
 //! | `power` | the power cut at every call (G1, G2) |
+//! | `faults` | calls that fail: once, for a while, until it is mended |
 //!
 //! # What a power cut may leave
 //! **Bytes** are on the medium after an fsync or fdatasync of their file. Of what was written since, each page may be there in any version that it
@@ -32,6 +33,7 @@
 mod bed;
 mod disk;
 mod face;
+mod faults;
 mod image;
 mod power;
 mod story;

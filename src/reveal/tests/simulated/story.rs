@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, lchown, symlink};
 use std::path::Path;
 
 use rustix::fs::{XattrFlags, setxattr};
@@ -35,6 +35,11 @@ fn mark(path: &Path, value: &[u8]) {
     setxattr(path, "user.mark", value, XattrFlags::empty()).unwrap();
 }
 
+/// Only root gives files away, and only root mounts a simulated disk.
+fn give(path: &Path, owner: u32) {
+    lchown(path, Some(owner), Some(owner)).ok();
+}
+
 /// What happens at the primary before generation `number`.
 fn happens(at: &Path, number: usize) {
     match number {
@@ -42,6 +47,7 @@ fn happens(at: &Path, number: usize) {
             furnish(at);
             symlink("log", at.join("last")).unwrap();
             mark(&at.join("left"), b"one");
+            give(&at.join("one"), 1000);
             // More than is synced one by one where a file system can be synced whole.
             (0..8).for_each(|number| fs::write(at.join(format!("small.{number}")), "small").unwrap());
         }
@@ -57,6 +63,7 @@ fn happens(at: &Path, number: usize) {
             patch(&at.join("data"), 700_003, b"upon it");
             fs::remove_dir_all(at.join("kind")).unwrap();
             mark(&at.join("right"), b"three");
+            give(&at.join("data"), 1001);
         }
         4 => {
             for (from, to) in [("left", "aside"), ("right", "left"), ("aside", "right"), ("jobs", "works")] {
@@ -113,7 +120,7 @@ impl Story {
 
     /// A life from opening the replica on, at whatever generation it is. Some generations are staged upon others that are not revealed, some
     /// revealed and not tidied up.
-    pub(super) fn live(&self, bed: &Bed) -> Result<(), ReplicaError> {
+    pub(super) fn live(&self, bed: &Bed) -> Result<Replica, ReplicaError> {
         let (mut replica, _) = Replica::open(options(bed), HOME)?;
         let at = usize::try_from(replica.standing().position.generation).unwrap();
         for (number, generation) in self.generations.iter().enumerate().skip(at) {
@@ -128,7 +135,7 @@ impl Story {
                 acked => acked,
             };
             acked?;
-            bed.acked(number as u64);
+            bed.ack(number as u64);
             if number != 2 {
                 while replica.reveal()?.is_some() {}
             }
@@ -136,7 +143,7 @@ impl Story {
                 replica.tidy()?;
             }
         }
-        Ok(())
+        Ok(replica)
     }
 
     /// Opens the replica, which recovers it.
@@ -160,11 +167,10 @@ impl Story {
         }
         if takes_rest {
             drop(replica);
-            self.live(bed).map_err(|error| format!("taking the rest from {at} on: {error:?}"))?;
+            self.live(bed).map(drop).map_err(|error| format!("taking the rest from {at} on: {error:?}"))?;
             self.compare(self.generations.len() as u64, &without_lone_links(look()))?;
         }
-        // What was there before the index was first finished belongs to nobody, and is put aside.
-        match at > 0 && bed.at("replica/.hotspare/bundles").exists() {
+        match bed.at("replica/.hotspare/bundles").exists() {
             true => Err(format!("from {at}: something was in the way")),
             false => Ok(()),
         }

@@ -30,6 +30,10 @@
 //! | | `a_power_cut_at_any_call_leaves_a_whole_generation_none_older_than_was_acked` | a simulated disk (FUSE) under the replica and its index, cut at every call that changes it, with any of what was not synced lost, kept or torn: position, content, litter, the rest taken |
 //! | | `a_power_cut_where_nothing_syncs_a_file_system_whole_loses_nothing_acked` | the same where the kernel passes no syncfs on, as on FUSE |
 //! | | `a_power_cut_at_any_call_of_the_recovery_loses_nothing_either` | the same, and again at the calls of the recovery |
+//! | | `an_error_of_any_call_of_a_disk_leaves_what_was_acked_and_is_survived` | EIO at the calls to the simulated disk, once, for a while, for good: the error's words, then position, content and litter, after a power cut as well |
+//! | | `a_disk_that_is_full_at_any_call_leaves_what_was_acked_and_is_survived`, `a_disk_that_becomes_read_only_at_any_call_leaves_what_was_acked_and_is_survived` | the same with ENOSPC and EROFS |
+//! | | `attributes_that_are_refused_at_any_call_are_told_and_nothing_else_is_lost` | owners and extended attributes refused: what is told, and everything else |
+//! | | `a_disk_that_the_kernel_makes_read_only_stops_the_standby_which_says_so_until_it_is_mounted_again` | an error made in ext4 under a running standby: `status`, and what is shown after |
 //! | G2 | `whatever_the_power_cut_synced_records_stay_and_later_ones_are_a_prefix` | a power cut at every call of the journal to its medium, what was not synced lost, kept or torn |
 //! | | `a_power_cut_while_recovering_loses_nothing_more` | a second cut at every call of the recovery |
 //! | | `what_was_acked_is_there_whether_revealed_or_tidied_up_or_not` | a crash after the ack, in every state |

@@ -148,6 +148,58 @@ fn cut_power_on(kind: &str, test: &str) {
     drop(disk);
 }
 
+/// The kernel finds an error in the file system of a running standby, and makes it read-only, as it does on most machines.
+#[test]
+fn a_disk_that_the_kernel_makes_read_only_stops_the_standby_which_says_so_until_it_is_mounted_again() {
+    let test = "a disk that the kernel makes read-only";
+    if let Some(why) = lacks("ext4") {
+        return skip(test, &why);
+    }
+    let mut pair = Pair::trusting();
+    fs::remove_dir_all(pair.state(&pair.standby)).ok();
+    let disk = match Disk::make(&pair, "ext4") {
+        Ok(disk) => disk,
+        Err(why) => return skip(test, &why),
+    };
+    pair.exchange_ids();
+    let at = disk.at.to_str().unwrap();
+    run("mount", &["-o", "remount,errors=remount-ro", at]).unwrap();
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let device = mounts.lines().find(|line| line.split(' ').nth(1) == Some(at)).and_then(|line| line.split(' ').next());
+    let name = device.unwrap().trim_start_matches("/dev/").to_owned();
+    fs::write(pair.bed.src("before"), "before").unwrap();
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    pair.converge();
+    let known = acked(&pair);
+    if fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").is_err() {
+        return skip(test, "this kernel makes no errors in ext4");
+    }
+    fs::write(pair.bed.src("after"), "after").unwrap();
+    pair.until("the standby says so", |pair| {
+        let status = pair.status(&pair.standby);
+        // The words are the kernel's: of a journal that was aborted it says the one or the other.
+        let says = |word: &str| status["alarms"].to_string().contains(word);
+        status["state"] == "stuck" && (says("Read-only file system") || says("Input/output error"))
+    });
+    assert!(!pair.bed.dst("after").exists());
+    // Nothing is sent until it was looked at.
+    pair.primary.daemon().signal(Signal::STOP);
+    pair.standby.stop();
+    disk.unmount(&[]);
+    disk.mount().unwrap();
+    pair.start_standby();
+    let shown = shown_whole(&mut pair, known);
+    note(&format!("{known:?} was acked, it shows {shown:?}"));
+    pair.primary.daemon().signal(Signal::CONT);
+    pair.until_streaming();
+    pair.converge();
+    pair.primary.stop();
+    pair.standby.stop();
+    drop(disk);
+}
+
 fn judge(pair: &Pair, floor: &Ledger) {
     let replica = pair.bed.destination();
     let found = [check(&replica, Promise::Whole), check_age(&replica, floor, Promise::Whole)].concat();

@@ -3,9 +3,9 @@
 use std::str::FromStr;
 
 use super::replica::{Opening, ReplicaOptions};
-use super::{ReplicaError, marker};
+use super::{ReplicaError, layout, marker};
 use crate::capture::{Captured, Capturer, How};
-use crate::fs::{Root, XattrPolicy};
+use crate::fs::{FsError, Root, XattrPolicy};
 use crate::index::Index;
 use crate::spool::Spool;
 use crate::thought::filter::Filter;
@@ -30,6 +30,17 @@ pub(super) fn take_possession(root: &Root, options: &ReplicaOptions, home: HomeI
     }
     marker::write(root, home)?;
     Ok(if is_empty { Opening::Empty } else { Opening::Adopted })
+}
+
+/// An error if nothing can be written here: one that stands where it should may be opened without writing anything, and would fail at the first
+/// generation. A full disk is none: that is judged by what is to come.
+pub(super) fn check_writable(root: &Root) -> Result<(), FsError> {
+    let path = layout::temporary();
+    root.remove_tree(&path)?;
+    match root.create_file(&path) {
+        Err(error) if error.is_no_space() => Ok(()),
+        created => created.and_then(|_| root.remove_file(&path)),
+    }
 }
 
 /// The row of the replica's root as it is on disk.

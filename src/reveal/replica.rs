@@ -131,6 +131,7 @@ impl Replica {
         for directory in [Area::Stage, Area::Reveal, Area::Journal].map(layout::area).iter().chain([&layout::held()]) {
             super::disk::ensure_directory(&*root, directory)?;
         }
+        adopt::check_writable(&root)?;
         root.sync_directory(&layout::reserved())?;
         let (log, recovered) = Log::open(&options.home.join(".hotspare").join("journal"), home)?;
         if let Some(torn) = &recovered.torn {
@@ -244,6 +245,11 @@ impl Replica {
     /// True if what the next generation replaces is put aside, for it belongs to no generation.
     pub fn keeps_replaced(&self) -> bool {
         self.keeps_replaced
+    }
+
+    /// An error if nothing can be written to its file system any more.
+    pub fn check_writable(&self) -> Result<(), ReplicaError> {
+        Ok(adopt::check_writable(&self.root)?)
     }
 
     /// How many generations are acked and not yet revealed.

@@ -211,6 +211,6 @@ impl Work {
     fn contents_or_reject(&mut self, done: Result<(), ReplicaError>) -> Result<(), ReplicaError> {
         let Err(error) = done else { return Ok(()) };
         self.contents = Contents::Refused;
-        self.refuse(&error)
+        self.refuse(error)
     }
 }

@@ -95,8 +95,7 @@ impl Work {
                 self.incoming = Incoming::Generation(Box::new(arriving));
                 Ok(())
             }
-            Err(error) if is_no_space(&error) => self.ran_out(header.position, &error),
-            Err(error) => self.reject(header.position, &error),
+            Err(error) => self.refuse_at(header.position, error),
         }
     }
 
@@ -199,21 +198,29 @@ impl Work {
     fn or_reject(&mut self, done: Result<(), ReplicaError>) -> Result<(), ReplicaError> {
         match done {
             Ok(()) => Ok(()),
-            Err(error) => self.refuse(&error),
+            Err(error) => self.refuse(error),
         }
     }
 
     /// Takes no more of what is arriving.
-    pub(super) fn refuse(&mut self, error: &ReplicaError) -> Result<(), ReplicaError> {
+    pub(super) fn refuse(&mut self, error: ReplicaError) -> Result<(), ReplicaError> {
         let position = match &self.incoming {
             Incoming::Generation(arriving) => arriving.header.position,
             _ => Position::default(),
         };
-        if is_no_space(error) {
-            return self.ran_out(position, error);
+        self.refuse_at(position, error)
+    }
+
+    /// Where nothing can be written any more the replica fails, whatever was sent: that is to be said, and no comparison of trees would help.
+    fn refuse_at(&mut self, position: Position, error: ReplicaError) -> Result<(), ReplicaError> {
+        if is_no_space(&error) {
+            return self.ran_out(position, &error);
+        }
+        if self.replica.as_ref().is_some_and(|replica| replica.check_writable().is_err()) {
+            return Err(error);
         }
         self.give_up()?;
-        self.reject(position, error)
+        self.reject(position, &error)
     }
 
     fn reject(&mut self, position: Position, error: &dyn std::error::Error) -> Result<(), ReplicaError> {

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use super::large::{Answer, Read};
+use super::large::{Answer, Read, Way};
 use super::reading::{Bounded, Reading, identity, memory, read};
 use super::{CaptureError, Capturer, How, Taken};
 use crate::fs::{Readable, Stat};
@@ -21,7 +21,7 @@ use crate::thought::generation::{Content, Payload};
 use crate::thought::plan::{Encoded, Spooled};
 use crate::thought::store::Store;
 use crate::thought::tree::{CONTENT_LOOKUP_BYTES, FileMemory, Row, Tree};
-use crate::words::entry::{Body, Proof};
+use crate::words::entry::{Body, Digest, Proof};
 use crate::words::path::RelPath;
 
 /// Files longer than this get a signature, and are sent as deltas where that helps.
@@ -74,7 +74,7 @@ impl Capturer {
         bounded: &Bounded<'_, impl Readable>,
         subject: &Subject<'_>,
     ) -> Result<Taken, CaptureError> {
-        let &Subject { path, stat, old, base, how } = subject;
+        let &Subject { stat, old, base, how, .. } = subject;
         let whole = how == How::Whole;
         if !whole && let Some(taken) = self.appended(bounded, subject)? {
             return Ok(taken);
@@ -83,17 +83,8 @@ impl Capturer {
         if stat.size <= SIGNED_FROM || whole {
             return self.single_pass(tree, bounded, stat, old, is_sparse, whole);
         }
-        let mut larges = self.larges.clone().filter(|larges| self.ships && stat.size >= larges.from_bytes());
-        if let Some(known) = &larges {
-            let has_base = [old, base].into_iter().flatten().any(is_base);
-            let recalled = known.recall(stat).filter(|_| how <= How::Recalled);
-            if let Some(answer) = recalled.or_else(|| (!has_base).then(|| known.ask(path, stat))) {
-                if let Some(taken) = self.answered(tree, bounded, subject, answer)? {
-                    return Ok(taken);
-                }
-                // It is not to be asked of again.
-                larges = None;
-            }
+        if let Some(taken) = self.large(tree, bounded, subject)? {
+            return Ok(taken);
         }
         self.read.insert(stat.inode.id);
         let reading = read(bounded, stat, &self.secret)?;
@@ -121,15 +112,62 @@ impl Capturer {
             }
             self.spool.truncate(mark);
         }
-        if let Some(larges) = &larges
-            && let Some(taken) = self.answered(tree, bounded, subject, larges.ask(path, stat))?
-        {
-            return Ok(taken);
-        }
         self.single_pass(tree, bounded, stat, old, is_sparse, true)
     }
 
-    /// What becomes of a large new content by what is known of it; `None` if it is to be captured like any other.
+    /// What becomes of a file that must be read, if it is large, by what is known of it; `None` if it is to be captured like any other.
+    fn large<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        bounded: &Bounded<'_, impl Readable>,
+        subject: &Subject<'_>,
+    ) -> Result<Option<Taken>, CaptureError> {
+        let &Subject { path, stat, old, base, how } = subject;
+        let larges = self.larges.clone().filter(|larges| self.ships && stat.size >= larges.from_bytes());
+        let Some(larges) = larges else { return Ok(None) };
+        let way = match (older(old), older(base)) {
+            (Some(_), _) => Way::Edit,
+            (None, base) => Way::Ahead(base),
+        };
+        let recalled = larges.recall(stat).filter(|_| how <= How::Recalled);
+        let answer = match (recalled.unwrap_or_else(|| larges.ask(path, stat, way)), older(old)) {
+            (Answer::Edit(read), Some(older)) => match self.edited(tree, bounded, subject, &read)? {
+                Some(taken) => return Ok(Some(taken)),
+                None => larges.send_ahead(stat, older),
+            },
+            (answer, _) => answer,
+        };
+        self.answered(tree, bounded, subject, answer)
+    }
+
+    /// A file that was read beside the cuts, as the blocks of it that are others now; `None` if that is no way to tell its change.
+    fn edited<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        bounded: &Bounded<'_, impl Readable>,
+        subject: &Subject<'_>,
+        read: &Read,
+    ) -> Result<Option<Taken>, CaptureError> {
+        let &Subject { stat, old, .. } = subject;
+        let encoded = match old.filter(|row| row.entry.content() == Some(read.digest)) {
+            Some(_) => Some(Encoded::Unchanged),
+            None => self.in_place(tree, bounded, read.signature.as_ref(), old)?,
+        };
+        if bounded.file.stat().map_err(CaptureError::File)?.inode.ctime != stat.inode.ctime {
+            return Err(CaptureError::Left);
+        }
+        encoded.map(|encoded| self.taken_as_read(stat, read, encoded)).transpose()
+    }
+
+    fn taken_as_read(&mut self, stat: &Stat, read: &Read, encoded: Encoded) -> Result<Taken, CaptureError> {
+        let Read { digest, memory, signature } = read;
+        if let Some(signature) = signature {
+            self.signatures.keep(&mut self.spool, *digest, signature.as_bytes())?;
+        }
+        let body = Body::File { size: stat.size, digest: *digest, proof: Proof::Hashed };
+        Ok(Taken { body, memory: memory.clone(), encoded })
+    }
+
     fn answered<S: Store>(
         &mut self,
         tree: &Tree<S>,
@@ -139,16 +177,11 @@ impl Capturer {
     ) -> Result<Option<Taken>, CaptureError> {
         let stat = subject.stat;
         match answer {
-            Answer::Capture => Ok(None),
+            Answer::Capture | Answer::Edit(_) => Ok(None),
             Answer::Leave => Err(CaptureError::Left),
             Answer::Take(read) => {
-                let Read { digest, memory, signature } = &*read;
-                if let Some(signature) = signature {
-                    self.signatures.keep(&mut self.spool, *digest, signature)?;
-                }
-                let body = Body::File { size: stat.size, digest: *digest, proof: Proof::Hashed };
                 let encoded = Encoded::New { content: Content::Held, payload: None, sparse: is_sparse(stat) };
-                Ok(Some(Taken { body, memory: memory.clone(), encoded }))
+                self.taken_as_read(stat, &read, encoded).map(Some)
             }
             Answer::Begin => {
                 let Some(size) = self.larges.as_ref().map(|larges| larges.from_bytes()) else { return Ok(None) };
@@ -219,6 +252,28 @@ impl Capturer {
         Ok(Some(Taken { body, memory, encoded }))
     }
 
+    /// The change as bytes in place, if there are few: by the signature `after` it, and that of the row before.
+    fn in_place<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        bounded: &Bounded<'_, impl Readable>,
+        after: Option<&Signature>,
+        old: Option<&Row>,
+    ) -> Result<Option<Encoded>, CaptureError> {
+        if let Some(row) = old.filter(|row| is_base(row))
+            && let (Some(before), Some(after)) = (signature_of(tree, row)?, after)
+            && let Some(spans) = Spans::between(&before, after)
+            && spans.spans.len() <= EDIT_SPANS
+            && spans.changed_bytes() <= bounded.length() / EDIT_SHARE
+            && bounded.length() >= row.entry.size()
+        {
+            let payload = self.pack_spans(bounded, &spans.spans)?;
+            let old_length = row.entry.size();
+            return Ok(Some(Encoded::Edit { old_length, spans: spans.spans, probes: None, payload }));
+        }
+        Ok(None)
+    }
+
     /// The change as bytes in place, or as a delta; `None` where whole content is no dearer.
     fn encode_change<S: Store>(
         &mut self,
@@ -229,16 +284,8 @@ impl Capturer {
         base: Option<&Row>,
         sparse: bool,
     ) -> Result<Option<Encoded>, CaptureError> {
-        if let Some(row) = old.filter(|row| is_base(row))
-            && let (Some(before), Some(after)) = (signature_of(tree, row)?, &reading.signature)
-            && let Some(spans) = Spans::between(&before, after)
-            && spans.spans.len() <= EDIT_SPANS
-            && spans.changed_bytes() <= bounded.length() / EDIT_SHARE
-            && bounded.length() >= row.entry.size()
-        {
-            let payload = self.pack_spans(bounded, &spans.spans)?;
-            let old_length = row.entry.size();
-            return Ok(Some(Encoded::Edit { old_length, spans: spans.spans, probes: None, payload }));
+        if let Some(encoded) = self.in_place(tree, bounded, reading.signature.as_ref(), old)? {
+            return Ok(Some(encoded));
         }
         let Some(row) = old.filter(|row| is_base(row)).or(base.filter(|row| is_base(row))) else { return Ok(None) };
         let Some(before) = signature_of(tree, row)? else { return Ok(None) };
@@ -351,6 +398,12 @@ fn is_sparse(stat: &Stat) -> bool {
 /// True if a change of the file can be told by what differs.
 fn is_base(row: &Row) -> bool {
     row.entry.content().is_some() && row.entry.size() >= SIGNED_FROM
+}
+
+/// The content of a row and its length, if a change of the file can be told by what differs from it.
+fn older(row: Option<&Row>) -> Option<(Digest, u64)> {
+    let row = row.filter(|row| is_base(row))?;
+    Some((row.entry.content()?, row.entry.size()))
 }
 
 /// What stands for content that nobody is there to receive.

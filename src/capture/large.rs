@@ -4,10 +4,12 @@
 //! ([`Larges::next_to_read`], [`read`]), sent to every standby at the live edge ([`Larges::next_for`]), and once all of them hold it a cut takes it by
 //! its digest alone ([`Larges::settle`]).
 //!
+//! One of which the standbys have an older version is read beside the cuts as well ([`Way`]). If it is the same file and few of its blocks are others
+//! now, a cut takes these; else it is sent ahead, as a delta to the older version.
+//!
 //! **Invariant:** what a cut takes from here was read after the file's change time, and the file has the size and times it had then.
 //!
-//! **Not here:** files with several names, and those of which the tree has an older version that a delta or an append can start from, as long as
-//! that helps.
+//! **Not here:** files with several names, and appends.
 //!
 //! **Bounds:** [`FILES`] files are known, [`READ_AHEAD`] of them read; what a read one takes is its signature, a few megabytes at most.
 
@@ -16,6 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::fs::Stat;
+use crate::thought::delta::signature::Signature;
 use crate::thought::tree::FileMemory;
 use crate::words::entry::{Digest, Inode, InodeId, Timestamp};
 use crate::words::path::RelPath;
@@ -43,7 +46,16 @@ pub struct Read {
     /// What to remember of it.
     pub(super) memory: Option<Box<FileMemory>>,
     /// What deltas of it are made against.
-    pub(super) signature: Option<Vec<u8>>,
+    pub(super) signature: Option<Signature>,
+}
+
+/// How a large file goes to the standbys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    /// As the blocks that are others than before, in the generation that takes it.
+    Edit,
+    /// Ahead of the generation that takes it; as a delta to this content, so long, if there is one in its place.
+    Ahead(Option<(Digest, u64)>),
 }
 
 /// What a cut is to do with a large file.
@@ -51,6 +63,8 @@ pub struct Read {
 pub(super) enum Answer {
     /// Take it by its digest: the standbys hold it.
     Take(Arc<Read>),
+    /// Take the blocks that are others than before.
+    Edit(Arc<Read>),
     /// Leave it for a later cut.
     Leave,
     /// Take its beginning, and the rest little by little: it grows, and has not come to rest.
@@ -82,6 +96,7 @@ pub struct Unread {
     /// Where it is.
     pub path: RelPath,
     seen: Seen,
+    way: Way,
 }
 
 /// What tells that a file is as it was.
@@ -113,6 +128,7 @@ enum State {
 struct Large {
     path: RelPath,
     seen: Seen,
+    way: Way,
     state: State,
     changes: u32,
     only_grew: bool,
@@ -165,14 +181,17 @@ impl Larges {
         }
         Some(match &large.state {
             State::Found(_) if known.standbys.is_empty() => Answer::Capture,
-            State::Ready(read) => Answer::Take(Arc::clone(read)),
+            State::Ready(read) => match large.way {
+                Way::Edit => Answer::Edit(Arc::clone(read)),
+                Way::Ahead(_) => Answer::Take(Arc::clone(read)),
+            },
             State::Unreadable => Answer::Capture,
             State::Found(_) | State::Read(_) => Answer::Leave,
         })
     }
 
-    /// What to do with a large new file.
-    pub(super) fn ask(&self, path: &RelPath, stat: &Stat) -> Answer {
+    /// What to do with a large file with another content than is known, which is to go that `way`.
+    pub(super) fn ask(&self, path: &RelPath, stat: &Stat, way: Way) -> Answer {
         let seen = Seen::of(stat);
         let mut known = self.known();
         if known.standbys.is_empty() || stat.inode.nlink > 1 {
@@ -188,7 +207,7 @@ impl Larges {
             Some(large) => {
                 large.only_grew &= seen.size > large.seen.size;
                 large.changes += 1;
-                (large.path, large.seen, large.state) = (path.clone(), seen, State::Found(None));
+                (large.path, large.seen, large.way, large.state) = (path.clone(), seen, way, State::Found(None));
                 (large.held_by, large.first_held) = (BTreeSet::new(), None);
             }
             None if is_full => return Answer::Leave,
@@ -196,6 +215,7 @@ impl Larges {
                 let large = Large {
                     path: path.clone(),
                     seen,
+                    way,
                     state: State::Found(None),
                     changes: 0,
                     only_grew: true,
@@ -206,6 +226,19 @@ impl Larges {
             }
         }
         self.changed.notify_all();
+        Answer::Leave
+    }
+
+    /// The blocks of a file that was read are no way to tell its change: it goes ahead, as a delta to `base`.
+    pub(super) fn send_ahead(&self, stat: &Stat, base: (Digest, u64)) -> Answer {
+        let mut known = self.known();
+        let Some(large) = known.files.get_mut(&stat.inode.id).filter(|large| large.seen == Seen::of(stat)) else {
+            return Answer::Capture;
+        };
+        large.way = Way::Ahead(Some(base));
+        if let State::Ready(read) = &large.state {
+            large.state = State::Read(Arc::clone(read));
+        }
         Answer::Leave
     }
 
@@ -243,7 +276,10 @@ impl Larges {
         for large in files.values_mut() {
             let State::Read(read) = &large.state else { continue };
             let is_late = large.first_held.is_some_and(|at| now.saturating_duration_since(at) >= GRACE);
-            if is_late || (!standbys.is_empty() && standbys.keys().all(|standby| large.held_by.contains(standby))) {
+            if is_late
+                || large.way == Way::Edit
+                || (!standbys.is_empty() && standbys.keys().all(|standby| large.held_by.contains(standby)))
+            {
                 large.state = State::Ready(Arc::clone(read));
                 is_due = true;
             }
@@ -260,7 +296,7 @@ impl Larges {
                 match &mut large.state {
                     State::Found(since) => {
                         if at.saturating_duration_since(*since.get_or_insert(at)) >= STEADY {
-                            steady = Some(Unread { path: large.path.clone(), seen: large.seen });
+                            steady = Some(Unread { path: large.path.clone(), seen: large.seen, way: large.way });
                         }
                     }
                     State::Read(_) | State::Ready(_) => read += 1,
@@ -299,9 +335,11 @@ impl Larges {
     pub fn next_for(&self, standby: &NodeName) -> Option<Offer> {
         let known = self.known();
         known.files.values().find_map(|large| {
-            let (State::Read(read) | State::Ready(read)) = &large.state else { return None };
+            let (State::Read(read) | State::Ready(read), Way::Ahead(base)) = (&large.state, large.way) else {
+                return None;
+            };
             let Seen { size, mtime, mode, .. } = large.seen;
-            let offer = || Offer { path: large.path.clone(), digest: read.digest, size, mode, mtime, base: None };
+            let offer = || Offer { path: large.path.clone(), digest: read.digest, size, mode, mtime, base };
             (!large.held_by.contains(standby)).then(offer)
         })
     }
@@ -337,6 +375,11 @@ impl Larges {
 }
 
 impl Unread {
+    /// True if it is one that may be written in place.
+    pub(super) fn is_old(&self) -> bool {
+        self.way == Way::Edit
+    }
+
     /// True if the file is as it was found.
     pub(super) fn is_still(&self, stat: &Stat) -> bool {
         self.seen == Seen::of(stat)

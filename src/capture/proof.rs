@@ -3,19 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::reading::digest_of;
 use super::round::{CutError, Edge, Round};
-use crate::fs::{FileType, FsError, Look as _, Readable, Stat};
+use crate::fs::{FileType, Look as _, Stat};
 use crate::thought::plan::Present;
 use crate::thought::store::Store;
 use crate::walk::TELLING;
 use crate::watch::Watch;
-use crate::words::entry::{Digest, InodeId, Timestamp};
+use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 /// No single write lasts longer, by the clock of change times.
 const LONGEST_WRITE: Duration = Duration::from_secs(60);
-/// How much is read at a time.
-const READ_BYTES: u64 = 256 * 1024;
 /// How many names of one inode are looked at.
 pub(super) const NAMES_CAP: usize = 4096;
 
@@ -180,21 +179,4 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
 
 fn changed_since(stat: &Stat, opening: &Edge) -> Option<Doubt> {
     (stat.inode.ctime >= opening.barrier.ctime).then_some(Doubt::Changed(stat.inode.ctime))
-}
-
-/// The digest of the first `size` bytes of `file`, or of as many as there are.
-fn digest_of(file: &impl Readable, size: u64) -> Result<Digest, FsError> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; usize::try_from(size.min(READ_BYTES)).unwrap_or_default()];
-    let mut at = 0;
-    while at < size {
-        let wanted = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
-        let count = file.read_at(&mut buffer[..wanted], at)?;
-        if count == 0 {
-            break;
-        }
-        hasher.update(&buffer[..count]);
-        at += count as u64;
-    }
-    Ok(Digest::from(hasher.finalize()))
 }

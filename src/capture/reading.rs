@@ -12,6 +12,7 @@ use crate::thought::delta::probe::{PROBED_FROM, ProbeCollector, ProbePlan, Probe
 use crate::thought::delta::signature::{Signature, SignatureBuilder, SignatureOptions};
 use crate::thought::digest::{Content as Hashed, ContentHasher};
 use crate::thought::tree::FileMemory;
+use crate::words::entry::Digest;
 
 /// A file, as far as it reached when it was first looked at: what is appended later is not seen.
 pub(super) struct Bounded<'a, F> {
@@ -104,12 +105,15 @@ pub fn read_large(root: &Root, unread: &Unread, secret: &[u8; 32]) -> Result<Opt
     let bounded = Bounded::new(&file, stat.size);
     let reading = read(&bounded, stat, secret);
     let reading = reading.map_err(|error| bounded.refused.take().map_or(error, CaptureError::File))?;
+    // A call that writes for long has set the change time when it began: what reads the same twice was so in between.
+    if unread.is_old() && digest_of(&file, stat.size).map_err(CaptureError::File)? != reading.hashed.digest {
+        return Ok(None);
+    }
     if !unread.is_still(&file.stat().map_err(CaptureError::File)?) {
         return Ok(None);
     }
     let (digest, memory) = (reading.hashed.digest, memory(&reading));
-    let signature = reading.signature.map(|signature| signature.as_bytes().to_vec());
-    Ok(Some(Read { digest, memory, signature }))
+    Ok(Some(Read { digest, memory, signature: reading.signature }))
 }
 
 /// What to remember of a file that was read.
@@ -124,4 +128,21 @@ pub(super) fn identity(stat: &Stat) -> [u8; 16] {
     identity[..8].copy_from_slice(&stat.inode.id.dev.to_le_bytes());
     identity[8..].copy_from_slice(&stat.inode.id.ino.to_le_bytes());
     identity
+}
+
+/// The digest of the first `size` bytes of `file`, or of as many as there are.
+pub(super) fn digest_of(file: &impl Readable, size: u64) -> Result<Digest, FsError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; usize::try_from(size).unwrap_or(READ_BYTES).min(READ_BYTES)];
+    let mut at = 0;
+    while at < size {
+        let wanted = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
+        let count = file.read_at(&mut buffer[..wanted], at)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        at += count as u64;
+    }
+    Ok(Digest::from(hasher.finalize()))
 }

@@ -201,3 +201,87 @@ fn a_file_that_grows_without_rest_is_begun() {
     bench.settle();
     bench.assert_same();
 }
+
+/// A bench whose standby has a large file by that name.
+fn bench_with(name: &str, content: &[u8]) -> (Bench, Arc<Larges>, Joined) {
+    let (mut bench, larges, joined) = bench();
+    bench.make(name, content);
+    bench.larges = None;
+    bench.settle();
+    bench.larges = Some(Arc::clone(&larges));
+    (bench, larges, joined)
+}
+
+/// Cuts; what was left for later by that is forgotten by no cut.
+fn cut(bench: &mut Bench, larges: &Larges) -> Cut {
+    let cut = bench.cut();
+    larges.keep(&cut.later);
+    cut
+}
+
+#[test]
+fn a_large_file_that_is_written_in_place_is_read_beside_the_cuts_and_its_blocks_are_taken() {
+    let (mut bench, larges, _joined) = bench_with("base", &large(20, 4 * LARGE));
+    let file = OpenOptions::new().write(true).open(bench.at("base")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"other", 2 * LARGE as u64).unwrap();
+    assert_eq!(deferred(&cut(&mut bench, &larges)), ["base"]);
+    assert!(bench.read_bytes < 100, "{} bytes were read", bench.read_bytes);
+    read(&bench, &larges);
+    assert!(larges.next_for(&standby("b")).is_none(), "nothing is sent ahead");
+    assert!(larges.settle(some_instant()));
+    let taken = cut(&mut bench, &larges);
+    assert_eq!(taken.quality, Quality::Consistent, "{:?}", taken.deferred);
+    let edited = taken.steps.iter().map(|step| &step.operation).find(|step| matches!(step.action, Action::Edit { .. }));
+    let bytes = edited.unwrap().payload.unwrap().unpacked;
+    assert!(bytes < LARGE as u64 / 4 && bench.read_bytes < LARGE as u64 / 4, "{bytes} of {}", bench.read_bytes);
+    assert!(larges.is_empty());
+    bench.settle();
+    bench.assert_same();
+}
+
+#[test]
+fn a_large_file_that_is_rewritten_goes_ahead_as_a_delta_to_what_was_there() {
+    let old = large(21, 4 * LARGE);
+    for is_in_place in [false, true] {
+        let (mut bench, larges, _joined) = bench_with("base", &old);
+        let known = bench.row("base").entry.content().map(|digest| (digest, old.len() as u64));
+        let new = [&large(22, 3 * LARGE / 2), &old[..3 * LARGE]].concat();
+        if is_in_place {
+            bench.make("base", &new);
+        } else {
+            fs::write(bench.outside().join("new"), &new).unwrap();
+            fs::rename(bench.outside().join("new"), bench.at("base")).unwrap();
+        }
+        assert_eq!(deferred(&cut(&mut bench, &larges)), ["base"]);
+        read(&bench, &larges);
+        if is_in_place {
+            // Its blocks do not tell: that shows when a cut looks.
+            assert!(larges.settle(some_instant()));
+            assert_eq!(deferred(&cut(&mut bench, &larges)), ["base"]);
+        }
+        let offer = larges.next_for(&standby("b")).unwrap();
+        assert_eq!((offer.size, offer.base), (new.len() as u64, known), "in place: {is_in_place}");
+        assert!(!larges.settle(some_instant()));
+        send(&mut bench, &larges, &offer);
+        assert!(larges.settle(some_instant()));
+        let taken = cut(&mut bench, &larges);
+        assert_eq!(taken.quality, Quality::Consistent, "{:?}", taken.deferred);
+        assert!(bench.read_bytes < LARGE as u64 / 4, "{} bytes were read", bench.read_bytes);
+        bench.settle();
+        bench.assert_same();
+    }
+}
+
+#[test]
+fn a_large_file_that_was_only_touched_costs_a_reading_and_nothing_else() {
+    let (mut bench, larges, _joined) = bench_with("base", &large(23, 2 * LARGE));
+    fs::File::open(bench.at("base")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(deferred(&cut(&mut bench, &larges)), ["base"]);
+    read(&bench, &larges);
+    assert!(larges.settle(some_instant()));
+    let taken = cut(&mut bench, &larges);
+    let actions: Vec<_> = taken.steps.iter().map(|step| &step.operation.action).collect();
+    assert!(matches!(actions.as_slice(), [Action::Attributes { .. }]), "{actions:?}");
+    bench.settle();
+    bench.assert_same();
+}

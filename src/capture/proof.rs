@@ -10,7 +10,7 @@ use crate::thought::plan::Present;
 use crate::thought::store::Store;
 use crate::walk::TELLING;
 use crate::watch::Watch;
-use crate::words::entry::{InodeId, Timestamp};
+use crate::words::entry::{Inode, InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 /// No single write lasts longer, by the clock of change times.
@@ -151,6 +151,31 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             }
         }
         Ok(halves)
+    }
+
+    /// Captured files that were emptied and have not been found so for long: nothing else tells of a truncation under way, of which the time is set
+    /// when it is done.
+    pub(super) fn being_emptied(&mut self, opening: &Edge) -> Result<BTreeSet<RelPath>, CutError> {
+        let mut emptied = BTreeSet::new();
+        for (path, present) in self.captures.iter().filter_map(|(path, found)| Some((path, found.as_ref()?))) {
+            let is_empty = present.entry.content().is_some() && present.entry.size() == 0;
+            if is_empty && (self.walker.was_written(path).is_some() || self.had_content(path, &present.inode)?) {
+                let since = self.walker.found_emptied(path, present.inode, opening.moment.after);
+                if opening.moment.after.saturating_sub(since) < TELLING {
+                    emptied.insert(path.clone());
+                }
+            }
+        }
+        Ok(emptied)
+    }
+
+    /// True if the file at `path` is known to have had content before.
+    fn had_content(&self, path: &RelPath, inode: &Inode) -> Result<bool, CutError> {
+        if self.earlier.get(path).is_some_and(|earlier| earlier.inode.is_same(inode) && earlier.entry.size() > 0) {
+            return Ok(true);
+        }
+        let Some(old) = self.capturer.identities.old_slot(path) else { return Ok(false) };
+        Ok(self.tree.row(&old)?.is_some_and(|row| row.inode.is_same(inode) && row.entry.size() > 0))
     }
 
     /// True if `name`, by the old or the new tree, or a name above it, had an event.

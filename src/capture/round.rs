@@ -13,8 +13,9 @@
 //! - Content of which a write was told is read although its change time is known: that is older than the bytes.
 //! - An absence is told of, if it is recent: a rename under way has taken the old name away and has told of neither.
 //! - What moved away has been told to have arrived somewhere, if that was just now.
+//! - A file that was emptied was found so for a while: truncation alone is done before it sets the time.
 //!
-//! `tests/late` goes through the interleavings; each of these four is what it found missing.
+//! `tests/late` goes through the interleavings; each of these is what it found missing.
 //!
 //! On conflict the next round has a B1 of its own, later than every change time that was in the way, and captures again what conflicted with
 //! all that is newly dirty. What was captured in an earlier round and has had no event since is the same at the later cut.
@@ -23,7 +24,7 @@
 //! **Invariant:** nothing is forgotten. What a cut took from the dirty paths it captured, or gives back; what it could not prove it gives
 //! back too, with change times that no file has, so that it is read again.
 //!
-//! **Not seen:** a hard link made, written through and removed before anyone looked at it: its events name only itself, not the file it was
+//! **Not seen:** a truncation under way to anything but nothing. And a hard link made, written through and removed before anyone looked at it: its events name only itself, not the file it was
 //! another name of. If that one is captured in the same cut, its change time tells, whichever round it was captured in; else the next scan
 //! finds it by that.
 //!
@@ -214,6 +215,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             reasons.extend(closing.reasons.iter().copied());
             let mut conflicts = self.conflicts(&changed, &closing)?;
             conflicts.extend(self.half_moved(&opening)?);
+            conflicts.extend(self.being_emptied(&opening)?);
             conflicts.extend(fresh_watches);
             let grown = self.forgive_growth(&mut conflicts)?;
             let planned = match planned {

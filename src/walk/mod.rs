@@ -29,7 +29,7 @@ use crate::thought::generation::Reason;
 use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
 use crate::watch::{Barrier, Change, ChangeKind, Limit, Mailbox, SourceId, Watch, WatchError, Watcher};
-use crate::words::entry::{InodeId, Timestamp};
+use crate::words::entry::{Inode, InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 pub use findings::{Findings, Listed};
@@ -102,6 +102,8 @@ pub struct Walker<W: Watch = Watcher> {
     shaken: BTreeSet<RelPath>,
     /// What of that went, by the last word of it, or did while it was being captured.
     gone: BTreeSet<RelPath>,
+    /// What of that was found emptied, and since when, by the monotonic clock.
+    emptied: BTreeMap<RelPath, (Inode, Duration)>,
     /// Renames that were told in part.
     moves: Moves,
     /// Inodes watched directly, with the names they were known by.
@@ -129,6 +131,7 @@ impl<W: Watch> Walker<W> {
             awaited: None,
             shaken: BTreeSet::new(),
             gone: BTreeSet::new(),
+            emptied: BTreeMap::new(),
             moves: Moves::default(),
             inodes: BTreeMap::new(),
             has_changed: true,
@@ -270,10 +273,20 @@ impl<W: Watch> Walker<W> {
         above.any(|path| self.gone.contains(&path))
     }
 
+    /// A cut finds a file emptied; since when it and those before found it just so.
+    pub fn found_emptied(&mut self, path: &RelPath, inode: Inode, now: Duration) -> Duration {
+        let (known, since) = self.emptied.entry(path.clone()).or_insert((inode, now));
+        if *known != inode {
+            (*known, *since) = (inode, now);
+        }
+        *since
+    }
+
     /// A cut has everything but what is dirty: of the rest it is of no matter any more what was heard.
     pub fn forget_heard(&mut self) {
         self.written.retain(|path, _| self.dirty.contains(path));
         self.gone.retain(|path| self.dirty.contains(path));
+        self.emptied.retain(|path, _| self.dirty.contains(path));
     }
 
     /// Has everything below `path` watched and compared again.

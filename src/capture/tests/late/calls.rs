@@ -22,6 +22,8 @@ pub(super) enum Call {
     Rename(&'static str, &'static str),
     Link(&'static str, &'static str),
     Remove(&'static str),
+    /// To nothing; and unlike all else it is done before its time is set, as ext4 does it.
+    Truncate(&'static str),
     /// The wall clock is set back, by somebody else.
     SetClock,
     /// From now on a queue has no room.
@@ -35,6 +37,8 @@ pub(super) enum Step {
     Stamp(Vec<Ino>),
     /// One cell of a file.
     Put(Ino, usize, u8),
+    /// No cell is left.
+    Clear(Ino),
     /// Names come and go.
     Names(Vec<(Ino, String, Option<Ino>)>),
     /// The watch of a directory is told.
@@ -98,6 +102,7 @@ impl Plain {
             }
             Call::Link(from, to) => drop(self.names.insert(to.into(), self.names[from])),
             Call::Remove(path) => drop(self.names.remove(path)),
+            Call::Truncate(path) => self.files.get_mut(&self.names[path]).unwrap().clear(),
             Call::SetClock | Call::Fill(_) => {}
         }
     }
@@ -119,7 +124,7 @@ impl Plain {
             Call::Write(path, first, cells) => {
                 let ino = self.names[path];
                 let puts = (first..).zip(cells.bytes()).map(|(index, cell)| Step::Put(ino, index, cell));
-                let told = Step::Post(self.place(path).0, ChangeKind::Touched { path: at(path), written: true });
+                let told = Step::Post(self.place(path).0, touched(at(path)));
                 std::iter::once(Step::Stamp(vec![ino])).chain(puts).chain([told, Step::PostInode(ino)]).collect()
             }
             Call::Rename(from, to) => {
@@ -152,6 +157,10 @@ impl Plain {
                     Step::Post(parent, ChangeKind::Vanished { path: at(path), directory }),
                 ]
             }
+            Call::Truncate(path) => {
+                let (ino, told) = (self.names[path], Step::Post(self.place(path).0, touched(at(path))));
+                vec![Step::Clear(ino), Step::Stamp(vec![ino]), told, Step::PostInode(ino)]
+            }
             Call::SetClock => vec![Step::SetClock],
             Call::Fill(queue) => vec![Step::Fill(queue)],
         }
@@ -172,4 +181,8 @@ impl Plain {
         };
         self.names.iter().map(describe).collect()
     }
+}
+
+fn touched(path: RelPath) -> ChangeKind {
+    ChangeKind::Touched { path, written: true }
 }

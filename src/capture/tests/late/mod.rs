@@ -19,7 +19,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use self::calls::Call::{Create, Fill, Link, MakeDirectory, Remove, Rename, SetClock, Write};
+use self::calls::Call::{Create, Fill, Link, MakeDirectory, Remove, Rename, SetClock, Truncate, Write};
 use self::calls::{Call, Plain};
 use self::choices::Choices;
 use self::seen::{Ears, Place};
@@ -50,6 +50,8 @@ const SCRIPTS: &[(&str, &[&[Call]])] = &[
     ("a file that moves", &[&[Write("a", 0, "A"), Rename("p/x", "q/x"), Write("q/x", 0, "B")]]),
     ("a new directory", &[&[MakeDirectory("d"), Create("d/f"), Write("a", 0, "A")]]),
     ("a directory that moves", &[&[Write("p/x", 0, "A"), Rename("p", "r"), Create("r/n")]]),
+    ("a file cut short", &[&[Write("a", 1, "B"), Write("p/x", 0, "A"), Truncate("a"), Write("a", 0, "C")]]),
+    ("a new file cut short", &[&[Create("n"), Write("n", 0, "N"), Write("p/x", 0, "A"), Truncate("n")]]),
     ("two writers", &[&[Write("p/x", 0, "AB")], &[Write("a", 0, "C"), Write("q/y", 0, "D")]]),
     ("a name used again", &[&[Remove("a"), Create("a"), Write("a", 0, "A")]]),
     ("a clock that is set back", &[&[SetClock], &[Write("a", 0, "A"), Write("p/x", 0, "BC")]]),
@@ -80,10 +82,10 @@ impl Trial {
         trial
     }
 
-    fn cut(&mut self) -> Cut {
+    fn cut(&mut self, rounds: u32) -> Cut {
         let spool = Spool::create(std::path::Path::new("/nowhere")).unwrap();
         let mut capturer = Capturer::new(spool, [7; 32], XattrPolicy::default(), true);
-        let options = RoundOptions { rounds: 2, persistence: Duration::ZERO, ..RoundOptions::default() };
+        let options = RoundOptions { rounds, persistence: Duration::ZERO, ..RoundOptions::default() };
         let world = self.world.clone();
         let clock = move || world.moment();
         let cut = cut(&mut self.walker, &self.tree, &mut capturer, &Wanted::new(), options, &clock).unwrap();
@@ -93,7 +95,8 @@ impl Trial {
 
     fn settle(&mut self) {
         for _ in 0..20 {
-            let cut = self.cut();
+            // As many as it takes what is waited for by the clock.
+            let cut = self.cut(50);
             if cut.quality == Quality::Consistent && self.walker.dirty().is_empty() && self.walker.is_settled() {
                 return;
             }
@@ -166,7 +169,7 @@ fn is(seen: &BTreeMap<String, String>, home: &BTreeMap<String, String>) -> bool 
 /// One interleaving; what it came to, and what is wrong with it.
 fn run(trial: &mut Trial) -> (Quality, Result<(), String>) {
     trial.world.state().is_live = true;
-    let cut = trial.cut();
+    let cut = trial.cut(2);
     trial.world.state().is_live = false;
     let seen = trial.seen();
     if cut.quality == Quality::Consistent && !trial.was(&seen) {

@@ -16,6 +16,8 @@ use crate::watch::{Barrier, BarrierName, Change, ChangeKind, SourceId};
 use crate::words::entry::{Inode, InodeId, Timestamp};
 use crate::words::path::{Name, RelPath};
 
+/// No file has more cells.
+const CELLS: usize = 9;
 /// How long a cell is.
 pub(super) const CELL: usize = 40;
 
@@ -180,6 +182,7 @@ impl State {
     fn touches(&self, step: &Step) -> Vec<Touch> {
         match step {
             Step::Stamp(inodes) => inodes.iter().map(|ino| Touch::Inode(*ino)).chain([Touch::Stamping]).collect(),
+            Step::Clear(ino) => (0..CELLS).map(|cell| Touch::Cell(*ino, cell)).chain([Touch::Inode(*ino)]).collect(),
             Step::Put(ino, cell, _) => vec![Touch::Cell(*ino, *cell), Touch::Inode(*ino)],
             Step::Names(names) => names
                 .iter()
@@ -239,6 +242,7 @@ impl State {
                     self.post(0, ChangeKind::InodeTouched { inode: id(ino) });
                 }
             }
+            Step::Clear(ino) => self.nodes.get_mut(&ino).unwrap().cells.as_mut().unwrap().clear(),
             Step::SetClock => self.clock -= 2,
             Step::Fill(queue) => self.queues[queue].is_full = true,
         }

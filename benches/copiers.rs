@@ -45,11 +45,12 @@ impl Program {
     }
 }
 
-/// A copier at work; all its processes end with it.
+/// A copier at work; all its processes end with it, and with this program, whatever ends that.
 pub(crate) struct Copier {
     program: Program,
     work: PathBuf,
     processes: Vec<Child>,
+    leashes: Vec<Child>,
 }
 
 /// A copy that stands still, until this is dropped.
@@ -61,7 +62,7 @@ pub(crate) enum Still {
 impl Copier {
     /// Has `program` copy `home` to the empty directory `copy`, now and from now on. `work` is an empty directory for its own files.
     pub(crate) fn start(program: Program, home: &Path, copy: &Path, work: &Path) -> Result<Self> {
-        let mut copier = Self { program, work: work.to_owned(), processes: Vec::new() };
+        let mut copier = Self { program, work: work.to_owned(), processes: Vec::new(), leashes: Vec::new() };
         match program {
             Program::Hotspare => copier.hotspare(home, copy)?,
             Program::Loop => {
@@ -91,7 +92,9 @@ impl Copier {
         let log = fs::File::options().create(true).append(true).open(self.work.join("log"))?;
         // A group of its own, by which what it starts is found.
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-        self.processes.push(command.spawn().with_context(|| format!("{command:?}"))?);
+        let process = command.spawn().with_context(|| format!("{command:?}"))?;
+        self.leashes.push(leash(process.id())?);
+        self.processes.push(process);
         Ok(())
     }
 
@@ -236,6 +239,9 @@ impl Drop for Copier {
         for process in &mut self.processes {
             process.wait().map(drop).unwrap_or_default();
         }
+        for leash in &mut self.leashes {
+            leash.kill().and_then(|()| leash.wait()).map(drop).unwrap_or_default();
+        }
     }
 }
 
@@ -249,6 +255,14 @@ impl Drop for Still {
             }
         }
     }
+}
+
+/// A process that ends the group `group` when this program ends, be it by SIGKILL: its input ends then. One that is stopped does not hear SIGTERM.
+fn leash(group: u32) -> Result<Child> {
+    let script = format!("read -r line; kill -TERM -{group}; sleep 2; kill -KILL -{group}");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command.spawn().context("sh")
 }
 
 /// A port that was free a moment ago.

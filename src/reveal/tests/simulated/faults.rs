@@ -60,19 +60,25 @@ fn suffer(story: &Story, fault: Fault) -> Result<bool, String> {
     Ok(is_met)
 }
 
-/// Tries the fault at these calls, in short at some.
+/// Tries the fault at the calls of a life that are counted, in short at about so many, and once at each sync if those are what is counted.
 fn sweep(calls: Calls, error: Errno, seed: u64, some: usize) {
     let story = story();
     let Some(counting) = bed(empty()) else { return };
     counting.state().fault = Some(Fault { calls, from: usize::MAX, count: 0, error });
+    counting.state().cuts = Some(Vec::new());
     drop(story.live(&counting).unwrap());
     let count = counting.state().counted;
+    let changes = counting.state().cuts.take().unwrap();
     drop(counting);
     let mut random = Random(seed);
     let all = (0..count).filter(|_| is_whole() || random.below(count) < some);
     // Once, for as long as one try takes, until it is mended.
     let lasting = [1, 40, usize::MAX];
-    let faults: Vec<Fault> = all.map(|from| Fault { calls, from, count: lasting[from % 3], error }).collect();
+    let mut faults: Vec<Fault> = all.map(|from| Fault { calls, from, count: lasting[from % 3], error }).collect();
+    if calls == Calls::Changes {
+        let syncs = changes.iter().enumerate().filter(|(_, change)| change.call.contains("sync"));
+        faults.extend(syncs.map(|(from, _)| Fault { calls, from, count: 1, error }));
+    }
     println!("{error:?} at {} of {count} calls", faults.len());
     assert!(count > 20 && faults.len() > some / 2, "{} of {count}", faults.len());
     each(&faults, |fault| match suffer(&story, *fault) {
@@ -89,12 +95,12 @@ fn an_error_of_any_call_of_a_disk_leaves_what_was_acked_and_is_survived() {
 
 #[test]
 fn a_disk_that_is_full_at_any_call_leaves_what_was_acked_and_is_survived() {
-    sweep(Calls::Changes, Errno::NOSPC, 2, 50);
+    sweep(Calls::Changes, Errno::NOSPC, 2, 40);
 }
 
 #[test]
 fn a_disk_that_becomes_read_only_at_any_call_leaves_what_was_acked_and_is_survived() {
-    sweep(Calls::Changes, Errno::ROFS, 3, 50);
+    sweep(Calls::Changes, Errno::ROFS, 3, 20);
 }
 
 /// Owners and extended attributes are not held where they are refused: that is told, and nothing else is missing.

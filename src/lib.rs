@@ -34,6 +34,7 @@
 //! | | `a_disk_that_is_full_at_any_call_leaves_what_was_acked_and_is_survived`, `a_disk_that_becomes_read_only_at_any_call_leaves_what_was_acked_and_is_survived` | the same with ENOSPC and EROFS |
 //! | | `attributes_that_are_refused_at_any_call_are_told_and_nothing_else_is_lost` | owners and extended attributes refused: what is told, and everything else |
 //! | | `a_disk_that_the_kernel_makes_read_only_stops_the_standby_which_says_so_until_it_is_mounted_again` | an error made in ext4 under a running standby: `status`, and what is shown after |
+//! | | `a_power_cut_at_any_call_of_an_index_leaves_one_commit_none_older_than_the_last` | an index, of a primary or a standby, on the simulated disk: which commit opens as intact |
 //! | G2 | `whatever_the_power_cut_synced_records_stay_and_later_ones_are_a_prefix` | a power cut at every call of the journal to its medium, what was not synced lost, kept or torn |
 //! | | `a_power_cut_while_recovering_loses_nothing_more` | a second cut at every call of the recovery |
 //! | | `what_was_acked_is_there_whether_revealed_or_tidied_up_or_not` | a crash after the ack, in every state |

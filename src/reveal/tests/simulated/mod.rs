@@ -8,6 +8,7 @@
 //! | `bed` | a disk that is mounted: calls counted, recorded, made to fail |
 //! | `story` | what a replica goes through on it, and what it must be afterwards |
 //! | `power` | the power cut at every call (G1, G2) |
+//! | `index` | the index by itself under the same cuts |
 //! | `faults` | calls that fail: once, for a while, until it is mended |
 //!
 //! # What a power cut may leave
@@ -35,6 +36,7 @@ mod disk;
 mod face;
 mod faults;
 mod image;
+mod index;
 mod power;
 mod story;
 

@@ -118,6 +118,20 @@ impl Story {
         Ok(())
     }
 
+    /// Stages a generation and makes it durable, with what goes ahead of it. Of what came ahead of a power cut only its digest says whether it is
+    /// whole: where it is not, it is sent again.
+    fn take_in(&self, replica: &mut Replica, generation: &Generation) -> Result<(), ReplicaError> {
+        let number = generation.header.position.generation;
+        let mut tries = 0..=self.ahead.len();
+        loop {
+            self.send_ahead(replica, usize::try_from(number).unwrap())?;
+            match ack(replica, generation, &mut Random(number)) {
+                Err(ReplicaError::Lacking { .. }) if tries.next().is_some() => {}
+                acked => return acked,
+            }
+        }
+    }
+
     /// A life from opening the replica on, at whatever generation it is. Some generations are staged upon others that are not revealed, some
     /// revealed and not tidied up.
     pub(super) fn live(&self, bed: &Bed) -> Result<Replica, ReplicaError> {
@@ -125,16 +139,7 @@ impl Story {
         let at = usize::try_from(replica.standing().position.generation).unwrap();
         for (number, generation) in self.generations.iter().enumerate().skip(at) {
             let number = number + 1;
-            self.send_ahead(&mut replica, number)?;
-            let acked = match ack(&mut replica, generation, &mut Random(number as u64)) {
-                // Of what came ahead of a power cut only its digest says that it is whole: then it is sent again.
-                Err(ReplicaError::Lacking { .. }) => {
-                    self.send_ahead(&mut replica, number)?;
-                    ack(&mut replica, generation, &mut Random(number as u64))
-                }
-                acked => acked,
-            };
-            acked?;
+            self.take_in(&mut replica, generation)?;
             bed.ack(number as u64);
             if number != 2 {
                 while replica.reveal()?.is_some() {}

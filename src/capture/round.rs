@@ -17,6 +17,9 @@
 //!
 //! `tests/late` goes through the interleavings; each of these is what it found missing.
 //!
+//! What is told behind a barrier is left for the next one: captured along with the rest it would be in the way of a proof, since it changed after
+//! the barrier.
+//!
 //! On conflict the next round has a B1 of its own, later than every change time that was in the way, and captures again what conflicted with
 //! all that is newly dirty. What was captured in an earlier round and has had no event since is the same at the later cut.
 //! Only the first round plans between its barriers; a further one is planned once it is clean, and what the plan then needs is a round more.
@@ -295,6 +298,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         let mut opening = 0;
         loop {
             let now = self.now();
+            self.walker.take_behind(self.tree, now)?;
             // What is far more than one cut takes need not be known yet: of a home of a million new files not all wait in memory.
             let is_full = self.walker.dirty().len() >= self.options.paths.saturating_add(SCAN_BUDGET);
             if !is_full {
@@ -308,8 +312,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 continue;
             }
             opening += 1;
-            // What came right behind the barrier is captured with the rest, and so must be what is below it.
-            if !self.walker.was_settled_at(&edge.barrier) || !self.walker.is_settled() {
+            if !self.walker.was_settled_at(&edge.barrier) {
                 edge.reasons.insert(Reason::AwaitingScan);
             }
             if edge.reasons.is_empty() || edge.reasons.contains(&Reason::BarrierLate) || is_full || opening >= OPENINGS
@@ -320,6 +323,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
     }
 
     fn close(&mut self, opening: &Edge) -> Result<Edge, CutError> {
+        self.walker.take_behind(self.tree, self.now())?;
         let mut edge = self.barrier()?;
         if edge.moment.is_stepped_since(&opening.moment) {
             edge.reasons.insert(Reason::ClockStepped);
@@ -340,7 +344,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 break;
             }
             let now = self.now();
-            self.walker.listen(self.tree, step, now)?;
+            self.walker.listen_for_answers(self.tree, step, now)?;
             waited += step;
         }
         reasons.extend(self.walker.take_doubts());
@@ -407,6 +411,8 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         }
         self.give_back(conflicts, &grown, now, !reasons.is_empty())?;
         self.walker.forget_heard();
+        // None of it is in the cut, nor in its way.
+        self.walker.take_behind(self.tree, now)?;
         let findings = self.walker.findings();
         if self.walker.polled() > 0 {
             reasons.insert(Reason::Polled);

@@ -98,6 +98,8 @@ pub struct Walker<W: Watch = Watcher> {
     findings: Findings,
     doubts: BTreeSet<Reason>,
     awaited: Option<Awaited>,
+    /// What came behind the answer to a barrier, not taken in yet.
+    behind: Vec<Change>,
     /// Where names came or went.
     shaken: BTreeSet<RelPath>,
     /// What of that went, by the last word of it, or did while it was being captured.
@@ -129,6 +131,7 @@ impl<W: Watch> Walker<W> {
             findings: Findings::default(),
             doubts: BTreeSet::new(),
             awaited: None,
+            behind: Vec::new(),
             shaken: BTreeSet::new(),
             gone: BTreeSet::new(),
             emptied: BTreeMap::new(),
@@ -210,8 +213,32 @@ impl<W: Watch> Walker<W> {
 
     /// Waits up to `timeout` for changes and takes them in.
     pub fn listen<S: Store>(&mut self, tree: &Tree<S>, timeout: Duration, now: Timestamp) -> Result<(), WalkError> {
+        self.take_behind(tree, now)?;
         let changes = self.watcher.drain(timeout);
         changes.into_iter().try_for_each(|change| self.take_in(tree, change, now))
+    }
+
+    /// Waits up to `timeout` for answers to the barrier that was raised, and takes in what comes before them. What a source tells behind its answer
+    /// is as if it were told later: it waits for [`Walker::take_behind`].
+    pub fn listen_for_answers<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        timeout: Duration,
+        now: Timestamp,
+    ) -> Result<(), WalkError> {
+        for change in self.watcher.drain(timeout) {
+            let has_answered = |awaited: &Awaited| awaited.sources.contains(&change.source);
+            match self.awaited.as_ref().is_some_and(has_answered) {
+                true => self.behind.push(change),
+                false => self.take_in(tree, change, now)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what came behind the answers to the last barrier.
+    pub fn take_behind<S: Store>(&mut self, tree: &Tree<S>, now: Timestamp) -> Result<(), WalkError> {
+        std::mem::take(&mut self.behind).into_iter().try_for_each(|change| self.take_in(tree, change, now))
     }
 
     /// Raises a barrier; [`Walker::has_answered`] tells when it has come through every queue.

@@ -226,6 +226,10 @@ impl Keeper {
     fn turn(&mut self) -> Result<(), KeeperError> {
         self.attend()?;
         let is_paused = self.is_paused();
+        // The last cut heard of it.
+        if self.walker.take_changed() {
+            self.timer.touched(instant());
+        }
         let wait = match self.timer.due(instant()) {
             _ if is_paused => IDLE,
             Due::Idle => IDLE,

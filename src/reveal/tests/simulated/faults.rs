@@ -12,7 +12,7 @@ use super::super::churn::Random;
 use super::super::snapshot::{differences, without_attributes, without_lone_links};
 use super::super::*;
 use super::bed::{Bed, Calls, Fault};
-use super::disk::Leaves;
+use super::cut::Leaves;
 use super::story::{Story, empty, story};
 use super::{bed, each, is_whole};
 use crate::thought::wire::message::UnheldCounts;

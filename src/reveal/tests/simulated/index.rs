@@ -3,6 +3,7 @@
 
 use super::super::churn::Random;
 use super::bed::Bed;
+use super::cut::Leaves;
 use super::disk::Disk;
 use super::power::{Blow, blows};
 use super::{bed, each};
@@ -100,7 +101,7 @@ fn a_power_cut_at_any_call_of_an_index_leaves_one_commit_none_older_than_the_las
         let mut random = Random(blow.number as u64);
         let number = random.below(cuts.len().max(1));
         let Some(cut) = cuts.get(number) else { return Ok(()) };
-        let again = Blow { number, cut, leaves: super::disk::Leaves::Some(random.next()) };
+        let again = Blow { number, cut, leaves: Leaves::Some(random.next()) };
         let bed = Bed::mount(again.disk()).unwrap();
         match open(&bed) {
             Opened::Intact(_) => Ok(()),

@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `image` | inodes and bytes, shared until they are changed |
-//! | `disk` | a disk: what is seen of it, and what a power cut may leave of that |
+//! | `disk`, `cut` | a disk: what is seen of it, and what a power cut may leave of that |
 //! | `face` | the kernel's side: requests answered |
 //! | `bed` | a disk that is mounted: calls counted, recorded, made to fail |
 //! | `story` | what a replica goes through on it, and what it must be afterwards |
@@ -32,6 +32,7 @@
 //! several seeds; else some hundreds, spread by a seed.
 
 mod bed;
+mod cut;
 mod disk;
 mod face;
 mod faults;

@@ -2,7 +2,8 @@
 
 use super::super::churn::Random;
 use super::bed::{Bed, Cut};
-use super::disk::{Disk, Leaves};
+use super::cut::Leaves;
+use super::disk::Disk;
 use super::story::{Story, empty, story};
 use super::{bed, each, is_whole};
 

@@ -17,8 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::doubted::Doubted;
 use crate::fs::Stat;
 use crate::thought::delta::signature::Signature;
+use crate::thought::plan::{Captures, Present};
 use crate::thought::tree::FileMemory;
 use crate::words::entry::{Digest, Inode, InodeId, Timestamp};
 use crate::words::path::RelPath;
@@ -95,15 +97,15 @@ pub struct Offer {
 pub struct Unread {
     /// Where it is.
     pub path: RelPath,
-    seen: Seen,
-    way: Way,
+    pub(super) seen: Seen,
+    pub(super) way: Way,
 }
 
 /// What tells that a file is as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Seen {
+pub(super) struct Seen {
     inode: Inode,
-    size: u64,
+    pub(super) size: u64,
     mtime: Timestamp,
     mode: u16,
 }
@@ -111,6 +113,11 @@ struct Seen {
 impl Seen {
     fn of(stat: &Stat) -> Self {
         Self { inode: stat.inode, size: stat.size, mtime: stat.mtime, mode: stat.mode }
+    }
+
+    pub(super) fn of_present(present: &Present) -> Self {
+        let entry = &present.entry;
+        Self { inode: present.inode, size: entry.size(), mtime: entry.mtime, mode: entry.mode }
     }
 }
 
@@ -147,6 +154,7 @@ struct Known {
     /// One turned out to be another by now, or cannot be read: a cut is due, whether or not an event told of it.
     is_stale: bool,
     is_ending: bool,
+    doubted: Doubted,
 }
 
 /// The large files of one home.
@@ -247,6 +255,16 @@ impl Larges {
         self.known().files.retain(|_, large| left.contains(&large.path));
     }
 
+    /// Takes note of what a cut captured: files of which not all was read are read whole when they have come to rest.
+    pub fn doubt(&self, captures: &Captures, now: Instant) {
+        self.known().doubted.note(captures, now);
+    }
+
+    /// Files whose content turned out to be another than a cut took it for: they are to be captured whole.
+    pub fn take_wrong(&self) -> BTreeSet<RelPath> {
+        self.known().doubted.take_wrong()
+    }
+
     /// True if nothing waits here.
     pub fn is_empty(&self) -> bool {
         self.known().files.is_empty()
@@ -306,6 +324,9 @@ impl Larges {
             if let Some(unread) = steady.filter(|_| read < READ_AHEAD) {
                 return Some(unread);
             }
+            if let Some(unread) = known.doubted.due(at) {
+                return Some(unread);
+            }
             let waited = self.changed.wait_timeout(known, STEADY / 2);
             known = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -315,7 +336,8 @@ impl Larges {
     /// A file was read, if it was still what it was when it was found: it is another by now for `Ok(None)`, and cannot be read for an error.
     pub fn was_read<E>(&self, unread: &Unread, read: Result<Option<Read>, E>) {
         let mut known = self.known();
-        let Known { files, is_stale, .. } = &mut *known;
+        let Known { files, is_stale, doubted, .. } = &mut *known;
+        doubted.was_read(unread, read.as_ref().ok().and_then(Option::as_ref).map(|read| read.digest));
         let id = unread.seen.inode.id;
         let Some(large) = files.get_mut(&id).filter(|large| large.seen == unread.seen) else { return };
         match read {

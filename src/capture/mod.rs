@@ -1,6 +1,7 @@
 //! Capture: what is at a dirty path, read, hashed and encoded; and the round that makes a cut of it (`round`).
 
 mod clock;
+mod doubted;
 mod file;
 mod fitting;
 mod gather;

@@ -26,6 +26,7 @@ impl Keeper {
     /// Takes note of what a cut left.
     pub(super) fn note_later(&mut self, cut: &Cut) {
         self.shared.larges.keep(&cut.later);
+        self.shared.larges.doubt(&cut.captures, instant());
         self.later.clone_from(&cut.later);
         // What was taken in part goes on at once; what is sent ahead waits until it is there.
         if cut.later.iter().any(|path| cut.captures.contains_key(path)) {

@@ -245,6 +245,11 @@ impl Keeper {
         }
         self.poll();
         self.look_at_home()?;
+        let wrong = self.shared.larges.take_wrong();
+        if !wrong.is_empty() {
+            tracing::info!(files = wrong.len(), first = ?wrong.first(), "more had changed of a file than what was appended; it is captured whole");
+            self.generation(&wrong)?;
+        }
         if self.timer.due(instant()) == Due::Now && !is_paused {
             self.timer.taken();
             self.generation(&BTreeSet::new())?;

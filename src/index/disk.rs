@@ -148,8 +148,8 @@ pub(super) fn write_changes(database: &Database, overlay: &Overlay, durability: 
         let mut rows = transaction.open_table(definition(table))?;
         for (key, value) in overlay.changes(table) {
             match value {
-                Some(value) => drop(rows.insert(key.as_slice(), value.as_slice())?),
-                None => drop(rows.remove(key.as_slice())?),
+                Some(value) => drop(rows.insert(&**key, &**value)?),
+                None => drop(rows.remove(&**key)?),
             }
         }
     }
@@ -164,7 +164,7 @@ pub(super) fn write_changes(database: &Database, overlay: &Overlay, durability: 
 impl ReadStore for Index {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.overlay.get(table, key) {
-            Some(written) => Ok(written.clone()),
+            Some(written) => Ok(written.as_deref().map(<[u8]>::to_vec)),
             None => self.view()?.get(table, key),
         }
     }

@@ -6,10 +6,13 @@ use std::ops::Bound;
 use super::PAIR_BYTES;
 use crate::thought::store::{Pair, Table};
 
+/// Writes to one table. As they are kept for long, without room to grow.
+pub(super) type Changes = BTreeMap<Box<[u8]>, Option<Box<[u8]>>>;
+
 /// What was put (`Some`) and deleted (`None`), by table.
 #[derive(Default)]
 pub(super) struct Overlay {
-    tables: [BTreeMap<Vec<u8>, Option<Vec<u8>>>; Table::ALL.len()],
+    tables: [Changes; Table::ALL.len()],
     bytes: usize,
 }
 
@@ -20,13 +23,13 @@ impl Overlay {
     }
 
     /// What was written to `key`, if anything was.
-    pub(super) fn get(&self, table: Table, key: &[u8]) -> Option<&Option<Vec<u8>>> {
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Option<&Option<Box<[u8]>>> {
         self.tables[slot(table)].get(key)
     }
 
     pub(super) fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
         let (key_bytes, value_bytes) = (key.len(), value.as_ref().map_or(0, Vec::len));
-        match self.tables[slot(table)].insert(key, value) {
+        match self.tables[slot(table)].insert(key.into(), value.map(Vec::into_boxed_slice)) {
             Some(old) => self.bytes -= old.map_or(0, |old| old.len()),
             None => self.bytes += key_bytes + PAIR_BYTES,
         }
@@ -34,7 +37,7 @@ impl Overlay {
     }
 
     /// All writes to `table`, in the order of keys.
-    pub(super) fn changes(&self, table: Table) -> &BTreeMap<Vec<u8>, Option<Vec<u8>>> {
+    pub(super) fn changes(&self, table: Table) -> &Changes {
         &self.tables[slot(table)]
     }
 
@@ -57,8 +60,8 @@ impl Overlay {
             let base_first = match (base.peek(), over.peek()) {
                 (None, None) => break,
                 (Some(Ok(pair)), Some((key, _))) => {
-                    let overwritten = pair.key == **key;
-                    let first = pair.key < **key;
+                    let overwritten = pair.key[..] == key[..];
+                    let first = pair.key[..] < key[..];
                     if overwritten {
                         drop(base.next());
                     }
@@ -70,7 +73,7 @@ impl Overlay {
             if base_first {
                 pairs.extend(base.next().transpose()?);
             } else if let Some((key, Some(value))) = over.next() {
-                pairs.push(Pair { key: key.clone(), value: value.clone() });
+                pairs.push(Pair { key: key.to_vec(), value: value.to_vec() });
             }
         }
         Ok(pairs)

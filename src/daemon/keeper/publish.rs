@@ -72,10 +72,9 @@ impl Keeper {
     }
 
     pub(super) fn apply(&mut self, cut: &Cut) -> Result<(), KeeperError> {
-        let operations: Vec<Operation> = cut.steps.iter().map(|step| step.operation.clone()).collect();
         let position = self.position;
         let mut captured = Captured(&cut.captures);
-        self.tree.apply(&operations, &mut captured).map_err(|source| KeeperError::Apply { position, source })?;
+        self.tree.apply(&cut.steps, &mut captured).map_err(|source| KeeperError::Apply { position, source })?;
         // What a capture found out without a difference: new times of the inode itself.
         for (path, found) in &cut.captures {
             let Some(present) = found else { continue };

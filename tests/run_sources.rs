@@ -140,3 +140,45 @@ fn where_nothing_tells_of_a_write_it_is_found_by_scanning() {
     assert!(pair.primary.log().contains("others may write to this file system unseen"));
     pair.primary.stop();
 }
+
+#[test]
+fn a_home_on_fuse_is_known_as_such_and_scanned_so_that_what_others_write_beneath_arrives() {
+    if !is_root() {
+        return skip("a home on FUSE", "only root may mount it");
+    }
+    let mut pair = watching("poll = \"1s\"");
+    let beneath = pair.bed.path("beneath");
+    std::fs::create_dir(&beneath).unwrap();
+    file(&beneath.join("jobs/a/config.xml"), "<job/>");
+    let mounted = match Command::new("bindfs").arg(&beneath).arg(pair.bed.source()).output() {
+        Ok(mounted) if mounted.status.success() => Mount(pair.bed.source()),
+        Ok(mounted) => return skip("a home on FUSE", &String::from_utf8_lossy(&mounted.stderr)),
+        Err(error) => return skip("a home on FUSE", &format!("bindfs: {error}")),
+    };
+    start(&mut pair);
+    pair.until_equal();
+    let status = pair.status(&pair.primary);
+    assert_eq!(status["home"]["filesystem"], "fuse", "{status:#}");
+    assert_eq!(status["watches"]["home_scanned_every_seconds"], 1);
+    let page = pair.ask(&pair.primary, &["status"]).stdout;
+    assert!(page.contains("(fuse)") && page.contains("all of the home every 1 s"), "{page}");
+    // Through the mount, where watches tell; and beneath it, where nobody does.
+    file(&pair.bed.src("jobs/a/builds/1/log"), "by this kernel");
+    std::fs::rename(pair.bed.src("jobs/a"), pair.bed.src("jobs/b")).unwrap();
+    pair.until_equal();
+    std::fs::write(beneath.join("jobs/b/config.xml"), "<job>changed beneath</job>").unwrap();
+    file(&beneath.join("jobs/c/config.xml"), "<job>made beneath</job>");
+    std::fs::remove_dir_all(beneath.join("jobs/b/builds")).unwrap();
+    pair.until("what was written beneath arrives", |pair| {
+        let read = |path: &str| std::fs::read(pair.bed.dst(path)).unwrap_or_default();
+        read("jobs/b/config.xml") == b"<job>changed beneath</job>"
+            && read("jobs/c/config.xml") == b"<job>made beneath</job>"
+            && !pair.bed.dst("jobs/b/builds").exists()
+    });
+    pair.until_equal();
+    // What is never more than polled is never claimed to be consistent.
+    let quality = pair.status(&pair.primary)["quality"].clone();
+    assert_eq!(quality["quality"], "fuzzy", "{quality:#}");
+    pair.primary.stop();
+    drop(mounted);
+}

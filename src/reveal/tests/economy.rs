@@ -66,6 +66,7 @@ fn what_was_not_removed_yet_is_gone_when_the_replica_is_opened_again() {
     replica.sweep().unwrap();
     assert_ne!(ground.litter(), Vec::<String>::new());
     drop(replica);
+    // Nothing but its name tells of it.
     drop(ground.open());
     assert_eq!(ground.litter(), Vec::<String>::new());
 }

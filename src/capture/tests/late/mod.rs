@@ -9,6 +9,8 @@
 //! What is demanded: a cut that is called consistent is the home at an instant, each call under way then counted as undone, done or, for a write,
 //! part done. And when the writers have ended, cuts make the tree what the home is: nothing was missed.
 //!
+//! What it does not hold each by itself, at a bound of 2: the events of condition (c), and the change times of (d), which cover for each other.
+//!
 //! `HOTSPARE_BOUND` is that bound; the long form takes a greater one.
 
 mod calls;

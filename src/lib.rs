@@ -43,6 +43,7 @@
 //! | | `a_clock_that_is_set_under_live_daemons_does_no_harm` | the wall clock, two minutes forward and back under load: spoilt rounds, links, alarms, the replica in the end |
 //! | | `events_between_the_barriers_spoil_a_round_though_no_time_has_changed` | condition (c) by itself |
 //! | | `what_was_captured_and_is_written_by_a_name_that_came_and_went_is_captured_again` | a link that is gone at each look at the clock of a cut |
+//! | | `a_large_file_changed_in_one_block_and_appended_to_is_not_taken_for_an_append` | the probe rule: samples of a file before its tail is taken for all that changed |
 //! | | `logs_that_never_stop_growing_are_cut_consistently_as_true_prefixes` | files that only grow |
 //! | G4 | `any_change_arrives_and_stays` | random changes: content and metadata of both sides, by an independent comparator |
 //! | | `after_any_work_the_tree_is_what_is_on_disk` | random work under capture, with late events and overflows |
@@ -53,6 +54,7 @@
 //! | G1, G2, G4, G5 | `whatever_befalls_links_and_nodes_the_guarantees_hold_and_all_converge` | 10 000 seeded runs of both sides of the protocol: an invariant for each guarantee after every event, convergence in the end |
 //! | G5 | `only_the_next_generation_of_the_greeted_reign_is_taken` | each way in which a generation may not fit |
 //! | | `another_history_is_never_gone_on_with` | the window, asked by positions of another chain |
+//! | | `a_primary_that_went_backwards_begins_a_new_reign_and_all_follow` | two daemons, the state directory of one put back: epochs before and after |
 //! | | `a_primary_without_its_index_begins_a_new_reign_and_rebuilds_it` | two daemons, epochs before and after |
 //! | G6 | `what_a_taken_over_directory_held_is_put_aside_whatever_crash_comes_between` | what was there before, by name and content, in the bundle |
 //! | | `what_lies_in_the_way_is_never_lost` | files made by hand where a generation wants its own |

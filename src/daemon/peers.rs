@@ -65,6 +65,8 @@ pub struct Peer {
     pub trouble: Option<String>,
     /// Where its session can be asked.
     pub asks: Option<mpsc::Sender<Ask>>,
+    /// The newest link that greeted, by the order in which links were made.
+    newest_link: u64,
     /// The process that greeted last, and those whose place it and its predecessors took, the newest last.
     instances: Vec<InstanceNonce>,
     /// Why a process was not let in beside another of the same node, and when.
@@ -185,6 +187,15 @@ impl Peers {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// True if `link` is the newest of the peer `name`, by the order in which links were made, that greeted; the hello of an older one was long
+    /// on its way, and who sent it may be gone.
+    pub fn is_newest(&self, name: &NodeName, link: u64) -> bool {
+        let mut all = self.all();
+        let peer = all.entry(name.clone()).or_default();
+        peer.newest_link = peer.newest_link.max(link);
+        peer.newest_link == link
+    }
+
     /// Decides whether the process `instance` of the peer `name` is let in, and has an older link of that peer give way to it.
     ///
     /// A node that was restarted greets with a new instance, and the one before is never heard of again. One that greets after another took its
@@ -285,6 +296,16 @@ mod tests {
         peers.admit(&name, instance(1), now).unwrap();
         assert_eq!(peers.clones(now + CLONED_FOR), Vec::<String>::new());
     }
+
+    #[test]
+    fn a_hello_that_was_overtaken_by_that_of_a_newer_link_is_known_to_be() {
+        let peers = Peers::default();
+        let [a, b] = ["a", "b"].map(|name| NodeName::try_from(name.to_owned()).unwrap());
+        assert!(peers.is_newest(&a, 1) && peers.is_newest(&b, 2) && peers.is_newest(&a, 4));
+        assert!(!peers.is_newest(&a, 3), "the link was made before, and greets after");
+        assert!(peers.is_newest(&b, 3));
+    }
+
     #[test]
     #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
     fn a_stranger_is_told_of_until_it_is_trusted_or_has_not_knocked_for_long() {

@@ -166,13 +166,15 @@ pub struct PrimaryContext {
 
 /// Accepts standbys and serves them until the endpoint is closed.
 pub async fn accept(endpoint: &Endpoint, context: PrimaryContext) {
-    let mut sessions = JoinSet::new();
+    let (mut sessions, mut links) = (JoinSet::new(), 0);
     loop {
         tokio::select! {
             accepted = endpoint.accept() => match accepted {
                 Some(Ok(connection)) => {
                     let context = context.clone();
-                    sessions.spawn(async move { serve(connection, context).await });
+                    links += 1;
+                    let number = links;
+                    sessions.spawn(async move { serve(connection, number, context).await });
                 }
                 Some(Err(error)) => {
                     let text = super::explain(&error);
@@ -189,7 +191,8 @@ pub async fn accept(endpoint: &Endpoint, context: PrimaryContext) {
     sessions.shutdown().await;
 }
 
-async fn serve(connection: Connection, context: PrimaryContext) {
+/// Serves the peer of the `number`th link.
+async fn serve(connection: Connection, number: u64, context: PrimaryContext) {
     let name = connection.name().clone();
     let address = connection.remote_addr().to_string();
     let id = connection.peer().to_string();
@@ -197,7 +200,7 @@ async fn serve(connection: Connection, context: PrimaryContext) {
     context.peers.is_no_stranger(connection.peer());
     let peered = context.keys.met(&connection);
     let ended = match Link::accept(connection).await {
-        Ok(link) => greet(link, &name, (id, address, peered), &sent, &context).await,
+        Ok(link) => greet(link, (number, &name), (id, address, peered), &sent, &context).await,
         Err(error) => Err(error.into()),
     };
     let Err(error) = ended else { return };
@@ -221,7 +224,7 @@ async fn serve(connection: Connection, context: PrimaryContext) {
 
 async fn greet(
     mut link: Link,
-    name: &NodeName,
+    (number, name): (u64, &NodeName),
     (id, address, peered): (String, String, Peered),
     sent: &Arc<AtomicU64>,
     context: &PrimaryContext,
@@ -240,6 +243,9 @@ async fn greet(
         let text = format!("the node trusted as {name} calls itself {}; trust it under its own name", theirs.node);
         Err(Refused { why: RefusedWhy::Name, text })
     });
+    if judged.is_ok() && !context.peers.is_newest(name, number) {
+        return Err(SessionError::Superseded);
+    }
     let judged = judged.and_then(|()| context.peers.admit(name, theirs.instance, now()));
     if let Err(refused) = judged {
         send(&mut link, &refused.clone().into()).await?;

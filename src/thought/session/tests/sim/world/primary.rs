@@ -55,8 +55,11 @@ impl World {
         let (place, now) = (self.links[&number].primary, self.instant());
         let primary = &mut self.primaries[place];
         let Some(session) = primary.sessions.get_mut(&number) else { return };
-        let admitted =
-            judge(&session.ours, theirs).and_then(|_| primary.peers.admit(&theirs.node, theirs.instance, now));
+        let judged = judge(&session.ours, theirs);
+        if judged.is_ok() && !primary.peers.is_newest(&theirs.node, number as u64) {
+            return self.ends(number, Side::Primary, "a newer link greeted before");
+        }
+        let admitted = judged.and_then(|_| primary.peers.admit(&theirs.node, theirs.instance, now));
         if let Err(refused) = admitted {
             return self.refuses(number, Side::Primary, refused);
         }

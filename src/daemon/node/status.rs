@@ -240,7 +240,8 @@ fn standby(status: &mut Status, report: &StandbyReport, position: Option<Positio
     } else {
         State::Streaming
     };
-    if position.is_none() {
+    // Of one that is stuck before it could be opened nobody knows what it holds.
+    if position.is_none() && report.stuck.is_none() {
         status.promotable.why_not.push("it holds no complete generation yet".into());
     }
     if let Some(stuck) = &report.stuck {

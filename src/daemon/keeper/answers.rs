@@ -125,6 +125,7 @@ impl Keeper {
         }
         let payloads = spool.reader();
         let Cut { quality, deferred, cut_time, oldest_change, .. } = self.publish(cut, spool, true, true)?;
+        self.answer_awaited();
         let view = self.view()?;
         let is_complete = !touched.overflowed;
         let quality = self.quality(&quality);

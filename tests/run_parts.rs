@@ -157,7 +157,8 @@ fn of_a_large_file_that_changed_in_a_long_outage_the_change_travels() {
     assert_eq!(pair.primary.log().matches("catch-up generation").count(), 2, "{}", pair.told());
     assert!(
         sent < changed + MIB / 2 && asked < MIB / 2,
-        "{sent} bytes one way, {asked} the other, for {changed} that changed"
+        "{sent} bytes one way, {asked} the other, for {changed} that changed\n{}",
+        pair.told()
     );
 
     // What a replica had changed by hand is mended the same way.

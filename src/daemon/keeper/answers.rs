@@ -6,7 +6,8 @@ use super::work::{Keeper, KeeperError, Payloads, instant};
 use super::{Command, Fold, Touched, View, Whole};
 use crate::capture::Cut;
 use crate::thought::generation::Content;
-use crate::thought::plan::{Captures, Encoded};
+use crate::thought::plan::{Captures, Encoded, Present};
+use crate::thought::tree::CONTENT_LOOKUP_BYTES;
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
@@ -136,7 +137,11 @@ impl Keeper {
 impl Touched {
     pub(super) fn note(&mut self, captures: &Captures) {
         for (path, found) in captures {
-            let is_file = found.as_ref().is_some_and(|present| present.entry.content().is_some());
+            // What is as it was has come with the view, under whatever name, if a standby can find it by its digest.
+            let is_new = |present: &Present| {
+                !matches!(present.encoded, Encoded::Unchanged) || present.entry.size() < CONTENT_LOOKUP_BYTES
+            };
+            let is_file = found.as_ref().is_some_and(|present| present.entry.content().is_some() && is_new(present));
             if is_file && self.files.len() < TOUCHED_CAP {
                 self.files.insert(path.clone());
             } else if is_file {

@@ -44,6 +44,20 @@ pub(crate) struct Ground {
     directory: TempDir,
 }
 
+/// Tries for a while: a process that another test starts holds our locks between its fork and its exec.
+fn open_patiently(options: &ReplicaOptions) -> Result<(Replica, Opening), ReplicaError> {
+    for _ in 0..500 {
+        match Replica::open(options.clone(), HOME) {
+            Err(ReplicaError::Journal(JournalError::Medium { source, .. }))
+                if source.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(ReplicaError::Index(IndexError::InUse { .. })) => {}
+            done => return done,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Replica::open(options.clone(), HOME)
+}
+
 impl Ground {
     pub(crate) fn new() -> Self {
         Self::within(&std::env::temp_dir())
@@ -74,18 +88,8 @@ impl Ground {
         ReplicaOptions { home: self.replica(), state: self.state(), xattrs: XattrPolicy::default(), adopt: false }
     }
 
-    /// Tries for a while: a process that another test starts holds our locks between its fork and its exec.
     fn try_open_with(&self, options: &ReplicaOptions) -> Result<(Replica, Opening), ReplicaError> {
-        for _ in 0..500 {
-            match Replica::open(options.clone(), HOME) {
-                Err(ReplicaError::Journal(JournalError::Medium { source, .. }))
-                    if source.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(ReplicaError::Index(IndexError::InUse { .. })) => {}
-                done => return done,
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        Replica::open(options.clone(), HOME)
+        open_patiently(options)
     }
 
     fn try_open(&self) -> Result<(Replica, Opening), ReplicaError> {

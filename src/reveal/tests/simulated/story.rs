@@ -135,7 +135,7 @@ impl Story {
     /// A life from opening the replica on, at whatever generation it is. Some generations are staged upon others that are not revealed, some
     /// revealed and not tidied up.
     pub(super) fn live(&self, bed: &Bed) -> Result<Replica, ReplicaError> {
-        let (mut replica, _) = Replica::open(options(bed), HOME)?;
+        let (mut replica, _) = open_patiently(&options(bed))?;
         let at = usize::try_from(replica.standing().position.generation).unwrap();
         for (number, generation) in self.generations.iter().enumerate().skip(at) {
             let number = number + 1;
@@ -153,7 +153,7 @@ impl Story {
 
     /// Opens the replica, which recovers it.
     pub(super) fn open(&self, bed: &Bed) -> Result<Replica, String> {
-        let opened = Replica::open(options(bed), HOME);
+        let opened = open_patiently(&options(bed));
         opened.map(|(replica, _)| replica).map_err(|error| format!("opening: {error:?}"))
     }
 

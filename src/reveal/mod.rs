@@ -28,6 +28,7 @@
 //! | file | what |
 //! |---|---|
 //! | `replica` | [`Replica`]: what it is, and what it is asked to do |
+//! | `standing` | where it stands, as its index remembers it |
 //! | `recovery` | what is done when it is opened |
 //! | `adopt`, [`marker`] | taking possession of a directory |
 //! | `stage` | [`Stager`]: one operation after the other, with its payload |
@@ -59,6 +60,7 @@ mod operations;
 mod recovery;
 mod replica;
 mod stage;
+mod standing;
 mod steps;
 mod stray;
 #[cfg(test)]
@@ -78,8 +80,9 @@ use crate::words::position::Position;
 pub use ahead::Holding;
 pub use elsewhere::{Copied, Copying};
 pub use operations::Records;
-pub use replica::{Opening, Replica, ReplicaOptions, Standing};
+pub use replica::{Opening, Replica, ReplicaOptions};
 pub use stage::Stager;
+pub use standing::Standing;
 pub use stray::{Depth, Scope, Strays, is_stray};
 
 /// What can go wrong with a replica.

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::layout::{self, Area};
 use super::operations::{Journalled, Replayed};
-use super::replica::{Replica, Standing};
+use super::replica::Replica;
+use super::standing::Standing;
 use super::{ReplicaError, adopt, bundle};
 use crate::index::{Index, IndexError, Opened};
 use crate::journal::{Kept, Log, Record, RecordKind, State};

@@ -59,11 +59,14 @@ impl Keeper {
             }
             Command::Refilter(filter) => self.refilter(filter)?,
             Command::Reign(reign, chain, reply) => {
-                self.options.reign = reign;
-                self.position = Position { epoch: reign.epoch, generation: 0 };
-                self.chain = chain;
-                self.shared.window().skip_to((self.position, chain));
-                self.shared.head.send_replace(self.position);
+                // Several standbys may have asked for the same one: its history is not begun twice.
+                if self.options.reign.epoch < reign.epoch {
+                    self.options.reign = reign;
+                    self.position = Position { epoch: reign.epoch, generation: 0 };
+                    self.chain = chain;
+                    self.shared.window().skip_to((self.position, chain));
+                    self.shared.head.send_replace(self.position);
+                }
                 reply.send(()).ok();
             }
             Command::Snapshot(reply) => {

@@ -3,7 +3,8 @@
 //!
 //! 1. A view of the tree; the differences to the standby's; the contents they need, as far as the standby does not have them, sent ahead, as deltas
 //!    to what it has in their place where that is large. Again, while much changes.
-//! 2. A fold: one more cut, in which the files touched since the view, and those that were found to be others than the tree says, are captured whole. What it leads to is compared once more, and the
+//! 2. A fold: one more cut, in which the files touched since the view, and those that were found to be others than the tree says, are captured
+//!    whole. What it leads to is compared once more, and the
 //!    operations go out as one generation. Its contents were sent ahead, or are in the fold.
 //!
 //! The standby's tree stands still meanwhile, so all of it is one step for it: from the generation it had to a whole one.
@@ -96,7 +97,7 @@ impl CatchUp {
         let root = Root::open(&self.home)?;
         let mut view = self.view()?;
         for pass in 0..PASSES {
-            let changed = self.send_ahead(&root, view)?;
+            let changed = self.send_ahead(&root, view, pass == 0)?;
             let fold = self.fold(changed.ticket, changed.missed)?;
             if fold.is_complete {
                 return self.finish(fold);
@@ -156,14 +157,16 @@ impl CatchUp {
     }
 
     /// Sends ahead what the differences need and the standby lacks.
-    fn send_ahead(&self, root: &Root, view: View) -> Result<Ahead, CatchUpError> {
+    fn send_ahead(&self, root: &Root, view: View, is_first: bool) -> Result<Ahead, CatchUpError> {
         let (ticket, digest) = (view.ticket, view.digest);
         let tree = Tree::view(view.tree)?.ok_or(CatchUpError::Answer("the primary has no tree"))?;
         let mut ahead = Ahead { ticket, missed: Vec::new() };
         let mut batch: Vec<Offer> = Vec::new();
         let mut done = (0_u64, 0_u64);
         self.tell("comparing", (0, 0), (0, 0))?;
-        self.sweep(&tree, digest)?;
+        if is_first {
+            self.sweep(&tree, digest)?;
+        }
         let mut flush = |batch: &mut Vec<Offer>, ahead: &mut Ahead| -> Result<(), CatchUpError> {
             self.courier.send(root, batch, &mut ahead.missed)?;
             done.0 += batch.len() as u64;

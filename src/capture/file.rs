@@ -3,8 +3,6 @@
 //! Every payload is made of bytes that were hashed: either in the same pass, or in an earlier one after which the file's change time shows that
 //! nothing was written. A file that does not hold still for that is read once more in a single pass that hashes what it ships.
 
-use std::io::{self, Write};
-
 use super::large::{Answer, Read, Way};
 use super::reading::{Bounded, Reading, identity, memory, read};
 use super::{CaptureError, Capturer, How, Taken};
@@ -292,8 +290,7 @@ impl Capturer {
         let Some(base) = row.entry.content() else { return Ok(None) };
         let begin = self.spool.end();
         let mut packer = Packer::new(&mut self.spool, PackOptions::default());
-        let mut sink = PackerSink(&mut packer);
-        let mut encoder = DeltaEncoder::new(&mut sink)?;
+        let mut encoder = DeltaEncoder::new(&mut packer)?;
         let outcome =
             diff(&before, bounded, bounded.length(), &DiffOptions::default(), &mut |command| encoder.command(command));
         let unpacked = encoder.finish()?;
@@ -424,18 +421,4 @@ fn unchanged(stat: &Stat, old: Option<&Row>) -> Option<Taken> {
 fn signature_of<S: Store>(tree: &Tree<S>, row: &Row) -> Result<Option<Signature>, CaptureError> {
     let Some(digest) = row.entry.content() else { return Ok(None) };
     Ok(tree.signature(digest)?.and_then(|bytes| Signature::parse(bytes, row.entry.size()).ok()))
-}
-
-/// A packer as a place to write to.
-struct PackerSink<'a, 'w>(&'a mut Packer<'w>);
-
-impl Write for PackerSink<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

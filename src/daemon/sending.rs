@@ -227,8 +227,7 @@ fn pack_delta(
         return Ok(false);
     }
     let mut packer = Packer::new(out, PackOptions::default());
-    let mut sink = Sink(&mut packer);
-    let mut encoder = DeltaEncoder::new(&mut sink)?;
+    let mut encoder = DeltaEncoder::new(&mut packer)?;
     let mut told = from;
     let found = diff(signature, &Rest(file, from), file.size - from, &DiffOptions::default(), &mut |command| {
         told += match command {
@@ -251,18 +250,4 @@ fn pack_delta(
     encoder.finish()?;
     packer.finish()?;
     Ok(file.is(digest))
-}
-
-/// A packer as a place to write to.
-struct Sink<'a, 'w>(&'a mut Packer<'w>);
-
-impl io::Write for Sink<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -195,6 +195,18 @@ impl<'w> Packer<'w> {
     }
 }
 
+/// For what writes as it goes, such as a delta.
+impl io::Write for Packer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Packer::write(self, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Why packed bytes are refused.
 #[derive(Debug, Error)]
 pub enum UnpackError {

@@ -187,9 +187,9 @@ impl Peers {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// True if `link` is the newest of the peer `name`, by the order in which links were made, that greeted; the hello of an older one was long
-    /// on its way, and who sent it may be gone.
-    pub fn is_newest(&self, name: &NodeName, link: u64) -> bool {
+    /// Notes that `link` of the peer `name` greets. False if one that was made later did so before: this hello was long on its way, and who sent it
+    /// may be gone.
+    pub fn note_greeting(&self, name: &NodeName, link: u64) -> bool {
         let mut all = self.all();
         let peer = all.entry(name.clone()).or_default();
         peer.newest_link = peer.newest_link.max(link);
@@ -301,9 +301,9 @@ mod tests {
     fn a_hello_that_was_overtaken_by_that_of_a_newer_link_is_known_to_be() {
         let peers = Peers::default();
         let [a, b] = ["a", "b"].map(|name| NodeName::try_from(name.to_owned()).unwrap());
-        assert!(peers.is_newest(&a, 1) && peers.is_newest(&b, 2) && peers.is_newest(&a, 4));
-        assert!(!peers.is_newest(&a, 3), "the link was made before, and greets after");
-        assert!(peers.is_newest(&b, 3));
+        assert!(peers.note_greeting(&a, 1) && peers.note_greeting(&b, 2) && peers.note_greeting(&a, 4));
+        assert!(!peers.note_greeting(&a, 3), "the link was made before, and greets after");
+        assert!(peers.note_greeting(&b, 3));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::shipping::ShipError;
 use crate::net::NetError;
 use crate::net::connection::Connection;
 use crate::net::endpoint::Endpoint;
-use crate::net::link::Link;
+use crate::net::link::{ControlSender, Link};
 use crate::thought::session::arrival::ArrivalError;
 use crate::thought::session::follower::FollowerError;
 use crate::thought::session::judge;
@@ -243,7 +243,7 @@ async fn greet(
         let text = format!("the node trusted as {name} calls itself {}; trust it under its own name", theirs.node);
         Err(Refused { why: RefusedWhy::Name, text })
     });
-    if judged.is_ok() && !context.peers.is_newest(name, number) {
+    if judged.is_ok() && !context.peers.note_greeting(name, number) {
         return Err(SessionError::Superseded);
     }
     let judged = judged.and_then(|()| context.peers.admit(name, theirs.instance, now()));
@@ -301,7 +301,13 @@ async fn greet(
     session.run(receiver, questioned, asked).await
 }
 
-/// Sends one message.
+/// Sends one message of a session.
+pub(super) async fn tell(control: &mut ControlSender, message: &Message) -> Result<(), SessionError> {
+    let (kind, payload) = message.encode()?;
+    Ok(control.send(kind, &payload).await?)
+}
+
+/// Sends one message of a greeting.
 pub(super) async fn send(link: &mut Link, message: &Message) -> Result<(), SessionError> {
     let (kind, payload) = message.encode()?;
     Ok(link.send(kind, &payload).await?)

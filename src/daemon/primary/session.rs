@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 
-use super::{PrimaryContext, SessionError, now};
+use super::{PrimaryContext, SessionError, now, tell};
 use crate::capture::Joined;
 use crate::daemon::catch_up::{CatchUp, CatchUpError};
 use crate::daemon::courier::{Courier, Question};
@@ -21,9 +21,7 @@ use crate::fs::Root;
 use crate::net::link::{ControlReceiver, ControlSender, DataStreams};
 use crate::thought::filter::Rules;
 use crate::thought::session::sender::{Asked, Heard, Sender};
-use crate::thought::wire::message::{
-    Audited, Heartbeat, HeldAll, Lack, Listing, Message, Rejected, Release, Signed, Swept,
-};
+use crate::thought::wire::message::{Audited, Heartbeat, HeldAll, Lack, Listing, Rejected, Release, Signed, Swept};
 use crate::words::entry::Digest;
 use crate::words::position::{NodeName, Position};
 
@@ -95,9 +93,9 @@ impl Session {
                     Ask::GiveWay => return Err(SessionError::Superseded),
                     Ask::Audit(audit, reply) => {
                         self.sender.asks(Asked::Audit, Answer::Audited(reply));
-                        self.tell(&audit.into()).await?;
+                        tell(&mut self.control, &audit.into()).await?;
                     }
-                    Ask::Release => self.tell(&Release {}.into()).await?,
+                    Ask::Release => tell(&mut self.control, &Release {}.into()).await?,
                 },
                 ended = wait_for(&mut self.catching_up) => {
                     self.catching_up = None;
@@ -270,23 +268,23 @@ impl Session {
         match question {
             Question::Tell(progress) => {
                 self.context.peers.change(&self.name, |peer| peer.progress = Some(progress.clone()));
-                self.tell(&progress.into()).await
+                tell(&mut self.control, &progress.into()).await
             }
             Question::List(list, reply) => {
                 self.sender.asks(Asked::List, Answer::Listing(reply));
-                self.tell(&list.into()).await
+                tell(&mut self.control, &list.into()).await
             }
             Question::Have(have, reply) => {
                 self.sender.asks(Asked::Have, Answer::Lack(reply));
-                self.tell(&have.into()).await
+                tell(&mut self.control, &have.into()).await
             }
             Question::Sign(sign, reply) => {
                 self.sender.asks(Asked::Sign, Answer::Signed(reply));
-                self.tell(&sign.into()).await
+                tell(&mut self.control, &sign.into()).await
             }
             Question::Wanted(wanted, reply) => {
                 self.sender.asks(Asked::Sweep, Answer::Swept(reply));
-                self.tell(&wanted.into()).await
+                tell(&mut self.control, &wanted.into()).await
             }
             Question::AllHeld(reply) => {
                 self.sender.asks(Asked::AllHeld, Answer::HeldAll(reply));
@@ -319,12 +317,7 @@ impl Session {
             }
         };
         let heartbeat = self.context.keys.beat(&self.name, heartbeat, &self.peered);
-        self.tell(&heartbeat.into()).await
-    }
-
-    async fn tell(&mut self, message: &Message) -> Result<(), SessionError> {
-        let (kind, payload) = message.encode()?;
-        Ok(self.control.send(kind, &payload).await?)
+        tell(&mut self.control, &heartbeat.into()).await
     }
 }
 

@@ -12,7 +12,7 @@ use super::streams::read_streams;
 use crate::daemon::holder::{Event, Job};
 use crate::daemon::keys::Peered;
 use crate::daemon::peers::Busy;
-use crate::daemon::primary::{SessionError, now};
+use crate::daemon::primary::{SessionError, now, tell};
 use crate::net::link::{ControlReceiver, ControlSender, DataStreams};
 use crate::thought::session::follower::{Follower, FollowerError, Told};
 use crate::thought::wire::message::{Heartbeat, Message};
@@ -60,7 +60,7 @@ impl Session {
                     // The replica failed: it is opened anew with the next link.
                     None => Err(SessionError::Ending),
                 },
-                Some(message) = answered.recv() => self.tell(&message).await,
+                Some(message) = answered.recv() => tell(&mut self.control, &message).await,
                 Some(task) = tasks.join_next() => task.unwrap_or(Err(SessionError::Ending)),
                 _ = tick.tick() => self.tick().await,
                 Ok(()) = strays.changed() => Err(SessionError::Strayed),
@@ -157,7 +157,7 @@ impl Session {
         match event {
             Event::Acked(acked, header) => {
                 let position = acked.position;
-                self.tell(&acked.into()).await?;
+                tell(&mut self.control, &acked.into()).await?;
                 self.context.peers.change(&self.name, |peer| {
                     peer.acked = Some(position);
                     peer.busy = Busy::Streaming;
@@ -170,10 +170,10 @@ impl Session {
             Event::Revealed(revealed, stand) => {
                 self.context.report().revealed(revealed.position, *stand);
                 self.context.peers.change(&self.name, |peer| peer.revealed = Some(revealed.position));
-                self.tell(&revealed.into()).await
+                tell(&mut self.control, &revealed.into()).await
             }
-            Event::Rejected(rejected) => self.tell(&rejected.into()).await,
-            Event::HeldAll(all) => self.tell(&all.into()).await,
+            Event::Rejected(rejected) => tell(&mut self.control, &rejected.into()).await,
+            Event::HeldAll(all) => tell(&mut self.control, &all.into()).await,
         }
     }
 
@@ -193,11 +193,6 @@ impl Session {
             }
         };
         let heartbeat = self.context.keys.beat(&self.name, heartbeat, &self.peered);
-        self.tell(&heartbeat.into()).await
-    }
-
-    async fn tell(&mut self, message: &Message) -> Result<(), SessionError> {
-        let (kind, payload) = message.encode()?;
-        Ok(self.control.send(kind, &payload).await?)
+        tell(&mut self.control, &heartbeat.into()).await
     }
 }

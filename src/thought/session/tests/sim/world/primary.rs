@@ -56,7 +56,7 @@ impl World {
         let primary = &mut self.primaries[place];
         let Some(session) = primary.sessions.get_mut(&number) else { return };
         let judged = judge(&session.ours, theirs);
-        if judged.is_ok() && !primary.peers.is_newest(&theirs.node, number as u64) {
+        if judged.is_ok() && !primary.peers.note_greeting(&theirs.node, number as u64) {
             return self.ends(number, Side::Primary, "a newer link greeted before");
         }
         let admitted = judged.and_then(|_| primary.peers.admit(&theirs.node, theirs.instance, now));

@@ -27,8 +27,8 @@
 //! **Invariant:** nothing is forgotten. What a cut took from the dirty paths it captured, or gives back; what it could not prove it gives
 //! back too, with change times that no file has, so that it is read again.
 //!
-//! **Not seen:** a truncation under way to anything but nothing. And a hard link made, written through and removed before anyone looked at it: its events name only itself, not the file it was
-//! another name of. If that one is captured in the same cut, its change time tells, whichever round it was captured in; else the next scan
+//! **Not seen:** a truncation under way to anything but nothing. And a hard link made, written through and removed before anyone looked at it:
+//! its events name only itself, not the file it was another name of. If that one is captured in the same cut, its change time tells, whichever round it was captured in; else the next scan
 //! finds it by that.
 //!
 //! | file | what |

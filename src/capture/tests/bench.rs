@@ -22,7 +22,7 @@ use crate::thought::generation::{Action, Content, Operation, Quality};
 use crate::thought::plan::{Captures, Step};
 use crate::thought::store::MemoryStore;
 use crate::thought::tree::{ApplyError, Arrived, Row, Tree, TreeError, Witness};
-use crate::walk::Walker;
+use crate::walk::{TELLING, Walker};
 use crate::watch::{Backend, Options, Watcher};
 use crate::words::entry::{Body, Digest, Entry, InodeId, Proof, Timestamp, Xattrs};
 use crate::words::path::RelPath;
@@ -151,6 +151,8 @@ impl Bench {
             let dirty: Vec<_> = self.walker.dirty().paths().collect();
             let Cut { quality, deferred, grown, captures, .. } = &cut;
             last = format!("{quality}, dirty {dirty:?}, deferred {deferred:?}, grown {grown:?}, {captures:#?}");
+            // Some things must be so for a while ([`TELLING`]); as many cuts can be faster than that.
+            std::thread::sleep(TELLING / 50);
         }
         panic!("the home does not settle: {last}");
     }

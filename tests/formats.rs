@@ -268,7 +268,7 @@ fn messages() -> Vec<Message> {
             failed: None,
         }
         .into(),
-        CatchingUp { phase: "comparing".into(), entries: (1, 2), bytes: (3, 4) }.into(),
+        CatchingUp { from: position, phase: "comparing".into(), entries: (1, 2), bytes: (3, 4) }.into(),
         Sign { content: Digest([1; 32]), size: 300 }.into(),
         Signed { signature: vec![1, 2, 3] }.into(),
         Wanted { contents: vec![[1; 8], [2; 8]], more: true }.into(),

@@ -131,7 +131,7 @@ impl CatchUp {
     }
 
     fn tell(&self, phase: &str, entries: (u64, u64), bytes: (u64, u64)) -> Result<(), CatchUpError> {
-        let told = CatchingUp { phase: phase.to_owned(), entries, bytes };
+        let told = CatchingUp { from: self.parent.0, phase: phase.to_owned(), entries, bytes };
         Ok(self.courier.say(Question::Tell(told))?)
     }
 

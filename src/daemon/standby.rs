@@ -133,7 +133,7 @@ pub async fn greet(connection: Connection, address: &str, context: &StandbyConte
         peer.trouble = None;
     });
     tracing::info!(primary = %name, address, position = %stand.standing.position, "connected to the primary");
-    let follower = Follower::new(&theirs, now());
+    let follower = Follower::new(&theirs, stand.standing.position, now());
     Ok(Following { link, name, peered, follower, receiver, context: context.clone() })
 }
 

@@ -196,7 +196,7 @@ pub(crate) fn sessions(bytes: &[u8]) {
     let start = some_instant();
     let mut now = start;
     let mut sender = Sender::<usize>::new(&hello, now);
-    let mut follower = Follower::new(&hello, now);
+    let mut follower = Follower::new(&hello, hello.position, now);
     let mut receiver = Receiver::new(&hello, hello.position, hello.chain);
     let mut arrival = Arrival::default();
     let mut sent = vec![hello.position];

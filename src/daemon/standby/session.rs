@@ -157,6 +157,7 @@ impl Session {
         match event {
             Event::Acked(acked, header) => {
                 let position = acked.position;
+                self.follower.acks(position);
                 tell(&mut self.control, &acked.into()).await?;
                 self.context.peers.change(&self.name, |peer| {
                     peer.acked = Some(position);

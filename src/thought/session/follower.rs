@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Pulse;
 use crate::thought::wire::frame::BodyError;
 use crate::thought::wire::message::{Audit, CatchingUp, Have, Heartbeat, Hello, List, Message, Refused, Sign, Wanted};
-use crate::words::position::Reign;
+use crate::words::position::{Position, Reign};
 
 /// Why a link to a primary ends.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,13 +61,19 @@ pub enum Told {
 pub struct Follower {
     pulse: Pulse,
     epoch: u64,
+    acked: Position,
 }
 
 impl Follower {
-    /// A link to the primary of `hello`.
-    pub fn new(hello: &Hello, now: Instant) -> Self {
+    /// A link to the primary of `hello`, of a replica at `acked`.
+    pub fn new(hello: &Hello, acked: Position, now: Instant) -> Self {
         let epoch = hello.reigns.iter().map(|reign| reign.epoch).max().unwrap_or(0);
-        Self { pulse: Pulse::new(now), epoch }
+        Self { pulse: Pulse::new(now), epoch, acked }
+    }
+
+    /// The replica acked `position`.
+    pub fn acks(&mut self, position: Position) {
+        self.acked = position;
     }
 
     /// A message of the control stream.
@@ -77,6 +83,8 @@ impl Follower {
         let message = message.ok_or_else(|| FollowerError::Protocol(format!("message of kind {kind}")))?;
         Ok(match message {
             Message::Heartbeat(heartbeat) => Told::Heartbeat(heartbeat),
+            // The generation came on a stream of its own, and overtook what is said of it.
+            Message::CatchingUp(progress) if progress.from < self.acked => Told::Nothing,
             Message::CatchingUp(progress) => Told::CatchingUp(progress),
             Message::List(list) => Told::List(list),
             Message::Have(have) => Told::Have(have),

@@ -8,7 +8,9 @@ use super::*;
 use crate::thought::filter::Rules;
 use crate::thought::generation::{Header, Joint, NamedPaths, Quality};
 use crate::thought::wire::frame::encode_body;
-use crate::thought::wire::message::{Abilities, Acked, Deposed, HeldAll, Lack, Message, Rejected, StreamStart, data};
+use crate::thought::wire::message::{
+    Abilities, Acked, CatchingUp, Deposed, HeldAll, Lack, Message, Rejected, StreamStart, data,
+};
 use crate::words::entry::{Digest, Timestamp};
 use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, NodeName, Position, Reign, ReignId};
 
@@ -166,7 +168,7 @@ fn answers_go_to_whoever_asked_first_and_one_that_nobody_asked_for_ends_the_link
 #[test]
 fn a_follower_told_of_a_higher_reign_ends_its_link() {
     let now = some_instant();
-    let mut follower = Follower::new(&hello("a", Role::Primary, 3), now);
+    let mut follower = Follower::new(&hello("a", Role::Primary, 3), Position::default(), now);
     let mut hears = |epoch| {
         let reign = hello("a", Role::Primary, epoch).reigns[0];
         let (kind, payload) = Message::from(Deposed { reign }).encode().unwrap();
@@ -174,6 +176,21 @@ fn a_follower_told_of_a_higher_reign_ends_its_link() {
     };
     assert_eq!(hears(3), Ok(Told::Nothing));
     assert!(matches!(hears(4), Err(FollowerError::Deposed { followed: 3, .. })));
+}
+
+#[test]
+fn what_is_said_of_a_catch_up_after_its_generation_was_acked_is_no_news() {
+    let now = some_instant();
+    let at = |generation| Position { epoch: 3, generation };
+    let mut follower = Follower::new(&hello("a", Role::Primary, 3), at(5), now);
+    let hears = |follower: &mut Follower, from| {
+        let (kind, payload) = Message::from(CatchingUp { from: at(from), ..CatchingUp::default() }).encode().unwrap();
+        follower.received(kind, &payload, now)
+    };
+    assert!(matches!(hears(&mut follower, 5), Ok(Told::CatchingUp(_))));
+    follower.acks(at(7));
+    assert_eq!(hears(&mut follower, 5), Ok(Told::Nothing));
+    assert!(matches!(hears(&mut follower, 7), Ok(Told::CatchingUp(_))), "another one, over the same link");
 }
 
 #[test]

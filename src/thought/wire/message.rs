@@ -454,6 +454,9 @@ pub struct Differing {
 /// How far the primary is with bringing this standby up to date.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct CatchingUp {
+    /// What the standby had acked when this began. Once it has acked more, this is over: the generation comes on a stream of its own, and may
+    /// overtake what was said of it.
+    pub from: Position,
     /// What is being done.
     pub phase: String,
     /// Entries done, of how many.

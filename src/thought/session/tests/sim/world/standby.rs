@@ -41,7 +41,7 @@ impl World {
             standby.memory.learn(*reign);
         }
         let (position, chain) = standby.disk.standing;
-        linked.follower = Some(Follower::new(theirs, now));
+        linked.follower = Some(Follower::new(theirs, position, now));
         standby.receiver = Receiver::new(theirs, position, chain);
         standby.arriving = None;
         self.reads(place);

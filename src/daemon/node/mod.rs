@@ -495,3 +495,6 @@ impl Inner {
 fn parse_id(id: &str) -> Result<NodeId, Refusal> {
     id.parse::<NodeId>().map_err(|error| Refusal::new(RefusalClass::Usage, super::explain(&error)))
 }
+
+#[cfg(test)]
+mod tests;

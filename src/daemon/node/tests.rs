@@ -1,0 +1,85 @@
+//! Whole nodes, in this process, on real directories.
+#![expect(clippy::disallowed_methods, reason = "tests make and change directories as other programs do")]
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::{Node, NodeOptions, Part};
+use crate::daemon::holder::Guards;
+use crate::daemon::keeper::Command;
+use crate::daemon::primary::first_chain;
+use crate::daemon::window::WindowLimits;
+use crate::net::authority::CertificateFiles;
+use crate::thought::filter::Filter;
+use crate::thought::timing::Windows;
+use crate::thought::wire::message::Role;
+use crate::words::position::{ChainDigest, NodeName, Position, Reign, ReignId};
+
+/// A primary that knows no peers.
+fn lone_primary(home: &Path, state: &Path) -> NodeOptions {
+    NodeOptions {
+        name: NodeName::try_from("primary".to_owned()).unwrap(),
+        home: home.to_owned(),
+        state: state.to_owned(),
+        role: Role::Primary,
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        peers: Vec::new(),
+        certificates: CertificateFiles::default(),
+        filter: Filter::everything(),
+        windows: Windows { quiet: Duration::from_millis(1), longest: Duration::from_millis(1) },
+        large_from_bytes: 1 << 20,
+        window: WindowLimits::default(),
+        watch: crate::watch::Options::default(),
+        poll: Duration::from_secs(30),
+        scrub: None,
+        bandwidth: None,
+        scan_always: false,
+        guards: Guards::default(),
+        adopt: false,
+        moved: false,
+    }
+}
+
+/// Where a primary stands.
+fn head(node: &Node) -> (Position, ChainDigest) {
+    let Part::Primary { shared, .. } = &node.inner.part else { panic!("it is a standby") };
+    shared.window().head()
+}
+
+/// Has a primary begin `reign`, as a session does that met a standby which stands where it did not lead.
+async fn command_reign(node: &Node, reign: Reign) {
+    let Part::Primary { shared, keeper } = &node.inner.part else { panic!("it is a standby") };
+    let (reply, begun) = oneshot::channel();
+    let chain = first_chain(reign.id, node.inner.instance);
+    keeper.send(Command::Reign(reign, chain, reply)).await.unwrap();
+    shared.wake();
+    begun.await.unwrap();
+}
+
+/// G5: two standbys may have met the same older state of a primary, and each has it begin a reign; the second asks when generations of that
+/// reign are out already.
+#[tokio::test]
+async fn a_reign_that_two_standbys_have_begun_gives_no_position_twice() {
+    let (home, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let node = Node::start(lone_primary(home.path(), state.path())).await.unwrap();
+    let mut reign = Reign { id: ReignId([7; 16]), epoch: 2, parent: None, fork: Position::default() };
+    command_reign(&node, reign).await;
+    let first = head(&node);
+    assert_eq!(first, (Position { epoch: 2, generation: 0 }, first_chain(reign.id, node.inner.instance)));
+    fs::write(home.path().join("file"), "content").unwrap();
+    node.mark().await.unwrap();
+    let made = head(&node);
+    assert!(made.0.epoch == 2 && made.0.generation > 0, "{made:?}");
+    command_reign(&node, reign).await;
+    assert_eq!(head(&node), made, "the reign began a second time");
+    // Nor does one that was overtaken come back.
+    reign = Reign { id: ReignId([8; 16]), epoch: 1, ..reign };
+    command_reign(&node, reign).await;
+    assert_eq!(head(&node), made, "an earlier reign took the place of a later one");
+    node.end().await.unwrap();
+}

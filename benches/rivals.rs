@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hotspare::jenkins::checks::{Promise, Rule, check};
-use hotspare::jenkins::dice::Dice;
 use hotspare::jenkins::home::{HomeSize, make};
 use hotspare::jenkins::load::{Load, LoadOptions};
+use hotspare::thought::dice::Dice;
 
 use crate::copiers::{Copier, Program};
 use crate::ground::Ground;

@@ -10,7 +10,7 @@ mod targets;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use hotspare::jenkins::dice::Dice;
+use hotspare::thought::dice::Dice;
 use targets::{TARGETS, Target};
 
 /// How many inputs each target gets if nobody says.

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::dice::Dice;
 use super::pen::{Pen, PenError};
 use super::plan::{Kind, Plan, Progress};
 use super::secret::{self, SecretError};
 use super::xml::document;
+use crate::thought::dice::Dice;
 
 /// How much of each there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -13,10 +13,8 @@
 //! | `instruments` | what tells one instant from two |
 //! | `pen` | the system calls of Jenkins |
 //! | [`secret`], `xml`, `zip` | formats |
-//! | [`dice`] | choices by seed |
 
 pub mod checks;
-pub mod dice;
 pub mod home;
 pub(crate) mod instruments;
 pub mod ledger;

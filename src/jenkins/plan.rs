@@ -1,8 +1,8 @@
 //! What a build writes in the course of its life, down to the byte: it follows from its job and number, so that a check needs no record of
 //! what was written to know what may be there.
 
-use super::dice::Dice;
 use super::xml::document;
+use crate::thought::dice::Dice;
 
 /// How a build saves its flow nodes, if it has any.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -111,8 +111,8 @@ impl ReadAt for Layered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reveal::tests::churn::Random;
     use crate::thought::delta::read_full;
+    use crate::thought::dice::Dice;
 
     #[test]
     fn a_file_with_edits_over_it_reads_as_if_they_were_made() {
@@ -120,21 +120,21 @@ mod tests {
         let root = Arc::new(Root::open(directory.path()).unwrap());
         let path = |name: String| RelPath::parse(name.as_bytes()).unwrap();
         for seed in 0..300 {
-            let mut random = Random(seed);
-            let length = random.below(60);
-            let mut model = random.bytes(length);
+            let mut dice = Dice::new(seed);
+            let length = dice.index(60);
+            let mut model = dice.noise(length);
             let base = path(format!("{seed}"));
             root.create_file(&base).unwrap().write_at(&model, 0).unwrap();
             let mut file = Layered::plain(&root, root.open_read(&base).unwrap());
-            for number in 0..random.below(9) {
+            for number in 0..dice.index(9) {
                 let (mut spans, mut payload, mut at) = (Vec::new(), Vec::new(), 0);
                 while at < model.len() {
-                    let offset = at + random.below(20);
-                    let count = 1 + random.below(12);
+                    let offset = at + dice.index(20);
+                    let count = 1 + dice.index(12);
                     if offset > model.len() {
                         break;
                     }
-                    let bytes = random.bytes(count);
+                    let bytes = dice.noise(count);
                     model.resize(model.len().max(offset + bytes.len()), 0);
                     model[offset..offset + bytes.len()].copy_from_slice(&bytes);
                     payload.extend_from_slice(&bytes);

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod delta;
+pub mod dice;
 pub mod digest;
 pub mod dirty;
 pub mod filter;

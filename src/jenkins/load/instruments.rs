@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use super::LoadError;
-use crate::jenkins::dice::Dice;
 use crate::jenkins::instruments::{
     COUNTERS, HOLDERS, MEMBERS, NOTES_SPAN, SWAPS, TOKENS, count, directory, note_versions, notes,
 };
 use crate::jenkins::ledger::InstrumentFacts;
 use crate::jenkins::pen::{Pen, PenError};
+use crate::thought::dice::Dice;
 
 /// The instruments of one writer.
 pub(super) struct Instruments {

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use super::LoadError;
-use crate::jenkins::dice::Dice;
 use crate::jenkins::home::{fingerprint, job_config, permalinks};
 use crate::jenkins::ledger::JobFacts;
 use crate::jenkins::pen::{Log, Pen, PenError};
 use crate::jenkins::plan::{Kind, Plan, Progress, heads_of, progress_of};
 use crate::jenkins::xml;
+use crate::thought::dice::Dice;
 
 /// A job and what is known of its files.
 pub(super) struct Job {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::instruments::Instruments;
 use super::job::Job;
 use super::{LoadError, LoadOptions};
-use crate::jenkins::dice::Dice;
 use crate::jenkins::ledger::Books;
 use crate::jenkins::pen::Pen;
+use crate::thought::dice::Dice;
 
 /// A writer between two steps.
 pub(in crate::jenkins) struct Writer {

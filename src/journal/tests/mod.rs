@@ -4,9 +4,10 @@ mod power;
 mod rules;
 mod sim;
 
-use sim::{Random, Sim};
+use sim::Sim;
 
 use super::{JournalError, Kept, Log, Record, RecordKind, Recovered, State};
+use crate::thought::dice::Dice;
 use crate::words::position::{HomeId, Position};
 
 const HOME: HomeId = HomeId([7; 16]);
@@ -49,12 +50,12 @@ impl Told {
 
     /// The life of ten generations: some dropped and staged again, some parts larger than a segment, some pruning.
     fn live(&mut self, log: &mut Log) -> Result<(), JournalError> {
-        let mut random = Random(0x5eed);
+        let mut dice = Dice::new(0x5eed);
         for generation in 1..=10 {
             let rounds = if generation % 4 == 2 { 2 } else { 1 };
             for round in 0..rounds {
                 for part in 0..=(generation % 3) {
-                    let length = if generation == 5 { 1500 } else { usize::try_from(random.next() % 220).unwrap() };
+                    let length = if generation == 5 { 1500 } else { usize::try_from(dice.roll() % 220).unwrap() };
                     let part = u32::try_from(part).unwrap();
                     self.append(log, RecordKind::Staged { part }, generation, &vec![0xa5; length])?;
                 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::journal::medium::Medium;
+use crate::thought::dice::Dice;
 
 /// A change of a file that no sync has made durable.
 #[derive(Clone, Debug)]
@@ -77,27 +78,24 @@ impl Sim {
     /// The disk after a power cut, running well again.
     pub(super) fn after(&self, cut: Cut) -> Self {
         let disk = self.disk();
-        let mut random = Random(match cut {
-            Cut::Torn(seed) => seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            _ => 1,
-        });
+        let mut dice = Dice::new(if let Cut::Torn(seed) = cut { seed } else { 0 });
         let mut names = disk.durable_names.clone();
         match cut {
             Cut::None => names.clone_from(&disk.live_names),
             Cut::Unsynced => {}
             Cut::Torn(_) => {
                 for (name, &inode) in &disk.live_names {
-                    if !names.contains_key(name) && random.coin() {
+                    if !names.contains_key(name) && dice.one_in(2) {
                         names.insert(name.clone(), inode);
                     }
                 }
-                names.retain(|name, _| disk.live_names.contains_key(name) || random.coin());
+                names.retain(|name, _| disk.live_names.contains_key(name) || dice.one_in(2));
             }
         }
         let survive = |inode: &Inode| match cut {
             Cut::None => inode.clone(),
             Cut::Unsynced => settled(inode.durable.clone()),
-            Cut::Torn(_) => settled(inode.tear(&mut random)),
+            Cut::Torn(_) => settled(inode.tear(&mut dice)),
         };
         let inodes = disk.inodes.iter().map(survive).collect();
         Self(Arc::new(Mutex::new(Disk {
@@ -168,19 +166,19 @@ fn settled(bytes: Vec<u8>) -> Inode {
 
 impl Inode {
     /// The durable bytes with any of the pending changes, in sectors of any size.
-    fn tear(&self, random: &mut Random) -> Vec<u8> {
+    fn tear(&self, dice: &mut Dice) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         for change in &self.pending {
-            match (change, random.next() % 4) {
+            match (change, dice.roll() % 4) {
                 (_, 0) => {}
                 (Pending::Write(offset, new), 1) => {
-                    let kept = usize::try_from(random.next()).unwrap() % (new.len() + 1);
+                    let kept = usize::try_from(dice.roll()).unwrap() % (new.len() + 1);
                     Pending::Write(*offset, new[..kept].to_vec()).apply(&mut bytes);
                 }
                 (Pending::Write(offset, new), 2) => {
-                    let sector = [1, 16, 64, 512][usize::try_from(random.next() % 4).unwrap()];
+                    let sector = [1, 16, 64, 512][usize::try_from(dice.roll() % 4).unwrap()];
                     for (number, piece) in new.chunks(sector).enumerate() {
-                        if random.coin() {
+                        if dice.one_in(2) {
                             Pending::Write(offset + number * sector, piece.to_vec()).apply(&mut bytes);
                         }
                     }
@@ -196,22 +194,6 @@ impl Disk {
     fn inode(&mut self, name: &str) -> io::Result<&mut Inode> {
         let inode = *self.live_names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(&mut self.inodes[inode])
-    }
-}
-
-/// Xorshift: the same for ever.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 8
-    }
-
-    fn coin(&mut self) -> bool {
-        self.next().is_multiple_of(2)
     }
 }
 

@@ -16,11 +16,11 @@ fn settled(ground: &Ground) {
     fs::create_dir(ground.replica().join("mine")).unwrap();
     fs::write(ground.replica().join("mine/notes"), "notes").unwrap();
     fs::write(ground.replica().join("same"), "same").unwrap();
-    fs::write(ground.replica().join("large"), Random(1).bytes(1_100_000)).unwrap();
+    fs::write(ground.replica().join("large"), Dice::new(1).noise(1_100_000)).unwrap();
     fs::create_dir_all(ground.source().join("jobs/one")).unwrap();
     fs::write(ground.source().join("jobs/one/config.xml"), "theirs").unwrap();
     fs::write(ground.source().join("same"), "same").unwrap();
-    fs::write(ground.source().join("large"), Random(1).bytes(1_100_000)).unwrap();
+    fs::write(ground.source().join("large"), Dice::new(1).noise(1_100_000)).unwrap();
 }
 
 fn adopting(ground: &Ground) -> ReplicaOptions {
@@ -80,7 +80,7 @@ fn adopts(label: &str, take: impl Fn(&mut Replica, &Generation) -> bool) {
     let mut replica = ground.open();
     if !is_acked {
         let mut primary = Primary::meeting(&ground.source(), &ground.state(), &replica, at);
-        super::take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+        super::take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     }
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new(), "{label}");
     let bundles = ground.bundles();
@@ -96,7 +96,7 @@ fn adopts(label: &str, take: impl Fn(&mut Replica, &Generation) -> bool) {
     // What the next generations replace is history, not a bundle.
     fs::remove_file(ground.source().join("same")).unwrap();
     let next = primary_after(&ground, &replica).generation();
-    super::take(&mut replica, &next, &mut Random(1)).unwrap();
+    super::take(&mut replica, &next, &mut Dice::new(1)).unwrap();
     assert_eq!(ground.bundles().len(), 1, "{label}");
     assert_eq!(ground.litter(), Vec::<String>::new(), "{label}");
 }
@@ -108,25 +108,25 @@ fn primary_after(ground: &Ground, replica: &Replica) -> Primary {
 #[test]
 fn what_a_taken_over_directory_held_is_put_aside_whatever_crash_comes_between() {
     adopts("no crash", |replica, generation| {
-        take(replica, generation, &mut Random(1)).unwrap();
+        take(replica, generation, &mut Dice::new(1)).unwrap();
         true
     });
     adopts("before the ack", |replica, generation| {
-        drop(stage(replica, generation, &mut Random(1)).unwrap());
+        drop(stage(replica, generation, &mut Dice::new(1)).unwrap());
         false
     });
     adopts("after the ack", |replica, generation| {
-        ack(replica, generation, &mut Random(1)).unwrap();
+        ack(replica, generation, &mut Dice::new(1)).unwrap();
         true
     });
     adopts("after the reveal", |replica, generation| {
-        ack(replica, generation, &mut Random(1)).unwrap();
+        ack(replica, generation, &mut Dice::new(1)).unwrap();
         replica.reveal().unwrap();
         true
     });
     for changes in [1, 4, 7] {
         adopts("within the reveal", |replica, generation| {
-            ack(replica, generation, &mut Random(1)).unwrap();
+            ack(replica, generation, &mut Dice::new(1)).unwrap();
             replica.steps(&Faulty::after(replica.root(), changes)).unwrap_err();
             true
         });
@@ -140,7 +140,7 @@ fn what_lies_in_the_way_is_never_lost() {
     fs::write(ground.source().join("target"), "target").unwrap();
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     // By hand: a file where one will arrive, a directory where a link will, another file in place of one that will go.
     fs::write(ground.replica().join("new"), "by hand").unwrap();
     fs::create_dir(ground.replica().join("linked")).unwrap();
@@ -152,7 +152,7 @@ fn what_lies_in_the_way_is_never_lost() {
     fs::hard_link(ground.source().join("target"), ground.source().join("linked")).unwrap();
     fs::remove_file(ground.source().join("going")).unwrap();
     let generation = primary.generation();
-    ack(&mut replica, &generation, &mut Random(1)).unwrap();
+    ack(&mut replica, &generation, &mut Dice::new(1)).unwrap();
     replica.steps(&Faulty::after(replica.root(), 5)).unwrap_err();
     drop(replica);
     let replica = ground.open();

@@ -76,7 +76,7 @@ fn contents_that_came_ahead_make_the_generation_in_this_life_or_the_next() {
             replica = ground.open();
             assert!(sent.iter().all(|content| replica.has(content.content.digest).unwrap()));
         }
-        take(&mut replica, &generation, &mut Random(1)).unwrap();
+        take(&mut replica, &generation, &mut Dice::new(1)).unwrap();
         replica.drop_held().unwrap();
         assert_eq!(ground.look(), ground.look_at_source());
         assert!(ground.litter().is_empty());
@@ -96,7 +96,7 @@ fn a_content_that_was_cut_off_is_not_here_and_can_be_sent_again() {
     for content in &sent {
         assert!(send(&mut replica, content, content.packed.len()).unwrap());
     }
-    take(&mut replica, &generation, &mut Random(1)).unwrap();
+    take(&mut replica, &generation, &mut Dice::new(1)).unwrap();
     assert_eq!(ground.look(), ground.look_at_source());
 }
 
@@ -111,7 +111,7 @@ fn a_content_that_was_damaged_between_two_lives_is_refused_and_forgotten() {
     let damaged = sent[1].content.digest;
     std::fs::write(held(&ground, damaged), vec![0; usize::try_from(sent[1].content.size).unwrap()]).unwrap();
     let mut replica = ground.open();
-    let refused = stage(&mut replica, &generation, &mut Random(1)).err();
+    let refused = stage(&mut replica, &generation, &mut Dice::new(1)).err();
     assert!(matches!(refused, Some(ReplicaError::Lacking { content, .. }) if content == damaged), "{refused:?}");
     assert!(!replica.has(damaged).unwrap());
 }
@@ -149,15 +149,15 @@ fn a_content_of_untold_length_ends_when_it_is_said_to() {
         replica.end_held(holding, true).unwrap();
         assert!(replica.has(content.content.digest).unwrap());
     }
-    take(&mut replica, &generation, &mut Random(1)).unwrap();
+    take(&mut replica, &generation, &mut Dice::new(1)).unwrap();
     assert_eq!(ground.look(), ground.look_at_source());
 }
 
 /// A ground with a generation of one file of 3 MiB, which is sent ahead.
 fn one_large_file() -> (Ground, Replica, Generation, Sent) {
     let ground = Ground::new();
-    let mut random = Random(7);
-    let content: Vec<u8> = (0..3 << 20).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
+    let mut dice = Dice::new(7);
+    let content: Vec<u8> = (0..3 << 20).map(|_| u8::try_from(dice.index(256)).unwrap()).collect();
     std::fs::write(ground.source().join("large"), content).unwrap();
     let replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
@@ -200,7 +200,7 @@ fn a_content_that_was_cut_off_goes_on_where_it_was_in_this_life_or_the_next() {
             assert_eq!(replica.begun(digest).unwrap(), None, "the beginning is thrown away");
             assert!(send(&mut replica, &sent, sent.packed.len()).unwrap());
         }
-        take(&mut replica, &generation, &mut Random(1)).unwrap();
+        take(&mut replica, &generation, &mut Dice::new(1)).unwrap();
         replica.drop_held().unwrap();
         assert_eq!(ground.look(), ground.look_at_source());
         assert!(ground.litter().is_empty());
@@ -228,7 +228,7 @@ fn what_came_ahead_and_is_not_wanted_or_taken_for_long_goes() {
     for content in &sent {
         assert!(send(&mut replica, content, content.packed.len()).unwrap());
     }
-    take(&mut replica, &generation, &mut Random(1)).unwrap();
+    take(&mut replica, &generation, &mut Dice::new(1)).unwrap();
     assert_eq!(ground.look(), ground.look_at_source());
 }
 
@@ -237,10 +237,10 @@ fn a_large_content_that_lies_elsewhere_is_copied_ahead_and_then_only_moved() {
     use std::os::unix::fs::MetadataExt;
     let ground = Ground::new();
     let (large, copy) = (ground.source().join("large"), ground.source().join("copy"));
-    std::fs::write(&large, Random(8).bytes(3 << 20)).unwrap();
+    std::fs::write(&large, Dice::new(8).noise(3 << 20)).unwrap();
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     let digest = Digest::of(&std::fs::read(&large).unwrap());
     assert!(replica.copying(digest, 4 << 20).unwrap().is_none(), "it is not as large as that");
     assert!(replica.copying(Digest([9; 32]), 1 << 20).unwrap().is_none(), "it is nowhere");
@@ -251,7 +251,7 @@ fn a_large_content_that_lies_elsewhere_is_copied_ahead_and_then_only_moved() {
     assert!(replica.copying(digest, 1 << 20).unwrap().is_none(), "it is at hand");
     let made = std::fs::metadata(held(&ground, digest)).unwrap().ino();
     std::fs::copy(&large, &copy).unwrap();
-    take(&mut replica, &primary.generation(), &mut Random(2)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(2)).unwrap();
     assert_eq!(std::fs::metadata(ground.replica().join("copy")).unwrap().ino(), made, "it was moved");
     assert_eq!(ground.look(), ground.look_at_source());
     assert!(ground.litter().is_empty());

@@ -7,41 +7,16 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// A generator of numbers (splitmix64) that a seed repeats.
-#[derive(Clone, Debug)]
-pub(crate) struct Random(pub(crate) u64);
+use crate::thought::dice::Dice;
 
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % (bound.max(1) as u64)).unwrap()
-    }
-
-    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(count + 8);
-        while bytes.len() < count {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
-        }
-        bytes.truncate(count);
-        bytes
-    }
-
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
-        if of.is_empty() { None } else { of.get(self.below(of.len())) }
-    }
+fn pick<'a, T>(dice: &mut Dice, of: &'a [T]) -> Option<&'a T> {
+    if of.is_empty() { None } else { of.get(dice.index(of.len())) }
 }
 
 /// A directory and a source of change.
 pub(crate) struct Churn {
     pub(crate) at: PathBuf,
-    pub(crate) random: Random,
+    pub(crate) dice: Dice,
     /// With privilege: changes owners too.
     pub(crate) is_root: bool,
 }
@@ -67,36 +42,36 @@ impl Churn {
     }
 
     fn name(&mut self) -> Vec<u8> {
-        match self.random.below(40) {
+        match self.dice.index(40) {
             0 => b"a\nline".to_vec(),
             1 => b"not \xff\xfe utf-8".to_vec(),
             2 => vec![b'n'; 255],
             3 => b"a-b".to_vec(),
             4 => "gr\u{f6}\u{df}e".into(),
-            _ => vec![b'a' + u8::try_from(self.random.below(12)).unwrap()],
+            _ => vec![b'a' + u8::try_from(self.dice.index(12)).unwrap()],
         }
     }
 
     fn spot(&mut self, directories: &[PathBuf]) -> PathBuf {
         let name = self.name();
-        self.random.pick(directories).unwrap().join(OsStr::from_bytes(&name))
+        pick(&mut self.dice, directories).unwrap().join(OsStr::from_bytes(&name))
     }
 
     /// Everything that has changed its kind or gone is fine: a step that makes no sense does nothing.
     pub(crate) fn step(&mut self) {
         let (files, directories, links) = self.walk();
         let (spot, other) = (self.spot(&directories), self.spot(&directories));
-        let file = self.random.pick(&files).cloned();
-        let directory = self.random.pick(&directories[1..]).cloned();
-        match self.random.below(26) {
+        let file = pick(&mut self.dice, &files).cloned();
+        let directory = pick(&mut self.dice, &directories[1..]).cloned();
+        match self.dice.index(26) {
             0..=3 => {
-                let size = [0, 1, 100, 5000, 20_000][self.random.below(5)];
-                let content = self.random.bytes(size);
+                let size = [0, 1, 100, 5000, 20_000][self.dice.index(5)];
+                let content = self.dice.noise(size);
                 fs::write(&spot, content).ok();
             }
             4 | 5 => drop(fs::create_dir(&spot)),
             6 => {
-                let anew = self.random.below(2) == 0;
+                let anew = self.dice.index(2) == 0;
                 self.large(file.filter(|_| !anew).unwrap_or(spot));
             }
             7 => self.append(file),
@@ -126,9 +101,9 @@ impl Churn {
     }
 
     fn large(&mut self, path: PathBuf) {
-        let size = (1 << 20) + self.random.below(1 << 20);
-        let content = self.random.bytes(size);
-        if self.random.below(4) == 0 {
+        let size = (1 << 20) + self.dice.index(1 << 20);
+        let content = self.dice.noise(size);
+        if self.dice.index(4) == 0 {
             let Ok(file) = fs::File::create(path) else { return };
             file.set_len(2 << 20).unwrap();
             file.write_all_at(&content[..100_000], 1 << 20).unwrap();
@@ -139,7 +114,7 @@ impl Churn {
 
     fn append(&mut self, file: Option<PathBuf>) {
         let Some(file) = file.and_then(|path| OpenOptions::new().append(true).open(path).ok()) else { return };
-        let content = self.random.bytes(3000);
+        let content = self.dice.noise(3000);
         std::io::Write::write_all(&mut &file, &content).unwrap();
     }
 
@@ -147,8 +122,8 @@ impl Churn {
     fn patch(&mut self, file: Option<PathBuf>) {
         let Some(file) = file.and_then(|path| OpenOptions::new().write(true).open(path).ok()) else { return };
         let size = usize::try_from(file.metadata().unwrap().size()).unwrap();
-        let at = self.random.below(size) as u64;
-        let content = self.random.bytes(50.min(size));
+        let at = self.dice.index(size) as u64;
+        let content = self.dice.noise(50.min(size));
         file.write_all_at(&content, at).unwrap();
     }
 
@@ -156,8 +131,8 @@ impl Churn {
     fn insert(&mut self, file: Option<PathBuf>) {
         let Some(path) = file else { return };
         let mut content = fs::read(&path).unwrap();
-        let at = self.random.below(content.len());
-        let more = self.random.bytes(77);
+        let at = self.dice.index(content.len());
+        let more = self.dice.noise(77);
         content.splice(at..at, more);
         let temporary = path.with_file_name("temporary");
         if fs::write(&temporary, content).is_ok() {
@@ -166,7 +141,7 @@ impl Churn {
     }
 
     fn swap(&mut self, a: Option<PathBuf>, directories: &[PathBuf]) {
-        let (Some(a), Some(b)) = (a, self.random.pick(directories).cloned()) else { return };
+        let (Some(a), Some(b)) = (a, pick(&mut self.dice, directories).cloned()) else { return };
         let aside = self.at.join("aside");
         if !a.starts_with(&b) && !b.starts_with(&a) && fs::rename(&a, &aside).is_ok() {
             fs::rename(&b, &a).unwrap();
@@ -175,7 +150,7 @@ impl Churn {
     }
 
     fn cycle(&mut self, directories: &[PathBuf]) {
-        let parent = self.random.pick(directories).cloned().unwrap();
+        let parent = pick(&mut self.dice, directories).cloned().unwrap();
         let mut names: Vec<_> = fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();
         let [a, b, c] = names.as_slice() else {
@@ -188,38 +163,38 @@ impl Churn {
     }
 
     fn modes(&mut self, file: Option<PathBuf>, directory: Option<PathBuf>) {
-        let mode = [0o600, 0o4755, 0o2711, 0o1777, 0o444, 0o666][self.random.below(6)];
+        let mode = [0o600, 0o4755, 0o2711, 0o1777, 0o444, 0o666][self.dice.index(6)];
         if let Some(file) = file {
             fs::set_permissions(file, Permissions::from_mode(mode)).unwrap();
         }
-        let mode = [0o755, 0o555, 0o2775, 0o1777, 0o700][self.random.below(5)];
-        if let Some(directory) = directory.filter(|_| self.random.below(2) == 0) {
+        let mode = [0o755, 0o555, 0o2775, 0o1777, 0o700][self.dice.index(5)];
+        if let Some(directory) = directory.filter(|_| self.dice.index(2) == 0) {
             fs::set_permissions(directory, Permissions::from_mode(if self.is_root { mode } else { mode | 0o700 }))
                 .unwrap();
         }
     }
 
     fn touch(&mut self, file: Option<PathBuf>, directory: Option<PathBuf>, links: &[PathBuf]) {
-        let time = SystemTime::UNIX_EPOCH + Duration::new(self.random.next() >> 34, 123_456_789);
+        let time = SystemTime::UNIX_EPOCH + Duration::new(self.dice.roll() >> 34, 123_456_789);
         for path in file.iter().chain(&directory) {
             if let Ok(file) = fs::File::open(path) {
                 file.set_times(FileTimes::new().set_modified(time)).ok();
             }
         }
-        if let Some(link) = self.random.pick(links) {
+        if let Some(link) = pick(&mut self.dice, links) {
             let root = crate::fs::Root::open(link.parent().unwrap()).unwrap();
             let name = crate::words::path::RelPath::parse(link.file_name().unwrap().as_bytes()).unwrap();
             root.set_mtime(&name, crate::words::entry::Timestamp { seconds: 12345, nanoseconds: 678 }).unwrap();
         }
         if let Some(file) = file {
-            let value = self.random.bytes(20);
+            let value = self.dice.noise(20);
             rustix::fs::setxattr(file, "user.note", &value, rustix::fs::XattrFlags::empty()).ok();
         }
     }
 
     /// A file where a directory was, or the reverse.
     fn replace(&mut self, file: Option<PathBuf>, directory: Option<PathBuf>) {
-        if self.random.below(2) == 0 {
+        if self.dice.index(2) == 0 {
             let Some(file) = file else { return };
             fs::remove_file(&file).unwrap();
             fs::create_dir(&file).unwrap();
@@ -234,9 +209,9 @@ impl Churn {
         if !self.is_root {
             return;
         }
-        let link = self.random.pick(links).cloned();
+        let link = pick(&mut self.dice, links).cloned();
         for path in file.into_iter().chain(directory).chain(link) {
-            lchown(path, Some(1000 + u32::try_from(self.random.below(3)).unwrap()), Some(77)).unwrap();
+            lchown(path, Some(1000 + u32::try_from(self.dice.index(3)).unwrap()), Some(77)).unwrap();
         }
     }
 

@@ -28,13 +28,13 @@ fn assert_equal(ground: &Ground, seed: u64) {
 
 fn converge(seed: u64, generations: usize, steps: usize) -> [usize; 6] {
     let ground = Ground::new();
-    let mut random = Random(seed);
+    let mut dice = Dice::new(seed);
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    let mut churn = Churn { at: ground.source(), random: Random(seed ^ 0xc0ffee), is_root: is_privileged() };
+    let mut churn = Churn { at: ground.source(), dice: Dice::new(seed ^ 0xc0ffee), is_root: is_privileged() };
     let mut seen = [0; 6];
     for number in 0..generations {
-        for _ in 0..if number == 0 { 60 } else { 1 + random.below(steps) } {
+        for _ in 0..if number == 0 { 60 } else { 1 + dice.index(steps) } {
             churn.step();
         }
         let generation = primary.generation();
@@ -49,7 +49,7 @@ fn converge(seed: u64, generations: usize, steps: usize) -> [usize; 6] {
         for (seen, kind) in seen.iter_mut().zip(kinds) {
             *seen += count(&generation, kind);
         }
-        if let Err(error) = take(&mut replica, &generation, &mut random) {
+        if let Err(error) = take(&mut replica, &generation, &mut dice) {
             panic!("seed {seed}, generation {number}: {error:?}");
         }
         assert_eq!(replica.standing().tree, generation.header.tree_after);
@@ -88,10 +88,10 @@ fn a_path_beyond_path_max_arrives() {
     source.create_file(&file).unwrap().write_at(b"deep", 0).unwrap();
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
     let (up, name) = deep.parent().unwrap().split().unwrap();
     source.rename(&up.join(&name), &path("short")).unwrap();
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
 }

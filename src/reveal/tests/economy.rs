@@ -13,7 +13,7 @@ fn changes(files: usize) -> usize {
     }
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    ack(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    ack(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     let disk = Faulty::after(replica.root(), usize::MAX);
     replica.steps(&disk).unwrap();
     disk.made()
@@ -38,9 +38,9 @@ fn removed(ground: &Ground, files: usize) -> Replica {
     }
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     std::fs::remove_dir_all(ground.source().join("d")).unwrap();
-    ack(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    ack(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     replica.reveal().unwrap();
     replica.settle().unwrap();
     replica

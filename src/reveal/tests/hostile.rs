@@ -21,11 +21,11 @@ impl Victim {
         let ground = Ground::new();
         fs::create_dir(ground.source().join("directory")).unwrap();
         fs::write(ground.source().join("directory/file"), "content").unwrap();
-        fs::write(ground.source().join("large"), Random(4).bytes(1_200_000)).unwrap();
+        fs::write(ground.source().join("large"), Dice::new(4).noise(1_200_000)).unwrap();
         std::os::unix::fs::symlink("/tmp", ground.source().join("link")).unwrap();
         let mut replica = ground.open();
         let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-        take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+        take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
         let look = ground.look();
         Self { ground, replica, primary, look }
     }
@@ -47,7 +47,7 @@ impl Victim {
     fn refuses(self, generation: &Generation) -> String {
         let Self { ground, mut replica, look, .. } = self;
         let standing = replica.standing();
-        let error = ack(&mut replica, generation, &mut Random(3)).expect_err("this must not be taken");
+        let error = ack(&mut replica, generation, &mut Dice::new(3)).expect_err("this must not be taken");
         assert!(replica.reveal().is_err() || replica.unrevealed() == 0);
         assert_eq!(differences(&look, &ground.look()), Vec::<String>::new(), "{error:?}");
         drop(replica);
@@ -121,7 +121,7 @@ fn a_link_that_somebody_put_into_the_replica_is_not_followed() {
     fs::rename(ground.replica().join("directory"), ground.replica().join("away")).unwrap();
     std::os::unix::fs::symlink(outside.path(), ground.replica().join("directory")).unwrap();
     fs::write(ground.source().join("directory/new"), "x").unwrap();
-    ack(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    ack(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     let error = replica.reveal().unwrap_err();
     assert!(matches!(error, ReplicaError::Stuck { .. }), "{error:?}");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
@@ -150,7 +150,7 @@ fn a_directory_that_becomes_a_link_again_and_again_during_reveals_leads_nowhere(
         }
         fs::write(ground.source().join("directory/new"), format!("{round}")).unwrap();
         fs::write(ground.source().join(format!("directory/{round}")), "x").unwrap();
-        ack(&mut replica, &primary.generation(), &mut Random(round)).unwrap();
+        ack(&mut replica, &primary.generation(), &mut Dice::new(round)).unwrap();
         let is_over = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -235,7 +235,7 @@ fn a_payload_is_as_long_as_announced_and_belongs_to_something() {
     }
     // Too many bytes, or too few before the next operation.
     let mut victim = Victim::new();
-    fs::write(victim.ground.source().join("a"), Random(9).bytes(5000)).unwrap();
+    fs::write(victim.ground.source().join("a"), Dice::new(9).noise(5000)).unwrap();
     let mut generation = victim.primary.generation();
     generation.operations[0].1.as_mut().unwrap().push(0);
     let bytes = generation.operations[0].1.clone().unwrap();
@@ -256,16 +256,16 @@ fn a_payload_is_as_long_as_announced_and_belongs_to_something() {
 #[test]
 fn content_that_is_not_what_was_announced_is_a_mismatch_and_can_be_sent_again() {
     let mut victim = Victim::new();
-    fs::write(victim.ground.source().join("a"), Random(9).bytes(5000)).unwrap();
+    fs::write(victim.ground.source().join("a"), Dice::new(9).noise(5000)).unwrap();
     let good = victim.primary.generation();
     let mut bad = good.clone();
     let Action::Create { entry, .. } = &mut bad.operations[0].0.action else { panic!("a is created") };
     entry.body = Body::File { size: 5000, digest: Digest::of(b"something else"), proof: Proof::Hashed };
-    let Err(told) = stage(&mut victim.replica, &bad.sealed(), &mut Random(1)) else { panic!("taken") };
+    let Err(told) = stage(&mut victim.replica, &bad.sealed(), &mut Dice::new(1)) else { panic!("taken") };
     assert!(matches!(told, ReplicaError::Mismatch { .. }), "{told:?}");
     assert_eq!(differences(&victim.look, &victim.ground.look()), Vec::<String>::new());
     // The replica need not be opened again for that.
-    take(&mut victim.replica, &good, &mut Random(1)).unwrap();
+    take(&mut victim.replica, &good, &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&victim.ground.look_at_source(), &victim.ground.look()), Vec::<String>::new());
 }
 
@@ -274,7 +274,7 @@ fn content_that_is_not_here_is_lacking() {
     let mut victim = Victim::new();
     let held = Action::Create {
         path: path("new"),
-        entry: entry(file(&Random(77).bytes(9000))),
+        entry: entry(file(&Dice::new(77).noise(9000))),
         content: Content::Held,
         sparse: false,
     };
@@ -284,9 +284,9 @@ fn content_that_is_not_here_is_lacking() {
 
 #[test]
 fn content_that_came_ahead_is_believed_only_if_it_is_what_its_name_says() {
-    for (kept, is_whole) in [(Random(77).bytes(9000), true), (vec![0; 9000], false), (Vec::new(), false)] {
+    for (kept, is_whole) in [(Dice::new(77).noise(9000), true), (vec![0; 9000], false), (Vec::new(), false)] {
         let mut victim = Victim::new();
-        let content = Random(77).bytes(9000);
+        let content = Dice::new(77).noise(9000);
         fs::write(victim.ground.source().join("new"), &content).unwrap();
         let mut generation = victim.primary.generation();
         let (operation, payload) = &mut generation.operations[0];
@@ -295,7 +295,7 @@ fn content_that_came_ahead_is_believed_only_if_it_is_what_its_name_says() {
         (operation.payload, *payload) = (None, None);
         fs::write(victim.ground.replica().join(format!(".hotspare/stage/held/{}", Digest::of(&content))), kept)
             .unwrap();
-        let taken = take(&mut victim.replica, &generation.sealed(), &mut Random(1));
+        let taken = take(&mut victim.replica, &generation.sealed(), &mut Dice::new(1));
         if is_whole {
             taken.unwrap();
             assert_eq!(differences(&victim.ground.look_at_source(), &victim.ground.look()), Vec::<String>::new());
@@ -319,7 +319,7 @@ fn an_edit_of_a_file_that_was_changed_by_hand_is_a_mismatch() {
         let copy = fs::OpenOptions::new().write(true).open(ground.replica().join("large")).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&copy, &[0; 500_000], by_hand).unwrap();
         let look = ground.look();
-        let Err(told) = stage(&mut replica, &generation, &mut Random(1)) else { panic!("taken: {by_hand}, {edit}") };
+        let Err(told) = stage(&mut replica, &generation, &mut Dice::new(1)) else { panic!("taken: {by_hand}, {edit}") };
         assert!(matches!(told, ReplicaError::Mismatch { .. }), "{told:?}");
         assert_eq!(differences(&look, &ground.look()), Vec::<String>::new());
     }
@@ -366,7 +366,7 @@ fn a_generation_that_leads_elsewhere_than_it_says_is_refused_and_the_old_one_sta
     let mut generation = victim.forged(vec![(empty("new"), None)]);
     generation.header.tree_after = Digest::of(b"elsewhere");
     let standing = victim.replica.standing();
-    ack(&mut victim.replica, &generation, &mut Random(1)).unwrap_err();
+    ack(&mut victim.replica, &generation, &mut Dice::new(1)).unwrap_err();
     // What is half changed in memory is used for nothing more.
     assert!(matches!(victim.replica.begin(&generation.header), Err(ReplicaError::Unusable)));
     assert!(matches!(victim.replica.tidy(), Err(ReplicaError::Unusable)));

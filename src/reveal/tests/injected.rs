@@ -54,10 +54,10 @@ fn take_all(directory: &Path) -> Result<(), ReplicaError> {
     let (mut replica, _) = Replica::open(options(directory), HOME)?;
     for number in 1..=GENERATIONS {
         let generation = generation(directory, number);
-        let staged = stage(&mut replica, &generation, &mut Random(number));
+        let staged = stage(&mut replica, &generation, &mut Dice::new(number));
         let (stager, records) = match staged {
             Ok(staged) => staged,
-            Err(_) => stage(&mut replica, &generation, &mut Random(number))?,
+            Err(_) => stage(&mut replica, &generation, &mut Dice::new(number))?,
         };
         replica.commit(&generation.header, &records, stager)?;
         fs::write(directory.join("lap/acked"), number.to_string())?;
@@ -158,7 +158,7 @@ impl Story {
         let litter = |area: &str| fs::read_dir(directory.join("lap/replica/.hotspare").join(area)).unwrap().count();
         assert_eq!((litter("stage"), litter("reveal")), (1, 0), "{fault}, at {at}");
         for number in at + 1..=GENERATIONS {
-            let taken = take(&mut replica, &generation(directory, number), &mut Random(number));
+            let taken = take(&mut replica, &generation(directory, number), &mut Dice::new(number));
             taken.unwrap_or_else(|error| panic!("{fault}, from {at} to {number}: {error:?}"));
         }
         assert_eq!(differences(&self.looks[self.looks.len() - 1], &look()), Vec::<String>::new(), "{fault}, from {at}");
@@ -176,7 +176,7 @@ fn sweep(what: &str, seed: u64) {
     }
     let story = story();
     let is_whole = std::env::var_os("HOTSPARE_TEST_FAULTS").is_some_and(|which| which == "all");
-    let mut random = Random(seed);
+    let mut dice = Dice::new(seed);
     let (mut laps, mut met) = (0, 0);
     for call in CALLS {
         let mut at = 1;
@@ -192,7 +192,7 @@ fn sweep(what: &str, seed: u64) {
                 continue;
             }
             met += 1;
-            at += if is_whole { 1 } else { 1 + random.below(150) };
+            at += if is_whole { 1 } else { 1 + dice.index(150) };
         }
     }
     println!("{what}: {met} faults met in {laps} laps");

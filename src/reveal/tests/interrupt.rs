@@ -19,9 +19,9 @@ pub(super) fn furnish(at: &Path) {
     {
         fs::write(at.join(name), format!("content of {name}")).unwrap();
     }
-    fs::write(at.join("log"), Random(1).bytes(1_300_000)).unwrap();
-    fs::write(at.join("data"), Random(2).bytes(1_500_000)).unwrap();
-    fs::write(at.join("archive"), Random(3).bytes(1_200_000)).unwrap();
+    fs::write(at.join("log"), Dice::new(1).noise(1_300_000)).unwrap();
+    fs::write(at.join("data"), Dice::new(2).noise(1_500_000)).unwrap();
+    fs::write(at.join("archive"), Dice::new(3).noise(1_200_000)).unwrap();
     fs::hard_link(at.join("linked"), at.join("linked too")).unwrap();
     fs::set_permissions(at.join("read-only"), fs::Permissions::from_mode(0o555)).unwrap();
 }
@@ -75,7 +75,7 @@ fn acked() -> Acked {
     furnish(&ground.source());
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     let before = ground.look_at_source();
     assert_eq!(differences(&before, &ground.look()), Vec::<String>::new());
     rearrange(&ground.source());
@@ -83,7 +83,7 @@ fn acked() -> Acked {
     let sections: std::collections::BTreeSet<_> =
         generation.operations.iter().map(|(operation, _)| operation.action.section()).collect();
     assert_eq!(sections.len(), 6, "every kind of operation is to be interrupted");
-    ack(&mut replica, &generation, &mut Random(2)).unwrap();
+    ack(&mut replica, &generation, &mut Dice::new(2)).unwrap();
     let after = ground.look_at_source();
     assert_eq!(differences(&before, &ground.look()), Vec::<String>::new(), "an ack reveals nothing");
     Acked { ground, replica, before, after, position: generation.header.position }
@@ -101,7 +101,7 @@ fn assert_recovered(ground: &Ground, expected: &Snapshot, position: crate::words
 
 #[test]
 fn a_reveal_cut_off_after_any_step_is_finished_when_the_replica_is_opened() {
-    let mut random = Random(7);
+    let mut dice = Dice::new(7);
     for changes in 0.. {
         let Acked { ground, replica, after, position, .. } = acked();
         let disk = Faulty::after(replica.root(), changes);
@@ -111,7 +111,7 @@ fn a_reveal_cut_off_after_any_step_is_finished_when_the_replica_is_opened() {
             return;
         }
         // A second crash, somewhere in the second attempt.
-        let more = random.below(60);
+        let more = dice.index(60);
         replica.steps(&Faulty::after(replica.root(), more)).ok();
         drop(replica);
         assert_recovered(&ground, &after, position, &format!("after {changes} steps, then {more}"));
@@ -137,19 +137,19 @@ fn what_was_staged_and_not_acked_is_gone() {
     furnish(&ground.source());
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     let before = ground.look_at_source();
     let standing = replica.standing();
     rearrange(&ground.source());
     let generation = primary.generation();
-    drop(stage(&mut replica, &generation, &mut Random(1)).unwrap());
+    drop(stage(&mut replica, &generation, &mut Dice::new(1)).unwrap());
     assert_eq!(ground.litter(), [format!("stage/{}", generation.header.position)]);
     drop(replica);
     assert_recovered(&ground, &before, standing.position, "staged");
     // And the same generation can come again.
     let mut replica = ground.open();
     assert_eq!(replica.standing(), standing);
-    take(&mut replica, &generation, &mut Random(5)).unwrap();
+    take(&mut replica, &generation, &mut Dice::new(5)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
 }
 
@@ -177,25 +177,25 @@ fn what_was_acked_is_there_whether_revealed_or_tidied_up_or_not() {
 fn several_generations_in_every_state_come_out_whole() {
     for seed in 100..108 {
         let ground = Ground::new();
-        let mut random = Random(seed);
+        let mut dice = Dice::new(seed);
         let mut replica = ground.open();
         let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
         let mut churn =
-            Churn { at: ground.source(), random: Random(seed), is_root: rustix::process::geteuid().is_root() };
+            Churn { at: ground.source(), dice: Dice::new(seed), is_root: rustix::process::geteuid().is_root() };
         (0..40).for_each(|_| churn.step());
-        take(&mut replica, &primary.generation(), &mut random).unwrap();
+        take(&mut replica, &primary.generation(), &mut dice).unwrap();
         for round in 0..10 {
-            for _ in 0..1 + random.below(4) {
-                (0..1 + random.below(12)).for_each(|_| churn.step());
-                ack(&mut replica, &primary.generation(), &mut random).unwrap();
-                if random.below(2) == 0 {
+            for _ in 0..1 + dice.index(4) {
+                (0..1 + dice.index(12)).for_each(|_| churn.step());
+                ack(&mut replica, &primary.generation(), &mut dice).unwrap();
+                if dice.index(2) == 0 {
                     replica.reveal().unwrap();
                 }
             }
-            if random.below(4) == 0 {
+            if dice.index(4) == 0 {
                 replica.tidy().unwrap();
             }
-            replica.steps(&Faulty::after(replica.root(), random.below(30))).ok();
+            replica.steps(&Faulty::after(replica.root(), dice.index(30))).ok();
             let standing = replica.standing();
             drop(replica);
             replica = ground.open();
@@ -213,7 +213,7 @@ fn an_index_of_any_age_is_brought_to_where_the_journal_is() {
     furnish(&ground.source());
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     drop(replica);
     let index = ground.state().join("replica.redb");
     let saved = ground.state().join("saved");
@@ -225,7 +225,7 @@ fn an_index_of_any_age_is_brought_to_where_the_journal_is() {
             1 => fs::rename(ground.source().join("right"), ground.source().join("again")).unwrap(),
             _ => fs::write(ground.source().join("fresh"), format!("{number}")).unwrap(),
         }
-        take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+        take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     }
     let (standing, rows) = (replica.standing(), inodes(&replica));
     drop(replica);
@@ -236,7 +236,7 @@ fn an_index_of_any_age_is_brought_to_where_the_journal_is() {
     // And it can be worked on: edits find their files.
     let log = fs::OpenOptions::new().append(true).open(ground.source().join("log.1")).unwrap();
     std::io::Write::write_all(&mut &log, b"and one more\n").unwrap();
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
 }
 
@@ -274,7 +274,7 @@ fn without_its_index_a_replica_is_read_again_and_goes_on() {
                 fs::write(other.source().join("x"), "x").unwrap();
                 let mut replica = other.open();
                 let mut primary = Primary::new(&other.source(), &other.state(), replica.tree().root());
-                take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+                take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
                 drop(replica);
                 fs::copy(other.state().join("replica.redb"), &index).unwrap();
             }
@@ -292,7 +292,7 @@ fn without_its_index_a_replica_is_read_again_and_goes_on() {
         let mut primary = Primary::meeting(&ground.source(), &ground.state(), &replica, before);
         let generation = primary.generation();
         assert_eq!(generation.header.position, position);
-        take(&mut replica, &generation, &mut Random(1)).unwrap();
+        take(&mut replica, &generation, &mut Dice::new(1)).unwrap();
         assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new(), "{lost}");
         drop(replica);
         assert_eq!(ground.open().standing().position, position, "{lost}");
@@ -316,7 +316,7 @@ fn what_a_generation_claims_is_remembered_with_the_position() {
     let ground = Ground::new();
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    let mut random = Random(1);
+    let mut dice = Dice::new(1);
     assert_eq!(replica.claim(), None);
     for (number, is_tidied) in [(1, true), (2, false), (3, true)] {
         fs::write(ground.source().join("file"), format!("{number}")).unwrap();
@@ -325,7 +325,7 @@ fn what_a_generation_claims_is_remembered_with_the_position() {
         generation.header.quality = Quality::Fuzzy(vec![reason]);
         generation.header.deferred.add(&path("deferred"));
         primary.chain = generation.header.chain();
-        ack(&mut replica, &generation, &mut random).unwrap();
+        ack(&mut replica, &generation, &mut dice).unwrap();
         if is_tidied {
             replica.reveal().unwrap();
             replica.tidy().unwrap();

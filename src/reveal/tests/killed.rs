@@ -63,7 +63,7 @@ fn takes_generations_until_it_is_killed() {
         adopt: false,
     };
     let (mut replica, _) = Replica::open(options, HOME).unwrap();
-    let mut random = Random(u64::from(std::process::id()));
+    let mut dice = Dice::new(u64::from(std::process::id()));
     loop {
         let next = replica.standing().position.generation + 1;
         let path = directory.join(format!("generation-{next}"));
@@ -71,12 +71,12 @@ fn takes_generations_until_it_is_killed() {
             return;
         }
         let generation = load(&path);
-        ack(&mut replica, &generation, &mut random).unwrap();
+        ack(&mut replica, &generation, &mut dice).unwrap();
         fs::write(directory.join("acked"), next.to_string()).unwrap();
-        if random.below(3) > 0 {
+        if dice.index(3) > 0 {
             while replica.reveal().unwrap().is_some() {}
         }
-        if random.below(3) == 0 {
+        if dice.index(3) == 0 {
             replica.tidy().unwrap();
         }
     }
@@ -90,13 +90,13 @@ fn a_replica_that_is_killed_at_any_moment_is_at_a_whole_generation_after_that() 
     let first = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), first.tree().root());
     drop(first);
-    let mut churn = Churn { at: ground.source(), random: Random(11), is_root: rustix::process::geteuid().is_root() };
+    let mut churn = Churn { at: ground.source(), dice: Dice::new(11), is_root: rustix::process::geteuid().is_root() };
     for number in 1..=GENERATIONS {
         (0..if number == 1 { 80 } else { 15 }).for_each(|_| churn.step());
         save(&primary.generation(), &directory.join(format!("generation-{number}")));
         looks.push(ground.look_at_source());
     }
-    let mut random = Random(5);
+    let mut dice = Dice::new(5);
     let asked = std::env::var("HOTSPARE_TEST_KILLS").ok().and_then(|text| text.parse().ok());
     let wanted: usize = asked.unwrap_or(KILLS);
     let (mut kills, mut laps) = (0, 0);
@@ -119,7 +119,7 @@ fn a_replica_that_is_killed_at_any_moment_is_at_a_whole_generation_after_that() 
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
-            std::thread::sleep(Duration::from_millis(random.next() % 300));
+            std::thread::sleep(Duration::from_millis(dice.roll() % 300));
             let has_ended = child.try_wait().unwrap();
             child.kill().ok();
             child.wait().unwrap();
@@ -156,7 +156,7 @@ fn a_generation_of_many_small_files() {
     for number in 0..2000 {
         let job = directory.join(format!("source/{}", number / 50));
         fs::create_dir_all(&job).unwrap();
-        fs::write(job.join(number.to_string()), Random(number).bytes(500)).unwrap();
+        fs::write(job.join(number.to_string()), Dice::new(number).noise(500)).unwrap();
     }
     let root = Root::open(&directory.join("replica")).unwrap();
     let row = root_row(&root);

@@ -27,9 +27,9 @@ use crate::fs::{Root, XattrPolicy};
 use crate::index::IndexError;
 use crate::journal::JournalError;
 use crate::spool::Spool;
+use crate::thought::dice::Dice;
 use crate::words::path::RelPath;
 use crate::words::position::HomeId;
-use churn::Random;
 use primary::{Generation, Primary};
 use snapshot::{Snapshot, snapshot};
 
@@ -136,11 +136,7 @@ pub(crate) fn root_row(root: &Root) -> crate::thought::tree::Row {
 }
 
 /// Stages all of a generation, the payloads in pieces of random size.
-fn stage(
-    replica: &mut Replica,
-    generation: &Generation,
-    random: &mut Random,
-) -> Result<(Stager, Records), ReplicaError> {
+fn stage(replica: &mut Replica, generation: &Generation, dice: &mut Dice) -> Result<(Stager, Records), ReplicaError> {
     let mut stager = replica.begin(&generation.header)?;
     let mut records = Records::new(Spool::create(&std::env::temp_dir()).unwrap());
     for (operation, payload) in &generation.operations {
@@ -148,7 +144,7 @@ fn stage(
         replica.stage(&mut stager, operation.clone())?;
         let Some(mut rest) = payload.as_deref() else { continue };
         loop {
-            let count = random.below(rest.len().min(200_000) + 1).max(1).min(rest.len());
+            let count = dice.index(rest.len().min(200_000) + 1).max(1).min(rest.len());
             let is_whole = replica.stage_payload(&mut stager, &rest[..count])?;
             rest = &rest[count..];
             assert_eq!(is_whole, rest.is_empty(), "{operation:?}");
@@ -161,14 +157,14 @@ fn stage(
 }
 
 /// Stages a generation and makes it durable.
-fn ack(replica: &mut Replica, generation: &Generation, random: &mut Random) -> Result<(), ReplicaError> {
-    let (stager, records) = stage(replica, generation, random)?;
+fn ack(replica: &mut Replica, generation: &Generation, dice: &mut Dice) -> Result<(), ReplicaError> {
+    let (stager, records) = stage(replica, generation, dice)?;
     replica.commit(&generation.header, &records, stager)
 }
 
 /// Stages, acks, reveals and tidies up.
-fn take(replica: &mut Replica, generation: &Generation, random: &mut Random) -> Result<(), ReplicaError> {
-    ack(replica, generation, random)?;
+fn take(replica: &mut Replica, generation: &Generation, dice: &mut Dice) -> Result<(), ReplicaError> {
+    ack(replica, generation, dice)?;
     while replica.reveal()?.is_some() {}
     replica.tidy()
 }

@@ -77,22 +77,22 @@ impl Drop for Disk {
 
 /// Two generations acked and not revealed, the first of every kind of change; the power goes after so many steps of its reveal, and again, twice,
 /// while the replica is opened. True if the reveal has more steps.
-fn cut_after(disk: &Disk, changes: usize, random: &mut Random) -> bool {
+fn cut_after(disk: &Disk, changes: usize, dice: &mut Dice) -> bool {
     let ground = Ground::within(&disk.at());
     furnish(&ground.source());
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     rearrange(&ground.source());
-    ack(&mut replica, &primary.generation(), &mut Random(2)).unwrap();
+    ack(&mut replica, &primary.generation(), &mut Dice::new(2)).unwrap();
     std::fs::write(ground.source().join("fresh"), "and once more").unwrap();
     std::fs::rename(ground.source().join("jobs"), ground.source().join("jobs.2")).unwrap();
-    ack(&mut replica, &primary.generation(), &mut Random(3)).unwrap();
+    ack(&mut replica, &primary.generation(), &mut Dice::new(3)).unwrap();
     let (after, standing) = (ground.look_at_source(), replica.standing());
     let has_more = replica.steps(&Faulty::after(replica.root(), changes)).is_err();
     disk.cut(|| drop((replica, primary)));
     for _ in 0..2 {
-        let wait = Duration::from_micros(u64::try_from(random.below(30_000)).unwrap());
+        let wait = Duration::from_micros(u64::try_from(dice.index(30_000)).unwrap());
         std::thread::scope(|scope| {
             // Whether it comes to its end, or finds the disk gone, it lets everything go.
             let opening = scope.spawn(|| ground.try_open().map(drop));
@@ -116,11 +116,11 @@ fn cut_everywhere(kind: &str, test: &str) {
     let cuts: usize = std::env::var("HOTSPARE_POWER_CUTS").map_or(6, |text| text.parse().unwrap());
     let seed = u64::from(std::process::id());
     println!("the seed is {seed}");
-    let mut random = Random(seed);
+    let mut dice = Dice::new(seed);
     // The reveal has about ninety steps.
     let stride = (90 / cuts.max(1)).max(1);
-    let mut changes = random.below(stride);
-    while cut_after(&disk, changes, &mut random) {
+    let mut changes = dice.index(stride);
+    while cut_after(&disk, changes, &mut dice) {
         changes += stride;
     }
     assert!(changes > 40, "only {changes} steps?");

@@ -56,7 +56,7 @@ fn attributes_that_undo_each_other_arrive_all() {
     sparse.write_all_at(b"end", (5 << 20) - 3).unwrap();
     let mut replica = ground.open();
     let mut primary = Primary::new(&at, &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
     assert_eq!(replica.unheld(), Default::default());
     // Then in place: an owner under a setuid bit, an ACL taken away, a mode under an ACL.
@@ -66,7 +66,7 @@ fn attributes_that_undo_each_other_arrive_all() {
     rustix::fs::setxattr(at.join("empty"), "system.posix_acl_access", &acl(), rustix::fs::XattrFlags::empty()).unwrap();
     fs::rename(at.join("sealed"), at.join("sticky/sealed")).unwrap();
     fs::write(at.join("sticky/sealed/more"), "more").unwrap();
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
     let stat = fs::metadata(ground.replica().join("setuid")).unwrap();
     assert_eq!((stat.uid(), stat.mode() & 0o7777), (2000, 0o4711));
@@ -93,7 +93,7 @@ fn directories_keep_their_times_through_everything_that_moves_below_them() {
     settle(1);
     let mut replica = ground.open();
     let mut primary = Primary::new(&at, &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
     // The same times again after the changes: no operation says that they changed.
     fs::remove_file(at.join("stays/x")).unwrap();
@@ -103,7 +103,7 @@ fn directories_keep_their_times_through_everything_that_moves_below_them() {
     fs::hard_link(at.join("from/z"), at.join("a/z")).unwrap();
     settle(1);
     let generation = primary.generation();
-    take(&mut replica, &generation, &mut Random(1)).unwrap();
+    take(&mut replica, &generation, &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
 }
 
@@ -113,11 +113,11 @@ fn hard_links_to_new_old_and_renamed_files_arrive_as_such() {
     let at = ground.source();
     fs::write(at.join("old"), "old").unwrap();
     fs::write(at.join("moves"), "moves").unwrap();
-    fs::write(at.join("edited"), Random(1).bytes(1_100_000)).unwrap();
+    fs::write(at.join("edited"), Dice::new(1).noise(1_100_000)).unwrap();
     fs::hard_link(at.join("edited"), at.join("edited too")).unwrap();
     let mut replica = ground.open();
     let mut primary = Primary::new(&at, &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     fs::write(at.join("new"), "new").unwrap();
     // Behind everything that is made: it must have arrived when the links are made.
     fs::rename(at.join("moves"), at.join("z moved")).unwrap();
@@ -126,7 +126,7 @@ fn hard_links_to_new_old_and_renamed_files_arrive_as_such() {
     }
     let edited = fs::OpenOptions::new().append(true).open(at.join("edited too")).unwrap();
     std::io::Write::write_all(&mut &edited, b"more").unwrap();
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
 }
 
@@ -143,7 +143,7 @@ fn as_an_ordinary_user_read_only_directories_are_moved_and_filled() {
         fs::create_dir(at.join(name)).unwrap();
         fs::write(at.join(name).join("file"), name).unwrap();
     }
-    fs::write(at.join("log"), Random(1).bytes(1_100_000)).unwrap();
+    fs::write(at.join("log"), Dice::new(1).noise(1_100_000)).unwrap();
     fs::write(at.join("unreadable later"), "x").unwrap();
     mode(&at.join("log"), 0o444);
     mode(&at.join("read-only/below"), 0o555);
@@ -151,7 +151,7 @@ fn as_an_ordinary_user_read_only_directories_are_moved_and_filled() {
     mode(&at.join("sealed"), 0o500);
     let mut replica = ground.open();
     let mut primary = Primary::new(&at, &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
     // Into one, out of one, one itself, and one below another; each is writable only as long as it is changed.
     let unsealed = |path: &str, change: &dyn Fn()| {
@@ -169,7 +169,7 @@ fn as_an_ordinary_user_read_only_directories_are_moved_and_filled() {
     let log = fs::OpenOptions::new().append(true).open(at.join("log")).unwrap();
     std::io::Write::write_all(&mut &log, b"more").unwrap();
     mode(&at.join("log"), 0o444);
-    ack(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    ack(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     replica.steps(&super::faulty::Faulty::after(replica.root(), 9)).unwrap_err();
     drop(replica);
     let mut replica = ground.open();
@@ -179,7 +179,7 @@ fn as_an_ordinary_user_read_only_directories_are_moved_and_filled() {
     fs::rename(at.join("target/moved"), at.join("again")).unwrap();
     mode(&at.join("again"), 0o555);
     let generation = primary.generation();
-    take(&mut replica, &generation, &mut Random(1)).unwrap();
+    take(&mut replica, &generation, &mut Dice::new(1)).unwrap();
     assert_eq!(differences(&ground.look_at_source(), &ground.look()), Vec::<String>::new());
     assert_eq!(replica.unheld(), Default::default());
     // Removed with all that is below it.
@@ -198,7 +198,7 @@ fn as_an_ordinary_user_read_only_directories_are_moved_and_filled() {
         primary.tree.update(&path("of root"), row).unwrap();
         generation.header.tree_after = primary.tree.digest().unwrap();
     }
-    take(&mut replica, &generation.sealed(), &mut Random(1)).unwrap();
+    take(&mut replica, &generation.sealed(), &mut Dice::new(1)).unwrap();
     assert_eq!((replica.unheld().owner, replica.unheld().mode), (1, 1));
     assert_eq!(fs::metadata(ground.replica().join("of root")).unwrap().mode() & 0o7777, 0o755);
     // The count outlives the process, and goes with the entry.
@@ -207,7 +207,7 @@ fn as_an_ordinary_user_read_only_directories_are_moved_and_filled() {
     assert_eq!((replica.unheld().owner, replica.unheld().mode), (1, 1));
     fs::remove_file(at.join("of root")).unwrap();
     primary.chain = replica.standing().chain;
-    take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
     assert_eq!(replica.unheld(), Default::default());
     drop(replica);
     drop(ground.open());

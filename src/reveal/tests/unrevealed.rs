@@ -16,7 +16,7 @@ struct Pair {
     replica: Replica,
     primary: Primary,
     churn: Churn,
-    random: Random,
+    dice: Dice,
 }
 
 fn pair(seed: u64) -> Pair {
@@ -24,9 +24,9 @@ fn pair(seed: u64) -> Pair {
     let replica = ground.open();
     let primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
     let is_root = crate::fs::Privilege::detect().override_modes;
-    let mut churn = Churn { at: ground.source(), random: Random(seed ^ 0x5eed), is_root };
+    let mut churn = Churn { at: ground.source(), dice: Dice::new(seed ^ 0x5eed), is_root };
     (0..60).for_each(|_| churn.step());
-    let mut pair = Pair { ground, replica, primary, churn, random: Random(seed) };
+    let mut pair = Pair { ground, replica, primary, churn, dice: Dice::new(seed) };
     pair.ack().unwrap();
     while pair.replica.reveal().unwrap().is_some() {}
     pair
@@ -47,9 +47,9 @@ impl Pair {
     /// asked for whole.
     fn ack(&mut self) -> Option<Generation> {
         let generation = self.primary.generation();
-        if let Err(error) = ack(&mut self.replica, &generation, &mut self.random) {
+        if let Err(error) = ack(&mut self.replica, &generation, &mut self.dice) {
             while self.replica.reveal().unwrap().is_some() {}
-            let again = ack(&mut self.replica, &generation, &mut self.random);
+            let again = ack(&mut self.replica, &generation, &mut self.dice);
             let is_so_in_any_case = matches!(again, Err(ReplicaError::Mismatch { .. }));
             assert!(is_so_in_any_case, "{error:?}, and when all is revealed {again:?}");
             return None;
@@ -66,8 +66,8 @@ fn generations_staged_upon_others_that_are_not_revealed_come_out_as_if_they_were
         for lap in 0..4 {
             let before = pair.ground.look();
             let (mut looks, mut held) = (Vec::new(), 0);
-            for number in 0..2 + pair.random.below(8) {
-                (0..1 + pair.random.below(12)).for_each(|_| pair.churn.step());
+            for number in 0..2 + pair.dice.index(8) {
+                (0..1 + pair.dice.index(12)).for_each(|_| pair.churn.step());
                 let Some(generation) = pair.ack() else { continue 'seeds };
                 looks.push(pair.expected());
                 let kinds: [fn(&Action) -> bool; 4] = [
@@ -110,10 +110,10 @@ fn lead_on(at: &Path, number: u64) {
     rename(&format!("{to}/log.{number}"), &format!("{to}/log.{}", number + 1));
     let log = open(&format!("{to}/log.{}", number + 1));
     let end = log.metadata().unwrap().len();
-    log.write_all_at(&Random(number).bytes(3000), end).unwrap();
+    log.write_all_at(&Dice::new(number).noise(3000), end).unwrap();
     // Patches over patches, under either of two names.
     let name = if number.is_multiple_of(2) { "data" } else { "data too" };
-    open(name).write_all_at(&Random(number + 50).bytes(9000), 300_000 + number * 4000).unwrap();
+    open(name).write_all_at(&Dice::new(number + 50).noise(9000), 300_000 + number * 4000).unwrap();
     // A file that was made in the generation before, rewritten with something put in; and copies of what is there.
     let old = if number == 0 { "archive".to_owned() } else { format!("archive.{number}") };
     let mut longer = fs::read(at.join(&old)).unwrap();
@@ -135,12 +135,12 @@ fn appends_patches_bases_and_references_lead_through_what_is_not_revealed() {
             fs::create_dir(at.join(directory)).unwrap();
         }
         for (number, name) in (1..).zip(["logs/log.0", "data", "archive"]) {
-            fs::write(at.join(name), Random(number).bytes(1_300_000)).unwrap();
+            fs::write(at.join(name), Dice::new(number).noise(1_300_000)).unwrap();
         }
         fs::hard_link(at.join("data"), at.join("data too")).unwrap();
         let mut replica = ground.open();
         let mut primary = Primary::new(&at, &ground.state(), replica.tree().root());
-        take(&mut replica, &primary.generation(), &mut Random(1)).unwrap();
+        take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
         let before = ground.look();
         let (mut looks, mut kinds) = (Vec::new(), [0; 3]);
         for number in 0..GENERATIONS {
@@ -151,7 +151,7 @@ fn appends_patches_bases_and_references_lead_through_what_is_not_revealed() {
                 matches!(action, Action::Create { content: Content::Delta { .. } | Content::Held, .. })
             });
             kinds[2] += count(&generation, |action| matches!(action, Action::Rename { .. }));
-            ack(&mut replica, &generation, &mut Random(number)).unwrap();
+            ack(&mut replica, &generation, &mut Dice::new(number)).unwrap();
             looks.push(ground.look_at_source());
         }
         assert!(kinds.iter().all(|count| *count as u64 >= GENERATIONS), "{kinds:?}");
@@ -175,27 +175,27 @@ fn appends_patches_bases_and_references_lead_through_what_is_not_revealed() {
 fn a_crash_amid_several_unrevealed_generations_leaves_the_newest_that_was_acked() {
     'seeds: for seed in 100..115 {
         let mut pair = pair(seed);
-        for _ in 0..2 + pair.random.below(5) {
-            (0..1 + pair.random.below(10)).for_each(|_| pair.churn.step());
+        for _ in 0..2 + pair.dice.index(5) {
+            (0..1 + pair.dice.index(10)).for_each(|_| pair.churn.step());
             if pair.ack().is_none() {
                 continue 'seeds;
             }
         }
         let (position, expected) = (pair.replica.standing().position, pair.expected());
         // Some are revealed, one half way; one more is staged, and not acked.
-        for _ in 0..pair.random.below(3) {
+        for _ in 0..pair.dice.index(3) {
             pair.replica.reveal().unwrap();
         }
-        let steps = pair.random.below(30);
+        let steps = pair.dice.index(30);
         pair.replica.steps(&Faulty::after(pair.replica.root(), steps)).ok();
-        if pair.random.below(2) == 0 && pair.replica.unrevealed() > 0 {
+        if pair.dice.index(2) == 0 && pair.replica.unrevealed() > 0 {
             // A second attempt, cut off as well.
-            let steps = pair.random.below(30);
+            let steps = pair.dice.index(30);
             pair.replica.steps(&Faulty::after(pair.replica.root(), steps)).ok();
         }
         (0..3).for_each(|_| pair.churn.step());
         let generation = pair.primary.generation();
-        stage(&mut pair.replica, &generation, &mut pair.random).ok();
+        stage(&mut pair.replica, &generation, &mut pair.dice).ok();
         let Pair { ground, replica, .. } = pair;
         drop(replica);
         let (replica, opening) = ground.try_open().unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::churn::Random;
 use super::disk::Disk;
 use super::image::{Content, File, Key, Names, Node, PAGE, ROOT, SECTOR, What};
+use crate::thought::dice::Dice;
 
 /// What of the changes that were not synced a power cut leaves.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +27,11 @@ impl Disk {
     /// What is there after a power cut now.
     pub(super) fn after_power_cut(&self, leaves: Leaves) -> Self {
         let Some(medium) = &self.medium else { return self.clone() };
-        let mut random = Random(if let Leaves::Some(seed) = leaves { seed } else { 0 });
+        let mut dice = Dice::new(if let Leaves::Some(seed) = leaves { seed } else { 0 });
         let count = match leaves {
             Leaves::Nothing | Leaves::Bytes => 0,
             Leaves::Everything | Leaves::Names => medium.changes.len(),
-            Leaves::Some(_) => random.below(medium.changes.len() + 1),
+            Leaves::Some(_) => dice.index(medium.changes.len() + 1),
         };
         let names = count.checked_sub(1).map_or(&medium.durable, |last| &medium.changes[last].names);
         let mut names = names.as_ref().clone();
@@ -44,7 +44,7 @@ impl Disk {
         let names = reachable(names);
         let mut files = BTreeMap::new();
         for (key, _) in names.iter().filter(|(_, node)| node.what == What::File) {
-            let content = self.files.get(key).map_or_else(Content::default, |file| left(file, leaves, &mut random));
+            let content = self.files.get(key).map_or_else(Content::default, |file| left(file, leaves, &mut dice));
             files.insert(*key, Arc::new(File::settled(content)));
         }
         let numbers = names.iter().map(|(key, node)| (node.ino, *key)).collect();
@@ -53,7 +53,7 @@ impl Disk {
 }
 
 /// What of a file a power cut leaves.
-fn left(file: &File, leaves: Leaves, random: &mut Random) -> Content {
+fn left(file: &File, leaves: Leaves, dice: &mut Dice) -> Content {
     match leaves {
         Leaves::Nothing => file.durable.clone(),
         Leaves::Everything | Leaves::Bytes => file.live.clone(),
@@ -64,17 +64,17 @@ fn left(file: &File, leaves: Leaves, random: &mut Random) -> Content {
         }
         Leaves::Some(_) => {
             let sizes: Vec<u64> = file.sizes.iter().copied().chain([file.durable.size]).collect();
-            let size = sizes[random.below(sizes.len())];
+            let size = sizes[dice.index(sizes.len())];
             let mut content = file.durable.clone();
             for (number, versions) in &file.between {
-                let mut pick = || match random.below(versions.len() + 1) {
+                let mut pick = || match dice.index(versions.len() + 1) {
                     0 => file.durable.pages.get(number).cloned(),
                     version => versions[version - 1].clone(),
                 };
                 let (first, second) = (pick(), pick());
-                let torn = random.below(PAGE / SECTOR) * SECTOR;
+                let torn = dice.index(PAGE / SECTOR) * SECTOR;
                 let page = match (first, second) {
-                    (Some(first), Some(second)) if random.below(4) == 0 => {
+                    (Some(first), Some(second)) if dice.index(4) == 0 => {
                         let mut page = *first;
                         page[torn..].copy_from_slice(&second[torn..]);
                         Some(Arc::new(page))

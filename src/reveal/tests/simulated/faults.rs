@@ -8,13 +8,13 @@ use std::error::Error;
 
 use rustix::io::Errno;
 
-use super::super::churn::Random;
 use super::super::snapshot::{differences, without_attributes, without_lone_links};
 use super::super::*;
 use super::bed::{Bed, Calls, Fault};
 use super::cut::Leaves;
 use super::story::{Story, empty, story};
 use super::{bed, each, is_whole};
+use crate::thought::dice::Dice;
 use crate::thought::wire::message::UnheldCounts;
 
 /// How often a life is begun while a fault lasts.
@@ -70,8 +70,8 @@ fn sweep(calls: Calls, error: Errno, seed: u64, some: usize) {
     let count = counting.state().counted;
     let changes = counting.state().cuts.take().unwrap();
     drop(counting);
-    let mut random = Random(seed);
-    let all = (0..count).filter(|_| is_whole() || random.below(count) < some);
+    let mut dice = Dice::new(seed);
+    let all = (0..count).filter(|_| is_whole() || dice.index(count) < some);
     // Once, for as long as one try takes, until it is mended.
     let lasting = [1, 40, usize::MAX];
     let mut faults: Vec<Fault> = all.map(|from| Fault { calls, from, count: lasting[from % 3], error }).collect();

@@ -1,13 +1,13 @@
 //! The index by itself, as a primary has it too, under power cuts at every call: what opens as intact is the state of exactly one commit, none
 //! older than the last that had returned. A stale or torn one is never trusted.
 
-use super::super::churn::Random;
 use super::bed::Bed;
 use super::cut::Leaves;
 use super::disk::Disk;
 use super::power::{Blow, blows};
 use super::{bed, each};
 use crate::index::{Index, Opened, Options};
+use crate::thought::dice::Dice;
 use crate::thought::store::{Pair, ReadStore, Store, Table};
 
 /// Spilled by a few entries, so that every way to write the file comes up.
@@ -29,17 +29,17 @@ fn open(bed: &Bed) -> Opened {
 /// Commits again and again; what it holds after each.
 fn live(bed: &Bed) -> Vec<Vec<Vec<Pair>>> {
     let mut index = open(bed).into_index();
-    let mut random = Random(1);
+    let mut dice = Dice::new(1);
     let mut states = vec![all(&index)];
     for number in 1..=COMMITS {
         // Up to three times what is borne in memory.
-        for _ in 0..random.below(40) {
-            let key = random.below(60).to_be_bytes().to_vec();
-            match random.below(4) {
+        for _ in 0..dice.index(40) {
+            let key = dice.index(60).to_be_bytes().to_vec();
+            match dice.index(4) {
                 0 => index.delete(Table::Rows, &key).unwrap(),
                 _ => {
-                    let count = random.below(400);
-                    index.put(Table::Rows, key, random.bytes(count)).unwrap();
+                    let count = dice.index(400);
+                    index.put(Table::Rows, key, dice.noise(count)).unwrap();
                 }
             }
         }
@@ -87,8 +87,8 @@ fn a_power_cut_at_any_call_of_an_index_leaves_one_commit_none_older_than_the_las
     let states = live(&bed);
     let cuts = bed.state().cuts.take().unwrap();
     drop(bed);
-    let mut random = Random(4);
-    let blows = blows(&cuts, &mut random);
+    let mut dice = Dice::new(4);
+    let blows = blows(&cuts, &mut dice);
     println!("{} power cuts at {} calls", blows.len(), cuts.len());
     assert!(blows.len() > 50, "{}", blows.len());
     each(&blows, |blow| {
@@ -98,10 +98,10 @@ fn a_power_cut_at_any_call_of_an_index_leaves_one_commit_none_older_than_the_las
         // And again, at some call of what was done then.
         let cuts = bed.state().cuts.take().unwrap_or_default();
         drop(bed);
-        let mut random = Random(blow.number as u64);
-        let number = random.below(cuts.len().max(1));
+        let mut dice = Dice::new(blow.number as u64);
+        let number = dice.index(cuts.len().max(1));
         let Some(cut) = cuts.get(number) else { return Ok(()) };
-        let again = Blow { number, cut, leaves: Leaves::Some(random.next()) };
+        let again = Blow { number, cut, leaves: Leaves::Some(dice.roll()) };
         let bed = Bed::mount(again.disk()).unwrap();
         match open(&bed) {
             Opened::Intact(_) => Ok(()),

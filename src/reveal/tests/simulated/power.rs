@@ -1,11 +1,11 @@
 //! The power cut at every call of a standby's life, and at every call of the recovery after it (G1, G2).
 
-use super::super::churn::Random;
 use super::bed::{Bed, Cut};
 use super::cut::Leaves;
 use super::disk::Disk;
 use super::story::{Story, empty, story};
 use super::{bed, each, is_whole};
+use crate::thought::dice::Dice;
 
 /// A power cut at one call, and what it leaves.
 pub(super) struct Blow<'a> {
@@ -34,15 +34,15 @@ fn cuts(story: &Story, disk: Disk) -> Option<Vec<Cut>> {
 }
 
 /// What is tried at these cuts. In short, one write of several to the same file stands for all of them.
-pub(super) fn blows<'a>(cuts: &'a [Cut], random: &mut Random) -> Vec<Blow<'a>> {
+pub(super) fn blows<'a>(cuts: &'a [Cut], dice: &mut Dice) -> Vec<Blow<'a>> {
     let extremes = [Leaves::Nothing, Leaves::Everything, Leaves::Names, Leaves::Bytes];
     let mut all = Vec::new();
     for (number, cut) in cuts.iter().enumerate() {
-        let is_another = number > 0 && cut.is_alike(&cuts[number - 1]) && random.below(5) > 0;
+        let is_another = number > 0 && cut.is_alike(&cuts[number - 1]) && dice.index(5) > 0;
         let leaves: Vec<Leaves> = match is_whole() {
-            true => extremes.into_iter().chain((0..4).map(|_| Leaves::Some(random.next()))).collect(),
+            true => extremes.into_iter().chain((0..4).map(|_| Leaves::Some(dice.roll()))).collect(),
             false if is_another => Vec::new(),
-            false => vec![extremes[number % 4], Leaves::Some(random.next())],
+            false => vec![extremes[number % 4], Leaves::Some(dice.roll())],
         };
         all.extend(leaves.into_iter().map(|leaves| Blow { number, cut, leaves }));
     }
@@ -64,9 +64,9 @@ fn a_power_cut_where_nothing_syncs_a_file_system_whole_loses_nothing_acked() {
 fn cut_everywhere(disk: Disk, seed: u64, one_in: usize) {
     let story = story();
     let Some(cuts) = cuts(&story, disk) else { return };
-    let mut random = Random(seed);
-    let mut blows = blows(&cuts, &mut random);
-    blows.retain(|_| is_whole() || random.below(one_in) == 0);
+    let mut dice = Dice::new(seed);
+    let mut blows = blows(&cuts, &mut dice);
+    blows.retain(|_| is_whole() || dice.index(one_in) == 0);
     println!("{} power cuts at {} calls", blows.len(), cuts.len());
     assert!(cuts.len() > 500 && blows.len() > 400, "{} cuts at {} calls", blows.len(), cuts.len());
     each(&blows, |blow| {
@@ -80,13 +80,13 @@ fn cut_everywhere(disk: Disk, seed: u64, one_in: usize) {
 fn a_power_cut_at_any_call_of_the_recovery_loses_nothing_either() {
     let story = story();
     let Some(cuts) = cuts(&story, empty()) else { return };
-    let mut random = Random(2);
-    let all = blows(&cuts, &mut random);
+    let mut dice = Dice::new(2);
+    let all = blows(&cuts, &mut dice);
     // In the long form one way in which each cut can be, in short some of all.
     let count = if is_whole() { cuts.len() } else { 40 };
     let share = all.len() / count;
     let some: Vec<(&Blow, u64)> =
-        (0..count).map(|number| (&all[number * share + random.below(share)], number as u64)).collect();
+        (0..count).map(|number| (&all[number * share + dice.index(share)], number as u64)).collect();
     each(&some, |(blow, seed)| {
         let bed = Bed::mount(blow.disk().remember()).unwrap();
         bed.ack(blow.cut.acked);
@@ -94,12 +94,12 @@ fn a_power_cut_at_any_call_of_the_recovery_loses_nothing_either() {
         story.open(&bed).map_err(|why| format!("{}: {why}", blow.told()))?;
         let cuts = bed.state().cuts.take().unwrap_or_default();
         drop(bed);
-        let mut random = Random(*seed);
+        let mut dice = Dice::new(*seed);
         let tried = if is_whole() { cuts.len() } else { 6 };
         for number in 0..tried {
-            let number = if is_whole() { number } else { random.below(cuts.len().max(1)) };
+            let number = if is_whole() { number } else { dice.index(cuts.len().max(1)) };
             let Some(cut) = cuts.get(number) else { continue };
-            let leaves = if number % 3 == 0 { Leaves::Nothing } else { Leaves::Some(random.next()) };
+            let leaves = if number % 3 == 0 { Leaves::Nothing } else { Leaves::Some(dice.roll()) };
             let again = Blow { number, cut, leaves };
             let bed = Bed::mount(again.disk()).unwrap();
             let checked = story.check(&bed, blow.cut.acked, number % 8 == 0);

@@ -73,7 +73,7 @@ fn happens(at: &Path, number: usize) {
             fs::write(at.join("works/new/y"), "again").unwrap();
         }
         _ => {
-            fs::write(at.join("ahead"), Random(4).bytes(300_000)).unwrap();
+            fs::write(at.join("ahead"), Dice::new(4).noise(300_000)).unwrap();
             fs::write(at.join("works/ahead"), "a small one").unwrap();
             append(&at.join("log.2"), b"the end\n");
         }
@@ -125,7 +125,7 @@ impl Story {
         let mut tries = 0..=self.ahead.len();
         loop {
             self.send_ahead(replica, usize::try_from(number).unwrap())?;
-            match ack(replica, generation, &mut Random(number)) {
+            match ack(replica, generation, &mut Dice::new(number)) {
                 Err(ReplicaError::Lacking { .. }) if tries.next().is_some() => {}
                 acked => return acked,
             }

@@ -36,6 +36,7 @@ use world::{Stats, World};
 
 use super::{header as any_header, hello as any_hello, some_instant};
 use crate::daemon::memory::Memory;
+use crate::thought::dice::Dice;
 use crate::thought::generation::{Header, Joint};
 use crate::thought::wire::message::{Hello, Role};
 use crate::words::position::{ChainDigest, ClusterId, HomeId, InstanceNonce, NodeName, Position, ReignId};
@@ -48,33 +49,9 @@ const RUNS: u64 = 10_000;
 /// How long there is peace in the end: longer than silence is borne, and than the longest pause between dials.
 const PEACE: Duration = Duration::from_secs(60);
 
-/// A generator of numbers (splitmix64) that a seed repeats.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % (bound.max(1) as u64)).unwrap()
-    }
-
-    fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
-
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| self.next().to_le_bytes()[0])
-    }
+/// So many bytes.
+fn bytes<const N: usize>(dice: &mut Dice) -> [u8; N] {
+    std::array::from_fn(|_| dice.roll().to_le_bytes()[0])
 }
 
 fn hello(name: &NodeName, instance: [u8; 16], role: Role) -> Hello {
@@ -97,7 +74,7 @@ fn run(seed: u64, start: Instant, blank: &Memory, trace: Option<&Mutex<Vec<Strin
         }
         Ok(())
     };
-    let trouble = Duration::from_millis(1000 + world.random.below(9000) as u64);
+    let trouble = Duration::from_millis(1000 + world.dice.index(9000) as u64);
     live(&mut world, trouble)?;
     world.calm();
     // It is demanded in the end; that it came about earlier only spares the rest.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Random;
+use crate::thought::dice::Dice;
 
 /// Longer than this a black hole is not survived: QUIC's idle time.
 const IDLE: Duration = Duration::from_secs(8);
@@ -42,14 +42,14 @@ pub(super) struct Pipe {
 
 impl Pipe {
     /// Sends; when each piece arrives.
-    fn send(&mut self, bytes: &[u8], now: Duration, random: &mut Random) -> Vec<Duration> {
+    fn send(&mut self, bytes: &[u8], now: Duration, dice: &mut Dice) -> Vec<Duration> {
         let mut rest = bytes;
         let mut dues = Vec::new();
         while !rest.is_empty() {
-            let length = if random.one_in(4) { 1 + random.below(rest.len()) } else { rest.len() };
+            let length = if dice.one_in(4) { 1 + dice.index(rest.len()) } else { rest.len() };
             let (piece, behind) = rest.split_at(length);
             // A packet that is lost comes later, and what is behind it in the stream waits.
-            let latency = 1 + random.below(20) + if random.one_in(20) { 50 + random.below(800) } else { 0 };
+            let latency = 1 + dice.index(20) + if dice.one_in(20) { 50 + dice.index(800) } else { 0 };
             self.last = self.last.max(now + Duration::from_millis(latency as u64));
             self.pieces.push_back((self.last, piece.to_vec()));
             dues.push(self.last);
@@ -101,8 +101,8 @@ impl Link {
         }
     }
 
-    pub(super) fn send(&mut self, stream: Stream, bytes: &[u8], now: Duration, random: &mut Random) -> Vec<Duration> {
-        self.pipe(stream).send(bytes, now, random)
+    pub(super) fn send(&mut self, stream: Stream, bytes: &[u8], now: Duration, dice: &mut Dice) -> Vec<Duration> {
+        self.pipe(stream).send(bytes, now, dice)
     }
 
     /// From `now` on nothing arrives at `side`, for so long.

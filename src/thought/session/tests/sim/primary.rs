@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::content::Content;
-use super::{Random, generation};
+use super::{bytes, generation};
 use crate::daemon::memory::Memory;
 use crate::daemon::peers::{Ask, Peers};
 use crate::daemon::window::{Operations, Shipment, Window, WindowLimits};
 use crate::reveal::Records;
 use crate::spool::Spool;
+use crate::thought::dice::Dice;
 use crate::thought::generation::{Header, Joint, OperationsDigest, Section};
 use crate::thought::session::sender::Sender;
 use crate::thought::wire::frame::FrameDecoder;
@@ -93,7 +94,7 @@ impl Primary {
     }
 
     /// Starts as a node does: in its reign only if it ended in order and has the index it ended with.
-    pub(super) fn start(&mut self, random: &mut Random) {
+    pub(super) fn start(&mut self, dice: &mut Dice) {
         self.boot += 1;
         let ended_at = self.memory.ended_at.take();
         (self.reign, self.position) = match (self.memory.reign(), ended_at) {
@@ -102,11 +103,11 @@ impl Primary {
             }
             (known, _) => {
                 let fork = known.map(|reign| reign.fork).unwrap_or_default();
-                let reign = self.memory.begin_reign(ReignId(random.bytes()), fork);
+                let reign = self.memory.begin_reign(ReignId(bytes(dice)), fork);
                 (reign, Position { epoch: reign.epoch, generation: 0 })
             }
         };
-        let instance: [u8; 16] = random.bytes();
+        let instance: [u8; 16] = bytes(dice);
         self.chain = ChainDigest(Digest::of(&[&self.reign.id.0[..], &instance].concat()));
         self.tree = self.home.clone();
         self.window = Window::new(WINDOW, self.head());

@@ -8,9 +8,10 @@ use super::content::Content;
 use super::network::{Arrived, Link, Side, Stream};
 use super::primary::{CatchUp, Primary, Session};
 use super::standby::{Disk, Done, Job, Linked, Reading, Standby};
-use super::{CLUSTER, HOME, Random, hello};
+use super::{CLUSTER, HOME, bytes, hello};
 use crate::daemon::memory::Memory;
 use crate::daemon::window::{Next, Shipment};
+use crate::thought::dice::Dice;
 use crate::thought::generation::Payload;
 use crate::thought::session::arrival::Arrival;
 use crate::thought::session::follower::{Follower, FollowerError, Told};
@@ -51,7 +52,7 @@ enum Event {
 }
 
 pub(super) struct World {
-    pub(super) random: Random,
+    pub(super) dice: Dice,
     start: Instant,
     pub(super) now: Duration,
     due: BinaryHeap<Reverse<(Duration, u64)>>,
@@ -108,20 +109,20 @@ macro_rules! note {
 impl World {
     /// A world that `seed` repeats.
     pub(super) fn new(seed: u64, start: Instant, blank: &Memory, is_traced: bool) -> Self {
-        let mut random = Random::new(seed);
-        let count = 1 + random.below(3);
-        let is_faulty = random.one_in(3);
+        let mut dice = Dice::new(seed);
+        let count = 1 + dice.index(3);
+        let is_faulty = dice.one_in(3);
         let mut memory = blank.clone();
         (memory.cluster, memory.home) = (Some(CLUSTER), Some(HOME));
-        let standby = |number: usize, random: &mut Random| Standby {
+        let standby = |number: usize, dice: &mut Dice| Standby {
             name: format!("standby-{number}").try_into().unwrap(),
             is_up: false,
             boot: 0,
-            instance: random.bytes(),
+            instance: bytes(dice),
             memory: blank.clone(),
             disk: Disk::default(),
             told: None,
-            pace: Duration::from_millis([1, 1, 30, 400, 3000][random.below(5)]),
+            pace: Duration::from_millis([1, 1, 30, 400, 3000][dice.index(5)]),
             places: Vec::new(),
             link: None,
             receiver: None,
@@ -132,9 +133,9 @@ impl World {
             held: Default::default(),
             is_busy: false,
         };
-        let standbys = (0..count).map(|number| standby(number, &mut random)).collect();
+        let standbys = (0..count).map(|number| standby(number, &mut dice)).collect();
         let mut world = Self {
-            random,
+            dice,
             start,
             now: Duration::ZERO,
             due: BinaryHeap::new(),
@@ -221,7 +222,7 @@ impl World {
             return;
         }
         let before = primary.reign.epoch;
-        primary.start(&mut self.random);
+        primary.start(&mut self.dice);
         self.stats.reigns += u64::from(primary.reign.epoch > before);
         note!(self, "{} starts at {}", primary.name, primary.position);
         self.states.insert(primary.head().1, primary.tree().clone());
@@ -236,7 +237,7 @@ impl World {
         while standby.reveal().is_some() {}
         standby.is_up = true;
         standby.boot += 1;
-        standby.instance = self.random.bytes();
+        standby.instance = bytes(&mut self.dice);
         standby.places = vec![Patience::new(self.start + self.now); self.primaries.len()];
         note!(self, "{} starts at {}", standby.name, standby.disk.standing.0);
         self.at(0, Event::Dial(number));
@@ -246,11 +247,11 @@ impl World {
         if self.is_calm {
             return;
         }
-        for _ in 0..1 + self.random.below(3) {
-            let (name, delta) = (self.random.below(4), 1 + self.random.below(1000));
+        for _ in 0..1 + self.dice.index(3) {
+            let (name, delta) = (self.dice.index(4), 1 + self.dice.index(1000));
             self.primaries[number].home.write(u8::try_from(name).unwrap(), u32::try_from(delta).unwrap());
         }
-        let next = 20 + self.random.below(1500) as u64;
+        let next = 20 + self.dice.index(1500) as u64;
         self.at(next, Event::Write(number));
     }
 
@@ -258,7 +259,7 @@ impl World {
         if self.primaries[number].is_up {
             self.cut(number, false);
         }
-        let next = 100 + self.random.below(700) as u64;
+        let next = 100 + self.dice.index(700) as u64;
         self.at(next, Event::Cut(number));
     }
 

@@ -79,7 +79,7 @@ impl World {
     }
 
     fn link_ended(&mut self, number: usize, place: usize, held: Option<Duration>) {
-        let (now, chance) = (self.instant(), self.random.bytes());
+        let (now, chance) = (self.instant(), bytes(&mut self.dice));
         self.standbys[number].places[place].ended(held, now, u16::from_le_bytes(chance));
         self.at(0, Event::Dial(number));
     }
@@ -94,7 +94,7 @@ impl World {
         let is_heard = link.is_open[side.other() as usize] && !link.is_dead(side.other());
         note!(self, "link {number}: ends at the {side:?}: {why}");
         if is_heard {
-            let after = 1 + self.random.below(30) as u64;
+            let after = 1 + self.dice.index(30) as u64;
             self.at(after, Event::Closed(number, side.other()));
         }
         match side {
@@ -123,7 +123,7 @@ impl World {
         for (kind, payload) in frames {
             Frame { kind: *kind, payload }.encode(DATA_CAP, &mut bytes).unwrap();
         }
-        for due in link.send(stream, &bytes, self.now, &mut self.random) {
+        for due in link.send(stream, &bytes, self.now, &mut self.dice) {
             self.at_time(due, Event::Arrives(number, stream));
         }
     }

@@ -178,18 +178,18 @@ impl World {
         operations.unwrap();
         frames.push((data::END, Vec::new()));
         note!(self, "link {number}: ships {} onto {}", shipment.header.position, shipment.header.parent);
-        let is_twice = self.is_faulty && !self.is_calm && self.random.one_in(15);
+        let is_twice = self.is_faulty && !self.is_calm && self.dice.one_in(15);
         self.opens(number, &frames);
         if is_twice {
             self.opens(number, &frames);
         }
-        let after = self.random.below(30) as u64;
+        let after = self.dice.index(30) as u64;
         self.at(after, Event::Shipped(number));
     }
 
     /// A data stream of its own for `frames`; a faulty primary may have the next one overtake it.
     fn opens(&mut self, number: usize, frames: &[(u8, Vec<u8>)]) {
-        let is_overtaken = self.is_faulty && !self.is_calm && self.random.one_in(15);
+        let is_overtaken = self.is_faulty && !self.is_calm && self.dice.one_in(15);
         let Some(link) = self.links.get_mut(&number) else { return };
         if is_overtaken && link.held_back.is_none() {
             link.held_back = Some(frames.to_vec());

@@ -125,7 +125,7 @@ impl World {
                 Done::Nothing => after = 0,
                 Done::Tell(message) => drop(self.says(place, &message)),
                 Done::Written => {
-                    after = 1 + u64::try_from(self.random.below(pace.as_millis() as usize + 1)).unwrap();
+                    after = 1 + u64::try_from(self.dice.index(pace.as_millis() as usize + 1)).unwrap();
                 }
             }
         }

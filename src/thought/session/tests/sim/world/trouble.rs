@@ -7,26 +7,26 @@ impl World {
         if self.is_calm {
             return;
         }
-        let next = 50 + self.random.below(1200) as u64;
+        let next = 50 + self.dice.index(1200) as u64;
         self.at(next, Event::Trouble);
-        let standby = self.random.below(self.standbys.len());
-        let primary = self.random.below(self.primaries.len());
-        let link = self.links.keys().copied().nth(self.random.below(self.links.len().max(1)));
-        match self.random.below(20) {
+        let standby = self.dice.index(self.standbys.len());
+        let primary = self.dice.index(self.primaries.len());
+        let link = self.links.keys().copied().nth(self.dice.index(self.links.len().max(1)));
+        match self.dice.index(20) {
             0..=3 => {
                 let Some(link) = link else { return };
                 self.stats.cut_links += 1;
                 // Both learn of it, each in its own time; what is under way may or may not arrive before.
                 for side in [Side::Primary, Side::Standby] {
-                    let after = self.random.below(100) as u64;
+                    let after = self.dice.index(100) as u64;
                     self.at(after, Event::Closed(link, side));
                 }
             }
             4..=7 => {
                 let (Some(link), now) = (link, self.now) else { return };
                 self.stats.cut_links += 1;
-                let long = Duration::from_millis(200 + self.random.below(12_000) as u64);
-                let sides = self.random.below(3);
+                let long = Duration::from_millis(200 + self.dice.index(12_000) as u64);
+                let sides = self.dice.index(3);
                 let Some(link) = self.links.get_mut(&link) else { return };
                 for side in [Side::Primary, Side::Standby].into_iter().enumerate().filter(|(n, _)| *n != sides) {
                     link.go_dark(side.1, now, long);
@@ -60,7 +60,7 @@ impl World {
     }
 
     fn standby_crashes(&mut self, number: usize) {
-        let is_kept = self.random.one_in(2);
+        let is_kept = self.dice.one_in(2);
         let standby = &mut self.standbys[number];
         if !standby.is_up {
             return;
@@ -72,12 +72,12 @@ impl World {
         if let Some(link) = link.and_then(|link| self.links.get_mut(&link)) {
             link.is_open[Side::Standby as usize] = false;
         }
-        let after = 50 + self.random.below(6000) as u64;
+        let after = 50 + self.dice.index(6000) as u64;
         self.at(after, Event::Starts(Side::Standby, number));
     }
 
     fn primary_ends(&mut self, number: usize, is_in_order: bool) {
-        let (keeps_index, acks_are_late) = (!self.random.one_in(4), self.random.one_in(2));
+        let (keeps_index, acks_are_late) = (!self.dice.one_in(4), self.dice.one_in(2));
         let primary = &mut self.primaries[number];
         if !primary.is_up {
             return;
@@ -97,7 +97,7 @@ impl World {
             }
         }
         self.primaries[number].end(is_in_order, keeps_index);
-        let after = 50 + self.random.below(4000) as u64;
+        let after = 50 + self.dice.index(4000) as u64;
         if !self.is_calm {
             self.at(after, Event::Starts(Side::Primary, number));
         }

@@ -29,6 +29,11 @@ impl Dice {
         usize::try_from(self.below(count as u64)).unwrap_or(0)
     }
 
+    /// True once in so many times.
+    pub fn one_in(&mut self, count: usize) -> bool {
+        self.index(count) == 0
+    }
+
     /// `length` bytes that no packer makes smaller.
     pub fn noise(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);

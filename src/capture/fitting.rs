@@ -32,11 +32,9 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 Planned::Steps(steps) => steps,
                 Planned::Incomplete(wanted) => {
                     // Whatever shares an inode with what is wanted is not to be had either.
-                    let linked = |(path, found): (&RelPath, &Option<_>)| {
-                        let found: &crate::thought::plan::Present = found.as_ref()?;
-                        found.entry.link.map(|_| path.clone())
-                    };
-                    let linked: BTreeSet<RelPath> = self.captures.iter().filter_map(linked).collect();
+                    let found = self.captures.iter().filter_map(|(path, found)| Some((path, found.as_ref()?)));
+                    let linked = found.filter(|(_, present)| present.entry.link.is_some());
+                    let linked: BTreeSet<RelPath> = linked.map(|(path, _)| path.clone()).collect();
                     self.miss(wanted.into_iter().chain(linked).collect());
                     continue;
                 }

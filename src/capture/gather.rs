@@ -125,7 +125,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                         false => self.later.remove(&path),
                     };
                     self.walker.findings_mut().captured(&path, present.entry.is_directory());
-                    self.captures.insert(path, Some(*present));
+                    self.captures.insert(path, Some(present));
                 }
                 Captured::Unreadable(error) => {
                     self.walker.findings_mut().unreadable.note(&path, error.reason());
@@ -163,7 +163,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         match self.captures.get(path) {
             Some(Some(present)) => {
                 if present.entry.link.is_some() {
-                    self.capturer.linked.insert(present.inode.id, present.clone());
+                    self.capturer.linked.insert(present.inode.id, present.as_ref().clone());
                 }
                 self.capturer.identities.present(self.tree, path, present.entry.kind(), &present.inode)?;
             }

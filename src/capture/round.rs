@@ -258,7 +258,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             after = self.latest_change(&conflicts);
             for path in conflicts.iter().chain(&grown) {
                 if let Some(Some(present)) = self.captures.get(path) {
-                    self.earlier.entry(path.clone()).or_insert_with(|| present.clone());
+                    self.earlier.entry(path.clone()).or_insert_with(|| present.as_ref().clone());
                 }
             }
             stale = conflicts;

@@ -129,20 +129,31 @@ impl Records {
     }
 }
 
+impl Records {
+    /// Calls `visit` with every encoded record of `section`, in order.
+    pub fn of_section(
+        &self,
+        section: Section,
+        visit: &mut dyn FnMut(&[u8]) -> Result<(), ApplyError>,
+    ) -> Result<(), ApplyError> {
+        for (index, (found, start)) in self.sections.iter().enumerate().filter(|(_, (found, _))| *found == section) {
+            debug_assert_eq!(*found, section, "filtered");
+            let end = self.sections.get(index + 1).map_or(self.end(), |(_, next)| *next);
+            Self::each(&self.content(), *start, end, visit)?;
+        }
+        Ok(())
+    }
+}
+
 impl Operations for Records {
     fn visit(
         &self,
         section: Section,
         visit: &mut dyn FnMut(Operation) -> Result<(), ApplyError>,
     ) -> Result<(), ApplyError> {
-        for (index, (found, start)) in self.sections.iter().enumerate().filter(|(_, (found, _))| *found == section) {
-            debug_assert_eq!(*found, section, "filtered");
-            let end = self.sections.get(index + 1).map_or(self.end(), |(_, next)| *next);
-            Self::each(&self.content(), *start, end, &mut |bytes| {
-                visit(Operation::decode(bytes).map_err(|error| ApplyError::Source(Box::new(error)))?)
-            })?;
-        }
-        Ok(())
+        self.of_section(section, &mut |bytes| {
+            visit(Operation::decode(bytes).map_err(|error| ApplyError::Source(Box::new(error)))?)
+        })
     }
 }
 

@@ -7,31 +7,39 @@ use crate::capture::Cut;
 use crate::daemon::window::{Operations as Shipped, Shipment};
 use crate::reveal::Records;
 use crate::spool::Spool;
-use crate::thought::generation::{HEADER_VERSION, Header, Joint, Operation, OperationsDigest, Quality};
+use crate::thought::generation::{HEADER_VERSION, Header, Joint, Operation, OperationsDigest, Quality, Section};
 use crate::thought::plan::Captures;
-use crate::thought::tree::{ApplyError, Arrived, Row, Witness};
+use crate::thought::tree::{ApplyError, Arrived, Operations, Row, Witness};
 use crate::words::position::Position;
 
 impl Keeper {
-    /// Applies a cut to the tree and puts it into the window. One of which the payloads were not kept (`ships` was false) cannot be shipped, and the window begins anew after it.
-    pub(super) fn publish(&mut self, cut: Cut, spool: Spool, ships: bool, is_wanted: bool) -> Result<Cut, KeeperError> {
+    /// Applies a cut to the tree and puts it into the window; its steps are taken out of it. One of which the payloads were not kept (`ships` was false) cannot be shipped, and the window begins anew after it.
+    pub(super) fn publish(
+        &mut self,
+        mut cut: Cut,
+        spool: Spool,
+        ships: bool,
+        is_wanted: bool,
+    ) -> Result<Cut, KeeperError> {
         let tree_before = self.tree.digest()?;
-        self.apply(&cut)?;
+        let count = cut.steps.len() as u64;
+        let mut operations = Records::new(Spool::create(&self.options.state)?);
+        let mut digest = OperationsDigest::default();
+        // They go to disk before the tree follows them: what that takes need not stand in memory beside them.
+        for step in std::mem::take(&mut cut.steps) {
+            let encoded = step.operation.encode();
+            digest.update(&encoded);
+            let offset = step.spooled.map_or(0, |spooled| spooled.offset);
+            operations.push(step.operation.action.section(), &[&offset.to_le_bytes()[..], &encoded].concat())?;
+        }
+        self.apply(&Located(&operations), &cut.captures)?;
         let tree_after = self.tree.digest()?;
         for view in self.views.values_mut() {
             view.note(&cut.captures);
         }
         // A standby that is caught up gets a position of its own, so that it goes forward even where nothing changed.
-        if cut.steps.is_empty() && !is_wanted {
+        if count == 0 && !is_wanted {
             return Ok(cut);
-        }
-        let mut operations = Records::new(Spool::create(&self.options.state)?);
-        let mut digest = OperationsDigest::default();
-        for step in &cut.steps {
-            let encoded = step.operation.encode();
-            digest.update(&encoded);
-            let offset = step.spooled.map_or(0, |spooled| spooled.offset);
-            operations.push(step.operation.action.section(), &[&offset.to_le_bytes()[..], &encoded].concat())?;
         }
         let parent = self.position;
         let header = Header {
@@ -51,7 +59,7 @@ impl Keeper {
             filter: self.options.filter.digest(),
             cut_time: cut.cut_time,
             oldest_change: cut.oldest_change,
-            operations: cut.steps.len() as u64,
+            operations: count,
             operations_digest: digest.finish(),
             extensions: Vec::new(),
         };
@@ -71,12 +79,12 @@ impl Keeper {
         Ok(cut)
     }
 
-    pub(super) fn apply(&mut self, cut: &Cut) -> Result<(), KeeperError> {
+    pub(super) fn apply(&mut self, operations: &dyn Operations, captures: &Captures) -> Result<(), KeeperError> {
         let position = self.position;
-        let mut captured = Captured(&cut.captures);
-        self.tree.apply(&cut.steps, &mut captured).map_err(|source| KeeperError::Apply { position, source })?;
+        let mut captured = Captured(captures);
+        self.tree.apply(operations, &mut captured).map_err(|source| KeeperError::Apply { position, source })?;
         // What a capture found out without a difference: new times of the inode itself.
-        for (path, found) in &cut.captures {
+        for (path, found) in captures {
             let Some(present) = found else { continue };
             let Some(row) = self.tree.row(path)? else { continue };
             if row.entry == present.entry && row.inode != present.inode {
@@ -105,6 +113,22 @@ impl Keeper {
         }
         *report.by_quality.entry(word).or_default() += 1;
         report.quality = Some((header.quality.clone(), header.deferred.clone()));
+    }
+}
+
+/// Operations as the window keeps them: each behind where its payload begins.
+struct Located<'a>(&'a Records);
+
+impl Operations for Located<'_> {
+    fn visit(
+        &self,
+        section: Section,
+        visit: &mut dyn FnMut(Operation) -> Result<(), ApplyError>,
+    ) -> Result<(), ApplyError> {
+        self.0.of_section(section, &mut |bytes| {
+            let encoded = bytes.get(size_of::<u64>()..).unwrap_or_default();
+            visit(Operation::decode(encoded).map_err(|error| ApplyError::Source(Box::new(error)))?)
+        })
     }
 }
 

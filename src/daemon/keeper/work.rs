@@ -275,7 +275,7 @@ impl Keeper {
                 // A home in which something always changes never comes to rest: two rounds without much left are enough.
                 quiet_rounds += u32::from(self.walker.is_settled() && self.walker.dirty().len() < 1000);
                 let Some((cut, _)) = self.guarded_capture(&BTreeSet::new(), Payloads::None)? else { return Ok(()) };
-                self.apply(&cut)?;
+                self.apply(&cut.steps, &cut.captures)?;
                 if self.tree.store().wants_commit() {
                     // Which digests are stale is known in memory alone.
                     self.tree.digest()?;

@@ -140,7 +140,7 @@ impl Primary {
                 let captured = capturer.capture(&self.root, &Filter::everything(), &self.tree, path, how).unwrap();
                 let found = match captured {
                     Captured::Absent(_) => None,
-                    Captured::Present(present) => Some(*present),
+                    Captured::Present(present) => Some(present),
                     other => panic!("{path}: {other:?}"),
                 };
                 captures.insert(path.clone(), found);

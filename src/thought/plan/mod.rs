@@ -76,8 +76,8 @@ pub struct Present {
     pub encoded: Encoded,
 }
 
-/// All that was captured: `None` where nothing was found.
-pub type Captures = BTreeMap<RelPath, Option<Present>>;
+/// All that was captured: `None` where nothing was found. Boxed, for a map that was filled in order has room for twice as many.
+pub type Captures = BTreeMap<RelPath, Option<Box<Present>>>;
 
 /// An operation with its payload's place.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,9 +122,13 @@ pub fn plan<S: Store>(tree: &Tree<S>, captures: &Captures) -> Result<Planned, Tr
             continue;
         };
         let identity = planner.identities.present(tree, path, present.entry.kind(), &present.inode)?;
+        // Nearly all have one name: planned at once, they need not be kept with what the tree has of them.
+        let is_alone = present.entry.link.is_none() && identity.row().is_none_or(|row| row.entry.link.is_none());
         let member = Member { path, present, identity };
         if present.entry.is_directory() {
             planner.directory(&member);
+        } else if is_alone {
+            planner.inode(tree, captures, present.inode.id, &[member])?;
         } else {
             groups.entry(present.inode.id).or_default().push(member);
         }
@@ -142,18 +146,16 @@ pub fn plan<S: Store>(tree: &Tree<S>, captures: &Captures) -> Result<Planned, Tr
 /// The paths that were found to be one inode and are not names of one file. They were captured at different instants: all but one of
 /// them have gone since, by a rename, or by a removal after which the number was given to another.
 fn contradictions(captures: &Captures) -> BTreeSet<RelPath> {
-    let mut by_inode: BTreeMap<InodeId, Vec<(&RelPath, &Present)>> = BTreeMap::new();
-    for (path, found) in captures {
-        if let Some(present) = found {
-            by_inode.entry(present.inode.id).or_default().push((path, present));
-        }
-    }
+    let found = captures.iter().filter_map(|(path, found)| Some((path, &**found.as_ref()?)));
+    let mut by_inode: Vec<(&RelPath, &Present)> = found.collect();
+    by_inode.sort_by_key(|(_, present)| present.inode.id);
     let is_one_file = |names: &[(&RelPath, &Present)]| {
         let (_, first) = names[0];
         names.iter().all(|(_, other)| other.entry.link.is_some() && other.inode.is_same(&first.inode))
     };
-    let contradictory = by_inode.into_values().filter(|names| names.len() > 1 && !is_one_file(names));
-    contradictory.flatten().map(|(path, _)| path.clone()).collect()
+    let names_of_one = by_inode.chunk_by(|(_, one), (_, other)| one.inode.id == other.inode.id);
+    let contradictory = names_of_one.filter(|names| names.len() > 1 && !is_one_file(names));
+    contradictory.flatten().map(|(path, _)| (*path).clone()).collect()
 }
 
 struct Member<'a> {
@@ -162,14 +164,12 @@ struct Member<'a> {
     identity: Identity,
 }
 
-/// What is to be made, as far as it stands in the captures.
+/// What is to be made, and the capture that has its content, if there is any.
 ///
-/// **Memory:** of a generation of sixty thousand paths this is most of what planning takes, so nothing is copied out of the captures before the steps are.
+/// **Memory:** a generation has up to sixty thousand of these, so nothing is copied out of the captures before the steps are.
 struct Made<'a> {
     entry: &'a Entry,
-    content: Content,
-    payload: Option<Spooled>,
-    sparse: bool,
+    supplied: Option<&'a Encoded>,
 }
 
 #[derive(Default)]
@@ -189,7 +189,7 @@ impl<'a> Planner<'a> {
     fn directory(&mut self, member: &Member<'a>) {
         let (path, entry) = (member.path, &member.present.entry);
         match &member.identity {
-            Identity::New { .. } => self.create(path, member.present, Content::None, None, false),
+            Identity::New { .. } => self.create(path, entry, None),
             Identity::Moved { from, row } => {
                 self.renames.insert(path.clone(), from.clone());
                 self.attributes(path, &row.entry, entry);
@@ -296,17 +296,13 @@ impl<'a> Planner<'a> {
     /// A new inode: created under its first name, linked under the others.
     fn fresh(&mut self, members: &[Member<'a>]) {
         let Some(first) = members.first() else { return };
-        let supplied = members.iter().find_map(|member| match &member.present.encoded {
-            Encoded::New { content, payload, sparse } => Some((content.clone(), *payload, *sparse)),
-            _ => None,
-        });
-        let is_empty = first.present.entry.size() == 0;
-        match supplied {
-            Some((content, payload, sparse)) => self.create(first.path, first.present, content, payload, sparse),
-            None if is_empty => self.create(first.path, first.present, Content::None, None, false),
-            None => {
-                self.wanting.insert(first.path.clone());
-            }
+        let mut captured = members.iter().map(|member| &member.present.encoded);
+        let supplied = captured.find(|encoded| matches!(encoded, Encoded::New { .. }));
+        let entry = &first.present.entry;
+        if supplied.is_some() || entry.size() == 0 {
+            self.create(first.path, entry, supplied);
+        } else {
+            self.wanting.insert(first.path.clone());
         }
         for member in &members[1..] {
             self.link(member, first.path);
@@ -321,15 +317,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn create(
-        &mut self,
-        path: &'a RelPath,
-        present: &'a Present,
-        content: Content,
-        payload: Option<Spooled>,
-        sparse: bool,
-    ) {
-        self.creates.insert(path, Made { entry: &present.entry, content, payload, sparse });
+    fn create(&mut self, path: &'a RelPath, entry: &'a Entry, supplied: Option<&'a Encoded>) {
+        self.creates.insert(path, Made { entry, supplied });
     }
 
     fn link(&mut self, member: &Member<'a>, target: &'a RelPath) {
@@ -360,7 +349,11 @@ impl<'a> Planner<'a> {
         for path in removals.into_iter().rev() {
             step(Action::Remove { path }, None);
         }
-        for (path, Made { entry, content, payload, sparse }) in self.creates {
+        for (path, Made { entry, supplied }) in self.creates {
+            let (content, payload, sparse) = match supplied {
+                Some(Encoded::New { content, payload, sparse }) => (content.clone(), *payload, *sparse),
+                _ => (Content::None, None, false),
+            };
             step(Action::Create { path: path.clone(), entry: entry.clone(), content, sparse }, payload);
         }
         for (path, (target, entry)) in self.links {

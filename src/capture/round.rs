@@ -27,9 +27,8 @@
 //! **Invariant:** nothing is forgotten. What a cut took from the dirty paths it captured, or gives back; what it could not prove it gives
 //! back too, with change times that no file has, so that it is read again.
 //!
-//! **Not seen:** a truncation under way to anything but nothing. And a hard link made, written through and removed before anyone looked at it:
-//! its events name only itself, not the file it was another name of. If that one is captured in the same cut, its change time tells, whichever round it was captured in; else the next scan
-//! finds it by that.
+//! **Not seen:** a truncation under way to anything but nothing. And what is written through a name of a file that is outside the home, or left out,
+//! and gone before anyone looked at the file: its change time tells the next scan.
 //!
 //! | file | what |
 //! |---|---|
@@ -347,8 +346,8 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             self.walker.listen_for_answers(self.tree, step, now)?;
             waited += step;
         }
-        reasons.extend(self.walker.take_doubts());
         let half_moved = self.walker.half_moved(moment.after);
+        reasons.extend(self.walker.take_doubts());
         Ok(Edge { barrier, moment, reasons, half_moved })
     }
 

@@ -9,6 +9,7 @@
 //! **Invariant:** while [`Walker::is_settled`] is false something is not known yet, and no generation may claim to be one instant.
 
 mod findings;
+mod fleeting;
 mod inodes;
 mod moves;
 mod poll;
@@ -33,6 +34,7 @@ use crate::words::entry::{Inode, InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 pub use findings::{Findings, Listed};
+use fleeting::{Fleeting, Fresh, Written};
 use moves::Moves;
 pub use moves::TELLING;
 pub use survey::{LeftOut, Survey, TEMPORARIES, Tally, Vital};
@@ -52,12 +54,21 @@ pub enum WalkError {
 }
 
 /// How far a pending scan goes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Reach {
     /// The directory's own children.
     Children,
+    /// Everything below, whose watches are not in doubt.
+    Again,
     /// Everything below.
     Below,
+}
+
+impl Reach {
+    /// As far as either.
+    fn and(self, other: Self) -> Self {
+        if self == other { self } else { Self::Below }
+    }
 }
 
 /// More names that came and went than this are not told one from the other: then all of the home counts as shaken.
@@ -108,6 +119,8 @@ pub struct Walker<W: Watch = Watcher> {
     emptied: BTreeMap<RelPath, (Inode, Duration)>,
     /// Renames that were told in part.
     moves: Moves,
+    /// Names that came since a cut.
+    fleeting: Fleeting,
     /// Inodes watched directly, with the names they were known by.
     inodes: BTreeMap<InodeId, BTreeSet<RelPath>>,
     has_changed: bool,
@@ -136,6 +149,7 @@ impl<W: Watch> Walker<W> {
             gone: BTreeSet::new(),
             emptied: BTreeMap::new(),
             moves: Moves::default(),
+            fleeting: Fleeting::default(),
             inodes: BTreeMap::new(),
             has_changed: true,
         }
@@ -203,7 +217,10 @@ impl<W: Watch> Walker<W> {
 
     /// The paths from which something moved, to where was not told yet; `now` is by the monotonic clock.
     pub fn half_moved(&mut self, now: Duration) -> BTreeSet<RelPath> {
-        self.moves.halves(now)
+        for path in self.moves.give_up(now) {
+            self.lost_sight(&path);
+        }
+        self.moves.halves()
     }
 
     /// True if anything was marked dirty since it was last asked.
@@ -314,6 +331,7 @@ impl<W: Watch> Walker<W> {
         self.written.retain(|path, _| self.dirty.contains(path));
         self.gone.retain(|path| self.dirty.contains(path));
         self.emptied.retain(|path, _| self.dirty.contains(path));
+        self.fleeting.retain(|path| self.dirty.contains(path));
     }
 
     /// Has everything below `path` watched and compared again.
@@ -326,7 +344,7 @@ impl<W: Watch> Walker<W> {
             return;
         }
         let known = self.pending.entry(path.clone()).or_insert(reach);
-        *known = reach.max(*known);
+        *known = reach.and(*known);
     }
 
     fn take_in<S: Store>(&mut self, tree: &Tree<S>, change: Change, now: Timestamp) -> Result<(), WalkError> {
@@ -338,22 +356,45 @@ impl<W: Watch> Walker<W> {
                         true => self.mark_written(&path, now),
                         false => self.mark(&path, now),
                     }
+                    let written = self.fleeting.written(&path);
+                    self.written_to(tree, &path, written, now)?;
                     // A directory that could not be entered may be open now, and has no watch that would say what is in it.
                     if self.findings.unreadable.has(&path) {
                         self.await_scan(&path, Reach::Below);
                     }
                 }
             }
-            ChangeKind::Appeared { path, directory } => self.arrived(&path, directory, now),
-            // A source that is not told what moved in has it looked at as if it were a directory; a scan finds that out.
-            ChangeKind::MovedTo { path, cookie, directory } => {
-                self.moves.arrived(cookie);
-                self.arrived(&path, directory.unwrap_or(true), now);
+            ChangeKind::Appeared { path, directory, seen } => {
+                self.arrived(&path, directory, now);
+                if !directory && self.may_be_replicated(&path) {
+                    let written = self.fleeting.came(&path, Fresh::seen(seen));
+                    self.written_to(tree, &path, written, now)?;
+                }
             }
-            ChangeKind::Vanished { path, directory } => self.left(&path, directory, now),
+            // A source that is not told what moved in has it looked at as if it were a directory; a scan finds that out.
+            ChangeKind::MovedTo { path, cookie, directory, seen } => {
+                let fresh = match self.moves.arrived(cookie) {
+                    Some(moved) => moved.map(|fresh| fresh.or_seen(seen)),
+                    None => Some(Fresh::seen(seen)),
+                };
+                self.arrived(&path, directory.unwrap_or(true), now);
+                if self.may_be_replicated(&path) {
+                    let written = match fresh {
+                        Some(fresh) => self.fleeting.came(&path, fresh),
+                        None => self.fleeting.is_known(&path),
+                    };
+                    self.written_to(tree, &path, written, now)?;
+                }
+            }
+            ChangeKind::Vanished { path, directory } => {
+                self.left(&path, directory, now);
+                let written = self.fleeting.went(&path);
+                self.written_to(tree, &path, written, now)?;
+            }
             ChangeKind::MovedFrom { path, cookie, directory } => {
-                if self.may_be_replicated(&path) && !self.moves.left(cookie, &path) {
-                    self.doubts.insert(Reason::AwaitingScan);
+                let fresh = self.fleeting.moves(&path);
+                if self.may_be_replicated(&path) && !self.moves.left(cookie, &path, fresh) {
+                    self.lost_sight(&path);
                 }
                 self.left(&path, directory.unwrap_or(true), now);
             }
@@ -394,6 +435,7 @@ impl<W: Watch> Walker<W> {
         self.watched.clear();
         self.inodes.clear();
         self.moves.forget();
+        self.fleeting.forget();
         self.pending = BTreeMap::from([(RelPath::root(), Reach::Below)]);
         Ok(())
     }
@@ -450,6 +492,34 @@ impl<W: Watch> Walker<W> {
                 self.await_scan(path, Reach::Below);
             }
         }
+    }
+
+    /// What was written under `path` was written to what `written` says.
+    fn written_to<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        path: &RelPath,
+        written: Written,
+        now: Timestamp,
+    ) -> Result<(), TreeError> {
+        match written {
+            Written::Here => {}
+            Written::Linked(id) => {
+                for name in tree.names_of(id, usize::MAX)? {
+                    self.mark_written(&name, now);
+                }
+            }
+            Written::Any => self.lost_sight(path),
+        }
+        Ok(())
+    }
+
+    /// What had the name `path` could not be followed, and what was written to it may have been written to any file: all are compared. The watches are
+    /// what they were.
+    fn lost_sight(&mut self, path: &RelPath) {
+        tracing::debug!(%path, "gone before it was looked at, and it may have been a name of any file; comparing the home");
+        self.doubts.insert(Reason::AwaitingScan);
+        self.await_scan(&RelPath::root(), Reach::Again);
     }
 
     fn forget_pending_within(&mut self, path: &RelPath) {

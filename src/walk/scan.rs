@@ -38,7 +38,9 @@ impl<W: Watch> Walker<W> {
             Ok(directory) => directory,
             Err(error) => return self.not_entered(tree, path, error, now),
         };
-        self.watch(path, &directory)?;
+        if reach != Reach::Again || !self.watched.contains(path) {
+            self.watch(path, &directory)?;
+        }
         let listing =
             match directory.stat(&RelPath::root()).and_then(|stat| Ok((stat, directory.list(&RelPath::root())?))) {
                 Ok((Some(stat), names)) => (stat, names),
@@ -105,8 +107,12 @@ impl<W: Watch> Walker<W> {
         }
         let has_watch = self.watched.contains(path) || self.polled.contains(path);
         let is_known = has_watch && old.is_some_and(|row| row.inode.is_same(&stat.inode));
-        if stat.is_directory() && (reach == Reach::Below || !is_known) {
-            self.await_scan(path, Reach::Below);
+        if stat.is_directory() {
+            match reach {
+                Reach::Again if is_known => self.await_scan(path, Reach::Again),
+                Reach::Children if is_known => {}
+                _ => self.await_scan(path, Reach::Below),
+            }
         }
         Ok(())
     }

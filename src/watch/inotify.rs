@@ -19,6 +19,7 @@ use rustix::fs::inotify::{self, CreateFlags, Event, ReadFlags, Reader, WatchFlag
 use rustix::io::Errno;
 
 use super::barrier::BARRIERS;
+use super::sight::Sight;
 use super::{BarrierName, ChangeKind, EventSource, Feed, SourceId, WatchError};
 use crate::words::entry::InodeId;
 use crate::words::path::{Name, RelPath};
@@ -65,6 +66,7 @@ impl InotifySource {
             queue: Arc::clone(&queue),
             stop: Arc::clone(&stop),
             targets: Arc::clone(&targets),
+            sight: Sight::open(home)?,
             feed: feed.clone(),
         };
         let thread = std::thread::Builder::new().name(THREAD.into()).spawn(move || pump.run()).map_err(broken)?;
@@ -281,13 +283,13 @@ fn in_directory(directory: &RelPath, name: &[u8], event: &Event<'_>) -> Option<C
     let cookie = event.cookie();
     let directory = flags.contains(ReadFlags::ISDIR);
     if flags.contains(ReadFlags::CREATE) {
-        Some(ChangeKind::Appeared { path, directory })
+        Some(ChangeKind::Appeared { path, directory, seen: None })
     } else if flags.contains(ReadFlags::DELETE) {
         Some(ChangeKind::Vanished { path, directory })
     } else if flags.contains(ReadFlags::MOVED_FROM) {
         Some(ChangeKind::MovedFrom { path, cookie, directory: Some(directory) })
     } else if flags.contains(ReadFlags::MOVED_TO) {
-        Some(ChangeKind::MovedTo { path, cookie, directory: Some(directory) })
+        Some(ChangeKind::MovedTo { path, cookie, directory: Some(directory), seen: None })
     } else if flags.intersects(TOUCHED) {
         Some(ChangeKind::Touched { path, written: flags.contains(ReadFlags::MODIFY) })
     } else {
@@ -300,6 +302,7 @@ struct Pump {
     queue: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
     targets: Arc<Mutex<Targets>>,
+    sight: Sight,
     feed: Feed,
 }
 
@@ -322,7 +325,7 @@ impl Pump {
                 Err(_) => return self.feed.push(ChangeKind::Overflow),
             };
             if let Some(kind) = kind {
-                self.feed.push(kind);
+                self.feed.push(self.sight.complete(kind));
             }
         }
     }

@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn appeared(name: &str) -> ChangeKind {
-        ChangeKind::Appeared { path: RelPath::parse(name.as_bytes()).unwrap(), directory: false }
+        ChangeKind::Appeared { path: RelPath::parse(name.as_bytes()).unwrap(), directory: false, seen: None }
     }
 
     fn barrier(mailbox: &Mailbox, number: u8) -> ChangeKind {

@@ -30,6 +30,7 @@ mod error;
 mod inotify;
 mod mailbox;
 mod notify;
+mod sight;
 #[cfg(test)]
 mod tests;
 mod watcher;
@@ -43,7 +44,7 @@ pub use mailbox::{Feed, Mailbox};
 pub use notify::NotifySource;
 pub use watcher::{Backend, Options, Watch, Watcher};
 
-use crate::words::entry::InodeId;
+use crate::words::entry::{Inode, InodeId};
 use crate::words::path::RelPath;
 
 /// Which source a change came from. Order holds among the changes of one source only.
@@ -75,6 +76,8 @@ pub enum ChangeKind {
         path: RelPath,
         /// True for a directory.
         directory: bool,
+        /// What it led to when it was heard of. `None` if that was too late; a new directory is not looked at.
+        seen: Option<Inode>,
     },
     /// A name was removed.
     Vanished {
@@ -100,6 +103,8 @@ pub enum ChangeKind {
         cookie: u32,
         /// Whether it is a directory; `None` when the source is not told (notify).
         directory: Option<bool>,
+        /// What it led to when it was heard of, as in `Appeared`.
+        seen: Option<Inode>,
     },
     /// A queue was full and changes are lost: everything this source watches is suspect.
     Overflow,

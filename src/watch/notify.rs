@@ -24,6 +24,7 @@ use ::notify::{
 
 use super::barrier::BARRIERS;
 use super::error::{Limit, WATCHES};
+use super::sight::Sight;
 use super::{BarrierName, ChangeKind, EventSource, Feed, SourceId, WatchError};
 use crate::words::path::RelPath;
 
@@ -39,7 +40,8 @@ impl NotifySource {
     /// A source for `home`, an absolute path without links, that watches the barrier directory (which must exist) and nothing else.
     pub fn open(home: &Path, feed: Feed) -> Result<Self, WatchError> {
         let known = Arc::new(Known::default());
-        let handler = Handler { home: home.to_owned(), feed: feed.clone(), known: Arc::clone(&known) };
+        let sight = Sight::open(home)?;
+        let handler = Handler { home: home.to_owned(), sight, feed: feed.clone(), known: Arc::clone(&known) };
         let config = Config::default()
             .with_follow_symlinks(false)
             .with_event_kinds(EventKindMask::CORE | EventKindMask::ACCESS_CLOSE);
@@ -154,6 +156,7 @@ impl Known {
 /// Lives on notify's thread.
 struct Handler {
     home: PathBuf,
+    sight: Sight,
     feed: Feed,
     known: Arc<Known>,
 }
@@ -177,7 +180,7 @@ impl Handler {
         }
         let kind = if path.is_reserved() { barrier(&event, &path) } else { meaning(&event, path) };
         if let Some(kind) = kind {
-            self.feed.push(kind);
+            self.feed.push(self.sight.complete(kind));
         }
     }
 
@@ -201,7 +204,7 @@ fn barrier(event: &Event, path: &RelPath) -> Option<ChangeKind> {
 fn meaning(event: &Event, path: RelPath) -> Option<ChangeKind> {
     let cookie = event.tracker().and_then(|cookie| u32::try_from(cookie).ok());
     Some(match event.kind {
-        EventKind::Create(kind) => ChangeKind::Appeared { path, directory: kind == CreateKind::Folder },
+        EventKind::Create(kind) => ChangeKind::Appeared { path, directory: kind == CreateKind::Folder, seen: None },
         EventKind::Remove(RemoveKind::Other) if event.info() == Some("unmount") => ChangeKind::Unmounted { path },
         EventKind::Remove(kind) => ChangeKind::Vanished { path, directory: kind == RemoveKind::Folder },
         EventKind::Modify(ModifyKind::Name(RenameMode::From)) => match cookie {
@@ -210,7 +213,7 @@ fn meaning(event: &Event, path: RelPath) -> Option<ChangeKind> {
             None => return None,
         },
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
-            ChangeKind::MovedTo { path, cookie: cookie.unwrap_or_default(), directory: None }
+            ChangeKind::MovedTo { path, cookie: cookie.unwrap_or_default(), directory: None, seen: None }
         }
         // From and To were delivered already.
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return None,

@@ -128,6 +128,31 @@ fn a_clock_that_is_set_during_a_round_spoils_it() {
     bench.assert_same();
 }
 
+/// Whether the watch looks at each new name in time or not, nothing that was written under it is missed.
+#[test]
+fn what_is_written_through_a_link_that_is_gone_before_the_cut_is_captured() {
+    for backend in BACKENDS {
+        let mut bench = Bench::new(backend);
+        let files: Vec<String> = (0..200).map(|number| format!("d{}/{number}", number % 3)).collect();
+        files.iter().for_each(|file| bench.make(file, "before"));
+        bench.settle();
+        for (number, file) in files.iter().enumerate() {
+            let (link, moved) = (bench.at("link"), bench.at("d0/moved"));
+            fs::hard_link(bench.at(file), &link).unwrap();
+            fs::write(&link, format!("after {number}")).unwrap();
+            match number % 2 {
+                0 => fs::remove_file(&link).unwrap(),
+                _ => {
+                    fs::rename(&link, &moved).unwrap();
+                    fs::remove_file(&moved).unwrap();
+                }
+            }
+        }
+        bench.settle();
+        bench.assert_same();
+    }
+}
+
 /// A cut in which `hot` is written after the first barrier, so that there is a second round, and at the given look at the clock `slot` through
 /// a link that is gone at once: its events name the link alone.
 fn written_by_a_name_that_came_and_went(at_look: u32) {

@@ -18,7 +18,9 @@ fn told(events: Vec<Result<Event, Error>>) -> (Vec<ChangeKind>, Arc<Known>) {
     let mailbox = Arc::new(Mailbox::new(100));
     let known = Arc::new(Known::default());
     known.lock().extend(["", "a", "a/b", "a-b", "z"].map(path));
-    let handler = Handler { home: "/home".into(), feed: mailbox.feed(SourceId(0)), known: Arc::clone(&known) };
+    let (feed, nothing) = (mailbox.feed(SourceId(0)), TempDir::new().unwrap());
+    let sight = Sight::open(nothing.path()).unwrap();
+    let handler = Handler { home: "/home".into(), sight, feed, known: Arc::clone(&known) };
     events.into_iter().for_each(|event| handler.handle(event));
     (mailbox.drain(Duration::ZERO).into_iter().map(|change| change.kind).collect(), known)
 }

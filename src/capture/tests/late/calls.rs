@@ -118,7 +118,7 @@ impl Plain {
                 vec![
                     Step::Stamp(vec![fresh, parent]),
                     Step::Names(vec![(parent, name, Some(fresh))]),
-                    Step::Post(parent, ChangeKind::Appeared { path: at(path), directory }),
+                    Step::Post(parent, ChangeKind::Appeared { path: at(path), directory, seen: None }),
                 ]
             }
             Call::Write(path, first, cells) => {
@@ -135,7 +135,7 @@ impl Plain {
                     Step::Stamp([ino, old, new].into_iter().chain(victim.copied()).collect()),
                     Step::Names(vec![(old, old_name, None), (new, new_name, Some(ino))]),
                     Step::Post(old, ChangeKind::MovedFrom { path: at(from), cookie: 7, directory }),
-                    Step::Post(new, ChangeKind::MovedTo { path: at(to), cookie: 7, directory }),
+                    Step::Post(new, ChangeKind::MovedTo { path: at(to), cookie: 7, directory, seen: None }),
                 ]
             }
             Call::Link(from, to) => {
@@ -144,7 +144,7 @@ impl Plain {
                     Step::Stamp(vec![ino, parent]),
                     Step::Names(vec![(parent, name, Some(ino))]),
                     Step::PostInode(ino),
-                    Step::Post(parent, ChangeKind::Appeared { path: at(to), directory: false }),
+                    Step::Post(parent, ChangeKind::Appeared { path: at(to), directory: false, seen: None }),
                 ]
             }
             Call::Remove(path) => {

@@ -49,6 +49,15 @@ const SCRIPTS: &[(&str, &[&[Call]])] = &[
     ("a save", &[&[Create("p/t"), Write("p/t", 0, "A"), Rename("p/t", "q/y")]]),
     ("appends", &[&[Write(LOG, 2, "cd"), Write("a", 0, "A"), Write(LOG, 4, "e")]]),
     ("a link written through", &[&[Link("a", "q/l"), Write("q/l", 0, "AB")]]),
+    ("a link written through and removed", &[&[Link("a", "q/l"), Write("q/l", 0, "AB"), Remove("q/l")]]),
+    (
+        "a link written through that moves and is removed",
+        &[&[Link("a", "q/l"), Write("q/l", 0, "A"), Rename("q/l", "p/m"), Remove("p/m"), Write("q/y", 0, "B")]],
+    ),
+    (
+        "a link written through and another file of its name",
+        &[&[Link("a", "l"), Write("l", 0, "A"), Remove("l"), Create("l"), Write("l", 0, "B")]],
+    ),
     ("a file that moves", &[&[Write("a", 0, "A"), Rename("p/x", "q/x"), Write("q/x", 0, "B")]]),
     ("a new directory", &[&[MakeDirectory("d"), Create("d/f"), Write("a", 0, "A")]]),
     ("a directory that moves", &[&[Write("p/x", 0, "A"), Rename("p", "r"), Create("r/n")]]),

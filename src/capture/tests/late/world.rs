@@ -316,6 +316,13 @@ impl State {
             changes.extend(queue.waiting.drain(..*count).map(|kind| Change { source, kind }));
             queue.is_full &= !queue.waiting.is_empty();
         }
+        for change in &mut changes {
+            if let ChangeKind::Appeared { path, directory: false, seen }
+            | ChangeKind::MovedTo { path, directory: Some(false), seen, .. } = &mut change.kind
+            {
+                *seen = self.resolve(ROOT, path).0.map(|ino| self.stat(ino).inode);
+            }
+        }
         self.note(|| format!("    {changes:?}"));
         changes
     }
@@ -426,12 +433,14 @@ fn within(directory: &RelPath, kind: ChangeKind) -> ChangeKind {
     let full = |path: RelPath| directory.join(&path.components().next().unwrap());
     match kind {
         ChangeKind::Touched { path, written } => ChangeKind::Touched { path: full(path), written },
-        ChangeKind::Appeared { path, directory } => ChangeKind::Appeared { path: full(path), directory },
+        ChangeKind::Appeared { path, directory, seen } => ChangeKind::Appeared { path: full(path), directory, seen },
         ChangeKind::Vanished { path, directory } => ChangeKind::Vanished { path: full(path), directory },
         ChangeKind::MovedFrom { path, cookie, directory } => {
             ChangeKind::MovedFrom { path: full(path), cookie, directory }
         }
-        ChangeKind::MovedTo { path, cookie, directory } => ChangeKind::MovedTo { path: full(path), cookie, directory },
+        ChangeKind::MovedTo { path, cookie, directory, seen } => {
+            ChangeKind::MovedTo { path: full(path), cookie, directory, seen }
+        }
         other => other,
     }
 }

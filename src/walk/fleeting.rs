@@ -1,0 +1,211 @@
+//! Names that came lately, and which files they were names of.
+//!
+//! What is written under a name that is gone when a cut looks at it may have been written to a file that is there all the same: the name was a
+//! second one, made, written through and removed. The watch looks at each new name as soon as it is heard of, and what it saw tells the file.
+//! Where it came too late the file could be any, and the home is compared with the tree.
+//!
+//! It may have come too late and seen the next file of the same name. Then that one's own look sees the same inode again.
+
+use std::collections::BTreeMap;
+
+use crate::words::entry::{Inode, InodeId};
+use crate::words::path::RelPath;
+
+/// Beyond so many names, those that were seen to be the only ones of their files are not kept.
+const NAMES_CAP: usize = 100_000;
+
+/// A name that came, as far as it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Fresh {
+    /// What it led to when it was heard of.
+    seen: Option<Inode>,
+    /// Something was written under it, or may have been.
+    is_written: bool,
+    is_gone: bool,
+}
+
+impl Fresh {
+    pub(super) fn seen(seen: Option<Inode>) -> Self {
+        Self { seen, is_written: false, is_gone: false }
+    }
+
+    /// The same file under another name, where it was seen as `seen`.
+    pub(super) fn or_seen(self, seen: Option<Inode>) -> Self {
+        Self { seen: self.seen.or(seen), is_gone: false, ..self }
+    }
+
+    fn written(self) -> Written {
+        match self.seen {
+            Some(inode) if inode.nlink > 1 => Written::Linked(inode.id),
+            None if self.is_gone => Written::Any,
+            _ => Written::Here,
+        }
+    }
+
+    /// What was written under it may have been written to any file.
+    pub(super) fn is_any(self) -> bool {
+        self.is_written && self.seen.is_none()
+    }
+}
+
+/// What something was written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Written {
+    /// What the name leads to.
+    Here,
+    /// That, and it may have other names.
+    Linked(InodeId),
+    /// Nobody knows: the name is gone.
+    Any,
+}
+
+/// Those names.
+#[derive(Debug, Default)]
+pub(super) struct Fleeting(BTreeMap<RelPath, Fresh>);
+
+impl Fleeting {
+    /// `path` came to be a name of `fresh`. What was written to by what is known of it only now.
+    pub(super) fn came(&mut self, path: &RelPath, fresh: Fresh) -> Written {
+        let before = self.0.insert(path.clone(), fresh);
+        let is_any = before.is_some_and(|before| match (before.seen, fresh.seen) {
+            (Some(one), Some(other)) => before.is_written && one.is_same(&other),
+            _ => before.is_any() && !before.is_gone,
+        });
+        if is_any || !self.has_room() {
+            return Written::Any;
+        }
+        if fresh.is_written { fresh.written() } else { Written::Here }
+    }
+
+    /// Something was written under `path`.
+    pub(super) fn written(&mut self, path: &RelPath) -> Written {
+        let Some(fresh) = self.0.get_mut(path) else { return Written::Here };
+        fresh.is_written = true;
+        fresh.written()
+    }
+
+    /// The name `path` went.
+    pub(super) fn went(&mut self, path: &RelPath) -> Written {
+        let Some(fresh) = self.0.get_mut(path).filter(|fresh| !fresh.is_gone) else { return Written::Here };
+        fresh.is_gone = true;
+        if fresh.is_any() { Written::Any } else { Written::Here }
+    }
+
+    /// `path` came to be a name of a file that has been known for longer.
+    pub(super) fn is_known(&mut self, path: &RelPath) -> Written {
+        match self.0.remove(path) {
+            Some(before) if before.is_any() && !before.is_gone => Written::Any,
+            _ => Written::Here,
+        }
+    }
+
+    /// The file moves from `path` to another name; what is known of it.
+    pub(super) fn moves(&mut self, path: &RelPath) -> Option<Fresh> {
+        let fresh = self.0.get_mut(path).filter(|fresh| !fresh.is_gone)?;
+        let moving = *fresh;
+        fresh.is_gone = true;
+        Some(moving)
+    }
+
+    /// Of other names than those `is_wanted` of a cut knows all.
+    pub(super) fn retain(&mut self, is_wanted: impl Fn(&RelPath) -> bool) {
+        self.0.retain(|path, _| is_wanted(path));
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    fn has_room(&mut self) -> bool {
+        if self.0.len() < NAMES_CAP {
+            return true;
+        }
+        self.0.retain(|_, fresh| !fresh.is_gone && fresh.seen.is_none_or(|inode| inode.nlink > 1));
+        let has_room = self.0.len() < NAMES_CAP / 2;
+        if !has_room {
+            self.0.clear();
+        }
+        has_room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn inode(ino: u64, nlink: u32) -> Option<Inode> {
+        Some(Inode { id: InodeId { dev: 1, ino }, nlink, ..Inode::default() })
+    }
+
+    #[test]
+    fn what_is_written_under_a_name_that_was_seen_is_written_to_that_file() {
+        let mut fleeting = Fleeting::default();
+        assert_eq!(fleeting.came(&path("one"), Fresh::seen(inode(7, 1))), Written::Here);
+        assert_eq!(fleeting.came(&path("two"), Fresh::seen(inode(8, 2))), Written::Here);
+        assert_eq!(fleeting.written(&path("one")), Written::Here);
+        assert_eq!(fleeting.written(&path("two")), Written::Linked(InodeId { dev: 1, ino: 8 }));
+        assert_eq!([fleeting.went(&path("one")), fleeting.went(&path("two"))], [Written::Here; 2]);
+        assert_eq!(fleeting.written(&path("old")), Written::Here, "a name that was there before");
+        assert_eq!(
+            fleeting.written(&path("two")),
+            Written::Linked(InodeId { dev: 1, ino: 8 }),
+            "by one that has it open"
+        );
+    }
+
+    #[test]
+    fn what_was_written_under_a_name_that_nobody_saw_may_be_in_any_file_unless_it_is_seen_elsewhere() {
+        let mut fleeting = Fleeting::default();
+        let come = |fleeting: &mut Fleeting, name: &str| {
+            assert_eq!(fleeting.came(&path(name), Fresh::seen(None)), Written::Here);
+            assert_eq!(fleeting.written(&path(name)), Written::Here);
+        };
+        come(&mut fleeting, "gone");
+        assert_eq!(fleeting.went(&path("gone")), Written::Any);
+        assert_eq!(fleeting.went(&path("gone")), Written::Here, "told twice");
+        assert_eq!(fleeting.written(&path("gone")), Written::Any);
+
+        assert_eq!(fleeting.came(&path("empty"), Fresh::seen(None)), Written::Here);
+        assert_eq!(fleeting.went(&path("empty")), Written::Here, "nothing was written");
+
+        come(&mut fleeting, "temporary");
+        let moving = fleeting.moves(&path("temporary")).unwrap();
+        assert!(moving.is_any());
+        assert_eq!(fleeting.came(&path("kept"), moving.or_seen(inode(9, 1))), Written::Here);
+        assert_eq!(fleeting.went(&path("kept")), Written::Here);
+        let linked = moving.or_seen(inode(9, 2));
+        assert_eq!(fleeting.came(&path("other"), linked), Written::Linked(InodeId { dev: 1, ino: 9 }));
+
+        come(&mut fleeting, "replaced");
+        assert_eq!(fleeting.came(&path("replaced"), Fresh::seen(inode(10, 1))), Written::Any);
+    }
+
+    #[test]
+    fn a_look_that_saw_the_next_file_of_the_name_saw_none() {
+        let mut fleeting = Fleeting::default();
+        let come = |fleeting: &mut Fleeting, ino| fleeting.came(&path("x"), Fresh::seen(inode(ino, 1)));
+        assert_eq!(come(&mut fleeting, 7), Written::Here);
+        fleeting.written(&path("x"));
+        assert_eq!(fleeting.went(&path("x")), Written::Here);
+        assert_eq!(come(&mut fleeting, 7), Written::Any);
+        fleeting.written(&path("x"));
+        assert_eq!(fleeting.went(&path("x")), Written::Here);
+        assert_eq!(come(&mut fleeting, 8), Written::Here);
+    }
+
+    #[test]
+    fn many_names_that_were_seen_are_not_all_kept() {
+        let mut fleeting = Fleeting::default();
+        for number in 0..NAMES_CAP * 2 {
+            let fresh = Fresh::seen(inode(number as u64, 1));
+            assert_eq!(fleeting.came(&path(&number.to_string()), fresh), Written::Here);
+        }
+        assert!(fleeting.0.len() < NAMES_CAP);
+        let mut come = |number: usize| fleeting.came(&path(&format!("unseen-{number}")), Fresh::seen(None));
+        assert!((0..NAMES_CAP).any(|number| come(number) == Written::Any), "then all are compared");
+    }
+}

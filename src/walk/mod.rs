@@ -11,6 +11,7 @@
 mod findings;
 mod fleeting;
 mod inodes;
+mod intake;
 mod moves;
 mod poll;
 mod scan;
@@ -23,18 +24,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fs::{FsError, Look as _};
+use crate::fs::FsError;
 use crate::thought::dirty::Dirty;
 use crate::thought::filter::Filter;
 use crate::thought::generation::Reason;
 use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
-use crate::watch::{Barrier, Change, ChangeKind, Limit, Mailbox, SourceId, Watch, WatchError, Watcher};
+use crate::watch::{Barrier, Change, Limit, Mailbox, SourceId, Watch, WatchError, Watcher};
 use crate::words::entry::{Inode, InodeId, Timestamp};
 use crate::words::path::RelPath;
 
 pub use findings::{Findings, Listed};
-use fleeting::{Fleeting, Fresh, Written};
+use fleeting::Fleeting;
 use moves::Moves;
 pub use moves::TELLING;
 pub use survey::{LeftOut, Survey, TEMPORARIES, Tally, Vital};
@@ -70,9 +71,6 @@ impl Reach {
         if self == other { self } else { Self::Below }
     }
 }
-
-/// More names that came and went than this are not told one from the other: then all of the home counts as shaken.
-const SHAKEN_CAP: usize = 100_000;
 
 /// Who has answered the barrier that stands.
 struct Awaited {
@@ -345,199 +343,5 @@ impl<W: Watch> Walker<W> {
         }
         let known = self.pending.entry(path.clone()).or_insert(reach);
         *known = reach.and(*known);
-    }
-
-    fn take_in<S: Store>(&mut self, tree: &Tree<S>, change: Change, now: Timestamp) -> Result<(), WalkError> {
-        let source = change.source;
-        match change.kind {
-            ChangeKind::Touched { path, written } => {
-                if self.may_be_replicated(&path) {
-                    match written {
-                        true => self.mark_written(&path, now),
-                        false => self.mark(&path, now),
-                    }
-                    let written = self.fleeting.written(&path);
-                    self.written_to(tree, &path, written, now)?;
-                    // A directory that could not be entered may be open now, and has no watch that would say what is in it.
-                    if self.findings.unreadable.has(&path) {
-                        self.await_scan(&path, Reach::Below);
-                    }
-                }
-            }
-            ChangeKind::Appeared { path, directory, seen } => {
-                self.arrived(&path, directory, now);
-                if !directory && self.may_be_replicated(&path) {
-                    let written = self.fleeting.came(&path, Fresh::seen(seen));
-                    self.written_to(tree, &path, written, now)?;
-                }
-            }
-            // A source that is not told what moved in has it looked at as if it were a directory; a scan finds that out.
-            ChangeKind::MovedTo { path, cookie, directory, seen } => {
-                let fresh = match self.moves.arrived(cookie) {
-                    Some(moved) => moved.map(|fresh| fresh.or_seen(seen)),
-                    None => Some(Fresh::seen(seen)),
-                };
-                self.arrived(&path, directory.unwrap_or(true), now);
-                if self.may_be_replicated(&path) {
-                    let written = match fresh {
-                        Some(fresh) => self.fleeting.came(&path, fresh),
-                        None => self.fleeting.is_known(&path),
-                    };
-                    self.written_to(tree, &path, written, now)?;
-                }
-            }
-            ChangeKind::Vanished { path, directory } => {
-                self.left(&path, directory, now);
-                let written = self.fleeting.went(&path);
-                self.written_to(tree, &path, written, now)?;
-            }
-            ChangeKind::MovedFrom { path, cookie, directory } => {
-                let fresh = self.fleeting.moves(&path);
-                if self.may_be_replicated(&path) && !self.moves.left(cookie, &path, fresh) {
-                    self.lost_sight(&path);
-                }
-                self.left(&path, directory.unwrap_or(true), now);
-            }
-            ChangeKind::Overflow => {
-                self.findings.overflows += 1;
-                self.begin_anew(source, Reason::Overflow)?;
-            }
-            ChangeKind::Unmounted { path } => {
-                self.doubts.insert(Reason::Unmounted);
-                self.rescan(&path);
-            }
-            ChangeKind::LostWatch { path } if path.is_reserved() => self.begin_anew(source, Reason::LostWatch)?,
-            ChangeKind::LostWatch { path } => {
-                self.doubts.insert(Reason::LostWatch);
-                // What is below has watches of its own, unless it is the home that moved.
-                self.await_scan(&path, if path.is_root() { Reach::Below } else { Reach::Children });
-            }
-            ChangeKind::InodeTouched { inode } => {
-                let noted = self.inodes.get(&inode).cloned().unwrap_or_default();
-                for path in noted.into_iter().chain(tree.names_of(inode, usize::MAX)?) {
-                    self.mark_written(&path, now);
-                }
-            }
-            ChangeKind::Barrier { name } => {
-                if let Some(awaited) = self.awaited.as_mut().filter(|awaited| awaited.barrier.name == name) {
-                    awaited.sources.insert(source);
-                    awaited.was_settled = self.pending.is_empty();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Nothing that `source` told or watched can be relied on any more.
-    fn begin_anew(&mut self, source: SourceId, reason: Reason) -> Result<(), WalkError> {
-        self.doubts.insert(reason);
-        self.watcher.restart(source)?;
-        self.watched.clear();
-        self.inodes.clear();
-        self.moves.forget();
-        self.fleeting.forget();
-        self.pending = BTreeMap::from([(RelPath::root(), Reach::Below)]);
-        Ok(())
-    }
-
-    /// False if `path` is left out whatever it is: a pattern may be about directories alone.
-    fn may_be_replicated(&self, path: &RelPath) -> bool {
-        !self.filter.leaves_out_within(path, false) || !self.filter.leaves_out_within(path, true)
-    }
-
-    fn shake(&mut self, path: &RelPath) {
-        if self.shaken.len() >= SHAKEN_CAP {
-            self.shaken = BTreeSet::from([RelPath::root()]);
-        }
-        self.shaken.insert(path.clone());
-    }
-
-    /// The time of the directory moves even if the name in it is left out.
-    fn mark_parent(&mut self, path: &RelPath, now: Timestamp) {
-        if let Some(parent) = path.parent()
-            && !self.filter.leaves_out_within(&parent, true)
-        {
-            self.mark(&parent, now);
-        }
-    }
-
-    fn arrived(&mut self, path: &RelPath, may_be_directory: bool, now: Timestamp) {
-        self.mark_parent(path, now);
-        if !self.may_be_replicated(path) {
-            return;
-        }
-        self.shake(path);
-        self.mark(path, now);
-        self.gone.remove(path);
-        if may_be_directory {
-            self.await_scan(path, Reach::Below);
-        }
-    }
-
-    fn left(&mut self, path: &RelPath, may_be_directory: bool, now: Timestamp) {
-        self.mark_parent(path, now);
-        if !self.may_be_replicated(path) {
-            return;
-        }
-        self.shake(path);
-        self.mark(path, now);
-        self.gone.insert(path.clone());
-        if may_be_directory {
-            self.unwatch(path);
-            self.forget_pending_within(path);
-            self.findings.forget_within(path);
-            self.forget_polled_within(path);
-            // The word of its end may come late, from a directory that someone kept open, when another has its name already.
-            if self.root.stat(path).ok().flatten().is_some_and(|stat| stat.is_directory()) {
-                self.await_scan(path, Reach::Below);
-            }
-        }
-    }
-
-    /// What was written under `path` was written to what `written` says.
-    fn written_to<S: Store>(
-        &mut self,
-        tree: &Tree<S>,
-        path: &RelPath,
-        written: Written,
-        now: Timestamp,
-    ) -> Result<(), TreeError> {
-        match written {
-            Written::Here => {}
-            Written::Linked(id) => {
-                for name in tree.names_of(id, usize::MAX)? {
-                    self.mark_written(&name, now);
-                }
-            }
-            Written::Any => self.lost_sight(path),
-        }
-        Ok(())
-    }
-
-    /// What had the name `path` could not be followed, and what was written to it may have been written to any file: all are compared. The watches are
-    /// what they were.
-    fn lost_sight(&mut self, path: &RelPath) {
-        tracing::debug!(%path, "gone before it was looked at, and it may have been a name of any file; comparing the home");
-        self.doubts.insert(Reason::AwaitingScan);
-        self.await_scan(&RelPath::root(), Reach::Again);
-    }
-
-    fn forget_pending_within(&mut self, path: &RelPath) {
-        let pending = self.pending.range(path.clone()..).take_while(|(pending, _)| pending.is_within(path));
-        for pending in pending.map(|(pending, _)| pending.clone()).collect::<Vec<_>>() {
-            self.pending.remove(&pending);
-        }
-    }
-
-    fn unwatch(&mut self, path: &RelPath) {
-        let below: Vec<RelPath> =
-            self.watched.range(path.clone()..).take_while(|watched| watched.is_within(path)).cloned().collect();
-        if below.is_empty() {
-            return;
-        }
-        for watched in below {
-            self.watched.remove(&watched);
-        }
-        self.watcher.unwatch_directory(path);
     }
 }

@@ -10,10 +10,8 @@ use rustix::io::Errno;
 
 use super::super::snapshot::{differences, without_attributes, without_lone_links};
 use super::super::*;
-use super::bed::{Bed, Calls, Fault};
-use super::cut::Leaves;
 use super::story::{Story, empty, story};
-use super::{bed, each, is_whole};
+use crate::fs::tests::simulated::{Bed, Calls, Fault, Leaves, bed, each, is_whole};
 use crate::thought::dice::Dice;
 use crate::thought::wire::message::UnheldCounts;
 

@@ -1,11 +1,7 @@
 //! The index by itself, as a primary has it too, under power cuts at every call: what opens as intact is the state of exactly one commit, none
 //! older than the last that had returned. A stale or torn one is never trusted.
 
-use super::bed::Bed;
-use super::cut::Leaves;
-use super::disk::Disk;
-use super::power::{Blow, blows};
-use super::{bed, each};
+use crate::fs::tests::simulated::{Bed, Blow, Disk, Leaves, bed, blows, each};
 use crate::index::{Index, Opened, Options};
 use crate::thought::dice::Dice;
 use crate::thought::store::{Pair, ReadStore, Store, Table};

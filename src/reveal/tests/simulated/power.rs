@@ -1,29 +1,8 @@
 //! The power cut at every call of a standby's life, and at every call of the recovery after it (G1, G2).
 
-use super::bed::{Bed, Cut};
-use super::cut::Leaves;
-use super::disk::Disk;
 use super::story::{Story, empty, story};
-use super::{bed, each, is_whole};
+use crate::fs::tests::simulated::{Bed, Blow, Cut, Disk, Leaves, bed, blows, each, is_whole};
 use crate::thought::dice::Dice;
-
-/// A power cut at one call, and what it leaves.
-pub(super) struct Blow<'a> {
-    pub(super) number: usize,
-    pub(super) cut: &'a Cut,
-    pub(super) leaves: Leaves,
-}
-
-impl Blow<'_> {
-    /// What is there after it.
-    pub(super) fn disk(&self) -> Disk {
-        self.cut.disk.after_power_cut(self.leaves)
-    }
-
-    pub(super) fn told(&self) -> String {
-        format!("the power cut before call {} ({}), leaving {:?}", self.number, self.cut.call, self.leaves)
-    }
-}
 
 /// All calls of a life on `disk` that change something, with the disk before each.
 fn cuts(story: &Story, disk: Disk) -> Option<Vec<Cut>> {
@@ -31,22 +10,6 @@ fn cuts(story: &Story, disk: Disk) -> Option<Vec<Cut>> {
     bed.state().cuts = Some(Vec::new());
     drop(story.live(&bed).unwrap());
     bed.state().cuts.take()
-}
-
-/// What is tried at these cuts. In short, one write of several to the same file stands for all of them.
-pub(super) fn blows<'a>(cuts: &'a [Cut], dice: &mut Dice) -> Vec<Blow<'a>> {
-    let extremes = [Leaves::Nothing, Leaves::Everything, Leaves::Names, Leaves::Bytes];
-    let mut all = Vec::new();
-    for (number, cut) in cuts.iter().enumerate() {
-        let is_another = number > 0 && cut.is_alike(&cuts[number - 1]) && dice.index(5) > 0;
-        let leaves: Vec<Leaves> = match is_whole() {
-            true => extremes.into_iter().chain((0..4).map(|_| Leaves::Some(dice.roll()))).collect(),
-            false if is_another => Vec::new(),
-            false => vec![extremes[number % 4], Leaves::Some(dice.roll())],
-        };
-        all.extend(leaves.into_iter().map(|leaves| Blow { number, cut, leaves }));
-    }
-    all
 }
 
 #[test]

@@ -12,8 +12,7 @@ use super::super::interrupt::{furnish, rearrange};
 use super::super::primary::Generation;
 use super::super::snapshot::{differences, without_lone_links};
 use super::super::*;
-use super::bed::Bed;
-use super::disk::Disk;
+use crate::fs::tests::simulated::{Bed, Disk};
 
 /// Generations, and how the home looks after each.
 pub(super) struct Story {

@@ -16,11 +16,11 @@ use super::face::Face;
 use super::image::{Key, PAGE, What};
 
 /// How large a block is, as told.
-pub(super) const BLOCK: u32 = 4096;
+pub(crate) const BLOCK: u32 = 4096;
 
 /// Which calls are counted for a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Calls {
+pub(crate) enum Calls {
     /// Every one that asks the file system for anything.
     All,
     /// Those that change it or make it durable.
@@ -31,26 +31,26 @@ pub(super) enum Calls {
 
 /// Calls that fail: of those that are counted, from one on, so many.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fault {
-    pub(super) calls: Calls,
-    pub(super) from: usize,
-    pub(super) count: usize,
-    pub(super) error: Errno,
+pub(crate) struct Fault {
+    pub(crate) calls: Calls,
+    pub(crate) from: usize,
+    pub(crate) count: usize,
+    pub(crate) error: Errno,
 }
 
 /// The disk before a call that changed it.
 #[derive(Clone)]
-pub(super) struct Cut {
-    pub(super) disk: Disk,
+pub(crate) struct Cut {
+    pub(crate) disk: Disk,
     /// What was called.
-    pub(super) call: String,
+    pub(crate) call: String,
     /// What was acked by then.
-    pub(super) acked: u64,
+    pub(crate) acked: u64,
 }
 
 impl Cut {
     /// True if both were before a write into the same file.
-    pub(super) fn is_alike(&self, other: &Self) -> bool {
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
         let file =
             |cut: &Self| cut.call.strip_prefix("write (").and_then(|what| what.split(',').next().map(str::to_owned));
         file(self).is_some_and(|written| Some(written) == file(other))
@@ -58,25 +58,25 @@ impl Cut {
 }
 
 /// What the two sides of a bed share.
-pub(super) struct State {
-    pub(super) disk: Disk,
+pub(crate) struct State {
+    pub(crate) disk: Disk,
     /// All cuts, where they are recorded.
-    pub(super) cuts: Option<Vec<Cut>>,
-    pub(super) fault: Option<Fault>,
+    pub(crate) cuts: Option<Vec<Cut>>,
+    pub(crate) fault: Option<Fault>,
     /// How many of the calls that count for the fault there were.
-    pub(super) counted: usize,
+    pub(crate) counted: usize,
     /// How many failed.
-    pub(super) failed: usize,
+    pub(crate) failed: usize,
     /// How many syncs of a file or a directory there were, and of the whole.
-    pub(super) syncs: [usize; 2],
+    pub(crate) syncs: [usize; 2],
     acked: Arc<AtomicU64>,
     /// How often the kernel was given each inode.
-    pub(super) lookups: BTreeMap<u64, u64>,
+    pub(crate) lookups: BTreeMap<u64, u64>,
 }
 
 impl State {
     /// Counts a call; an error if it is to fail.
-    pub(super) fn count(&mut self, kinds: &[Calls]) -> Result<(), Errno> {
+    pub(crate) fn count(&mut self, kinds: &[Calls]) -> Result<(), Errno> {
         let Some(Fault { calls, from, count, error }) = self.fault else { return Ok(()) };
         if kinds.contains(&calls) {
             self.counted += 1;
@@ -89,7 +89,7 @@ impl State {
     }
 
     /// Notes the disk as it is before a call.
-    pub(super) fn record(&mut self, call: &str, name: &dyn Debug) {
+    pub(crate) fn record(&mut self, call: &str, name: &dyn Debug) {
         if let Some(cuts) = &mut self.cuts {
             let acked = self.acked.load(Ordering::SeqCst);
             cuts.push(Cut { disk: self.disk.clone(), call: format!("{call} {name:?}"), acked });
@@ -97,7 +97,7 @@ impl State {
     }
 
     /// What is told of an inode that the kernel is given.
-    pub(super) fn entry(&mut self, key: Key) -> Result<(FileAttr, Generation), Errno> {
+    pub(crate) fn entry(&mut self, key: Key) -> Result<(FileAttr, Generation), Errno> {
         let attributes = attributes(&self.disk, key)?;
         *self.lookups.entry(attributes.ino.0).or_default() += 1;
         Ok((attributes, Generation(key.0)))
@@ -105,7 +105,7 @@ impl State {
 }
 
 /// A simulated disk, mounted.
-pub(super) struct Bed {
+pub(crate) struct Bed {
     directory: TempDir,
     state: Arc<Mutex<State>>,
     acked: Arc<AtomicU64>,
@@ -114,7 +114,7 @@ pub(super) struct Bed {
 
 impl Bed {
     /// Mounts it; an error says what this machine lacks.
-    pub(super) fn mount(disk: Disk) -> std::io::Result<Self> {
+    pub(crate) fn mount(disk: Disk) -> std::io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let acked = Arc::new(AtomicU64::new(0));
         let state = Arc::new(Mutex::new(State {
@@ -131,21 +131,21 @@ impl Bed {
         Ok(Self { directory, state, acked, session: Some(session) })
     }
 
-    pub(super) fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what is acked now.
-    pub(super) fn ack(&self, generation: u64) {
+    pub(crate) fn ack(&self, generation: u64) {
         self.acked.store(generation, Ordering::SeqCst);
     }
 
     /// What is acked.
-    pub(super) fn acked(&self) -> u64 {
+    pub(crate) fn acked(&self) -> u64 {
         self.acked.load(Ordering::SeqCst)
     }
 }
@@ -159,7 +159,7 @@ impl Drop for Bed {
 }
 
 /// What is told of an inode.
-pub(super) fn attributes(disk: &Disk, key: Key) -> Result<FileAttr, Errno> {
+pub(crate) fn attributes(disk: &Disk, key: Key) -> Result<FileAttr, Errno> {
     let node = disk.node(key)?;
     let (kind, size, blocks) = match &node.what {
         What::File => {

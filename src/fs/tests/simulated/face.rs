@@ -15,14 +15,14 @@ use rustix::io::Errno;
 
 use super::bed::{BLOCK, Calls, State, attributes};
 use super::image::{Key, Node, What};
-use crate::fs::tests::simulated::SIMULATED_SYNCFS;
+use super::syncfs::SIMULATED_SYNCFS;
 
 /// Nobody but this kernel changes a disk: it may keep what it was told.
 const FOR_EVER: Duration = Duration::from_secs(1 << 20);
 /// How much is written at a time, at most.
 const WRITE_BYTES: u32 = 128 << 10;
 
-pub(super) struct Face(pub(super) Arc<Mutex<State>>);
+pub(crate) struct Face(pub(crate) Arc<Mutex<State>>);
 
 fn errno(error: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(error.raw_os_error())

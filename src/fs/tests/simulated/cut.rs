@@ -9,7 +9,7 @@ use crate::thought::dice::Dice;
 
 /// What of the changes that were not synced a power cut leaves.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Leaves {
+pub(crate) enum Leaves {
     /// None of them.
     Nothing,
     /// All: as after `kill -9`.
@@ -25,7 +25,7 @@ pub(super) enum Leaves {
 
 impl Disk {
     /// What is there after a power cut now.
-    pub(super) fn after_power_cut(&self, leaves: Leaves) -> Self {
+    pub(crate) fn after_power_cut(&self, leaves: Leaves) -> Self {
         let Some(medium) = &self.medium else { return self.clone() };
         let mut dice = Dice::new(if let Leaves::Some(seed) = leaves { seed } else { 0 });
         let count = match leaves {

@@ -11,40 +11,40 @@ use super::image::{File, Key, Names, Node, ROOT, What, time};
 
 /// The names and attributes after one change of them.
 #[derive(Clone)]
-pub(super) struct Change {
-    pub(super) names: Arc<Names>,
+pub(crate) struct Change {
+    pub(crate) names: Arc<Names>,
     /// The directory or file whose sync asks for this change.
     of: [Key; 2],
 }
 
 /// What reached the medium, and what may have.
 #[derive(Clone)]
-pub(super) struct Medium {
-    pub(super) durable: Arc<Names>,
+pub(crate) struct Medium {
+    pub(crate) durable: Arc<Names>,
     /// Since then, in order.
-    pub(super) changes: VecDeque<Change>,
+    pub(crate) changes: VecDeque<Change>,
     /// The number of the first of them.
-    pub(super) first: u64,
+    pub(crate) first: u64,
     /// Attributes of files that were synced by themselves, and before which change.
-    pub(super) synced: BTreeMap<Key, (u64, Arc<Node>)>,
+    pub(crate) synced: BTreeMap<Key, (u64, Arc<Node>)>,
 }
 
 #[derive(Clone)]
-pub(super) struct Disk {
-    pub(super) names: Arc<Names>,
-    pub(super) files: BTreeMap<Key, Arc<File>>,
-    pub(super) numbers: BTreeMap<u64, Key>,
-    pub(super) next: u64,
-    pub(super) ticks: u64,
+pub(crate) struct Disk {
+    pub(crate) names: Arc<Names>,
+    pub(crate) files: BTreeMap<Key, Arc<File>>,
+    pub(crate) numbers: BTreeMap<u64, Key>,
+    pub(crate) next: u64,
+    pub(crate) ticks: u64,
     /// True if it can be synced whole, as nearly all can but those of FUSE.
-    pub(super) takes_syncfs: bool,
+    pub(crate) takes_syncfs: bool,
     /// `None` where the power is never cut.
-    pub(super) medium: Option<Medium>,
+    pub(crate) medium: Option<Medium>,
 }
 
 impl Disk {
     /// An empty one, with these directories.
-    pub(super) fn new(directories: &[&str]) -> Self {
+    pub(crate) fn new(directories: &[&str]) -> Self {
         let root = Node::new(1, What::Directory(BTreeMap::new()), 0o755, (0, 0), time(0));
         let names = Arc::new(Names::from([(ROOT, Arc::new(root))]));
         let mut disk = Self {
@@ -63,31 +63,31 @@ impl Disk {
     }
 
     /// The same as a FUSE server is: nothing syncs it whole.
-    pub(super) fn without_syncfs(self) -> Self {
+    pub(crate) fn without_syncfs(self) -> Self {
         Self { takes_syncfs: false, ..self }
     }
 
     /// From now on it is remembered what was synced; so far all was.
-    pub(super) fn remember(mut self) -> Self {
+    pub(crate) fn remember(mut self) -> Self {
         let durable = Arc::clone(&self.names);
         self.medium = Some(Medium { durable, changes: VecDeque::new(), first: 0, synced: BTreeMap::new() });
         self
     }
 
-    pub(super) fn by_number(&self, ino: u64) -> Result<Key, Errno> {
+    pub(crate) fn by_number(&self, ino: u64) -> Result<Key, Errno> {
         self.numbers.get(&ino).copied().ok_or(Errno::STALE)
     }
 
-    pub(super) fn node(&self, key: Key) -> Result<&Arc<Node>, Errno> {
+    pub(crate) fn node(&self, key: Key) -> Result<&Arc<Node>, Errno> {
         self.names.get(&key).ok_or(Errno::STALE)
     }
 
-    pub(super) fn child(&self, parent: Key, name: &OsStr) -> Result<Key, Errno> {
+    pub(crate) fn child(&self, parent: Key, name: &OsStr) -> Result<Key, Errno> {
         let children = self.node(parent)?.children().ok_or(Errno::NOTDIR)?;
         children.get(name).copied().ok_or(Errno::NOENT)
     }
 
-    pub(super) fn file(&self, key: Key) -> Result<&Arc<File>, Errno> {
+    pub(crate) fn file(&self, key: Key) -> Result<&Arc<File>, Errno> {
         self.files.get(&key).ok_or(Errno::ISDIR)
     }
 
@@ -115,7 +115,7 @@ impl Disk {
     }
 
     /// The number is the lowest that is free, as on ext4: numbers come again soon.
-    pub(super) fn make(
+    pub(crate) fn make(
         &mut self,
         parent: Key,
         name: &OsStr,
@@ -140,7 +140,7 @@ impl Disk {
         Ok(key)
     }
 
-    pub(super) fn link(&mut self, key: Key, parent: Key, name: &OsStr) -> Result<(), Errno> {
+    pub(crate) fn link(&mut self, key: Key, parent: Key, name: &OsStr) -> Result<(), Errno> {
         if self.child(parent, name).is_ok() {
             return Err(Errno::EXIST);
         }
@@ -150,7 +150,7 @@ impl Disk {
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, parent: Key, name: &OsStr, is_directory: bool) -> Result<(), Errno> {
+    pub(crate) fn remove(&mut self, parent: Key, name: &OsStr, is_directory: bool) -> Result<(), Errno> {
         let key = self.child(parent, name)?;
         match (self.node(key)?.children(), is_directory) {
             (None, true) => return Err(Errno::NOTDIR),
@@ -170,7 +170,7 @@ impl Disk {
         Ok(())
     }
 
-    pub(super) fn rename(
+    pub(crate) fn rename(
         &mut self,
         from: (Key, &OsStr),
         to: (Key, &OsStr),
@@ -202,7 +202,7 @@ impl Disk {
     }
 
     /// Changes attributes.
-    pub(super) fn set(&mut self, key: Key, set: impl FnOnce(&mut Node, SystemTime)) -> Result<(), Errno> {
+    pub(crate) fn set(&mut self, key: Key, set: impl FnOnce(&mut Node, SystemTime)) -> Result<(), Errno> {
         let now = time(self.ticks);
         set(self.change(key)?, now);
         self.changed([key, key]);
@@ -210,7 +210,7 @@ impl Disk {
     }
 
     /// Changes bytes or length.
-    pub(super) fn change_file(&mut self, key: Key, change: impl FnOnce(&mut File, bool)) -> Result<(), Errno> {
+    pub(crate) fn change_file(&mut self, key: Key, change: impl FnOnce(&mut File, bool)) -> Result<(), Errno> {
         let remembers = self.medium.is_some();
         let file = self.files.get_mut(&key).ok_or(Errno::ISDIR)?;
         change(Arc::make_mut(file), remembers);
@@ -218,7 +218,7 @@ impl Disk {
     }
 
     /// fsync and fdatasync of a file: its bytes, and its attributes; of no name.
-    pub(super) fn sync_file(&mut self, key: Key, only_data: bool) -> Result<(), Errno> {
+    pub(crate) fn sync_file(&mut self, key: Key, only_data: bool) -> Result<(), Errno> {
         let node = Arc::clone(self.node(key)?);
         let Some(medium) = &mut self.medium else { return Ok(()) };
         if let Some(file) = self.files.get_mut(&key).filter(|file| !file.is_synced()) {
@@ -231,7 +231,7 @@ impl Disk {
     }
 
     /// fsync of a directory: all changes up to the last of its names and attributes.
-    pub(super) fn sync_directory(&mut self, key: Key) {
+    pub(crate) fn sync_directory(&mut self, key: Key) {
         let Some(medium) = &mut self.medium else { return };
         let last = medium.changes.iter().rposition(|change| change.of.contains(&key));
         for _ in 0..last.map_or(0, |last| last + 1) {
@@ -244,7 +244,7 @@ impl Disk {
     }
 
     /// syncfs: everything.
-    pub(super) fn sync_all(&mut self) {
+    pub(crate) fn sync_all(&mut self) {
         let Some(medium) = &mut self.medium else { return };
         medium.first += medium.changes.len() as u64;
         medium.changes.clear();
@@ -256,19 +256,19 @@ impl Disk {
     }
 
     /// The sync of a file has failed.
-    pub(super) fn lose(&mut self, key: Key) {
+    pub(crate) fn lose(&mut self, key: Key) {
         if let Some(file) = self.files.get_mut(&key).filter(|file| !file.is_synced()) {
             Arc::make_mut(file).lose();
         }
     }
 
     /// A sync of the whole has failed.
-    pub(super) fn lose_all(&mut self) {
+    pub(crate) fn lose_all(&mut self) {
         self.files.values_mut().filter(|file| !file.is_synced()).for_each(|file| Arc::make_mut(file).lose());
     }
 
     /// Nobody has the inode `key` open any more: it goes if it has no name.
-    pub(super) fn forget(&mut self, key: Key) {
+    pub(crate) fn forget(&mut self, key: Key) {
         if let Some(node) = self.names.get(&key).filter(|node| node.links == 0) {
             self.numbers.remove(&node.ino);
             Arc::make_mut(&mut self.names).remove(&key);

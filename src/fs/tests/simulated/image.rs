@@ -10,19 +10,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::io::Errno;
 
 /// Bytes of a page, and of the sectors of one that a power cut may tear it into.
-pub(super) const PAGE: usize = 4096;
-pub(super) const SECTOR: usize = 512;
+pub(crate) const PAGE: usize = 4096;
+pub(crate) const SECTOR: usize = 512;
 
 /// An inode for ever: unlike its number it is never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Key(pub(super) u64);
+pub(crate) struct Key(pub(crate) u64);
 
 /// The root.
-pub(super) const ROOT: Key = Key(1);
+pub(crate) const ROOT: Key = Key(1);
 
 /// What an inode is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum What {
+pub(crate) enum What {
     File,
     Directory(BTreeMap<OsString, Key>),
     Symlink(PathBuf),
@@ -30,33 +30,33 @@ pub(super) enum What {
 
 /// All of an inode but a file's bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Its number, which another may have after it.
-    pub(super) ino: u64,
-    pub(super) what: What,
-    pub(super) mode: u16,
-    pub(super) owner: (u32, u32),
-    pub(super) links: u32,
-    pub(super) mtime: SystemTime,
-    pub(super) ctime: SystemTime,
-    pub(super) xattrs: BTreeMap<OsString, Vec<u8>>,
+    pub(crate) ino: u64,
+    pub(crate) what: What,
+    pub(crate) mode: u16,
+    pub(crate) owner: (u32, u32),
+    pub(crate) links: u32,
+    pub(crate) mtime: SystemTime,
+    pub(crate) ctime: SystemTime,
+    pub(crate) xattrs: BTreeMap<OsString, Vec<u8>>,
 }
 
 impl Node {
-    pub(super) fn new(ino: u64, what: What, mode: u16, owner: (u32, u32), now: SystemTime) -> Self {
+    pub(crate) fn new(ino: u64, what: What, mode: u16, owner: (u32, u32), now: SystemTime) -> Self {
         let links = if matches!(what, What::Directory(_)) { 2 } else { 1 };
         Self { ino, what, mode, owner, links, mtime: now, ctime: now, xattrs: BTreeMap::new() }
     }
 
     /// The names in a directory.
-    pub(super) fn children(&self) -> Option<&BTreeMap<OsString, Key>> {
+    pub(crate) fn children(&self) -> Option<&BTreeMap<OsString, Key>> {
         match &self.what {
             What::Directory(children) => Some(children),
             _ => None,
         }
     }
 
-    pub(super) fn children_mut(&mut self) -> Option<&mut BTreeMap<OsString, Key>> {
+    pub(crate) fn children_mut(&mut self) -> Option<&mut BTreeMap<OsString, Key>> {
         match &mut self.what {
             What::Directory(children) => Some(children),
             _ => None,
@@ -65,20 +65,20 @@ impl Node {
 }
 
 /// All inodes.
-pub(super) type Names = BTreeMap<Key, Arc<Node>>;
+pub(crate) type Names = BTreeMap<Key, Arc<Node>>;
 
 /// One page of a file.
-pub(super) type Page = Arc<[u8; PAGE]>;
+pub(crate) type Page = Arc<[u8; PAGE]>;
 
 /// The bytes of a file; a page that is not there reads as zeros.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Content {
-    pub(super) size: u64,
-    pub(super) pages: BTreeMap<u64, Page>,
+pub(crate) struct Content {
+    pub(crate) size: u64,
+    pub(crate) pages: BTreeMap<u64, Page>,
 }
 
 impl Content {
-    pub(super) fn read(&self, offset: u64, count: usize) -> Vec<u8> {
+    pub(crate) fn read(&self, offset: u64, count: usize) -> Vec<u8> {
         let end = self.size.min(offset.saturating_add(count as u64));
         if offset >= end {
             return Vec::new();
@@ -95,7 +95,7 @@ impl Content {
     }
 
     /// SEEK_DATA (3) and SEEK_HOLE (4).
-    pub(super) fn seek(&self, from: u64, whence: i32) -> Result<u64, Errno> {
+    pub(crate) fn seek(&self, from: u64, whence: i32) -> Result<u64, Errno> {
         if from >= self.size {
             return Err(Errno::NXIO);
         }
@@ -111,7 +111,7 @@ impl Content {
     }
 
     /// Sets the length; what is beyond it is zeros when it grows again.
-    pub(super) fn resize(&mut self, size: u64) {
+    pub(crate) fn resize(&mut self, size: u64) {
         if size < self.size {
             let (page, within) = split(size);
             self.pages.split_off(&size.div_ceil(PAGE as u64));
@@ -127,16 +127,16 @@ impl Content {
 
 /// The bytes of a file: as they are, as the medium surely has them, and what they were between the two, any of which it may have.
 #[derive(Clone, Default, Debug)]
-pub(super) struct File {
-    pub(super) live: Content,
-    pub(super) durable: Content,
-    pub(super) between: BTreeMap<u64, Vec<Option<Page>>>,
-    pub(super) sizes: Vec<u64>,
+pub(crate) struct File {
+    pub(crate) live: Content,
+    pub(crate) durable: Content,
+    pub(crate) between: BTreeMap<u64, Vec<Option<Page>>>,
+    pub(crate) sizes: Vec<u64>,
 }
 
 impl File {
     /// Writes; what was there is remembered if it `is_remembered`.
-    pub(super) fn write(&mut self, offset: u64, bytes: &[u8], is_remembered: bool) {
+    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8], is_remembered: bool) {
         let mut rest = bytes;
         let mut at = offset;
         while !rest.is_empty() {
@@ -155,7 +155,7 @@ impl File {
         }
     }
 
-    pub(super) fn resize(&mut self, size: u64, is_remembered: bool) {
+    pub(crate) fn resize(&mut self, size: u64, is_remembered: bool) {
         let beyond: Vec<u64> = self.live.pages.range(size / PAGE as u64..).map(|(number, _)| *number).collect();
         self.live.resize(size);
         if is_remembered {
@@ -166,12 +166,12 @@ impl File {
         }
     }
 
-    pub(super) fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         self.between.is_empty() && self.sizes.is_empty()
     }
 
     /// What was written since the last sync reaches the medium.
-    pub(super) fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         for number in std::mem::take(&mut self.between).into_keys() {
             match self.live.pages.get(&number) {
                 Some(page) => self.durable.pages.insert(number, Arc::clone(page)),
@@ -183,12 +183,12 @@ impl File {
     }
 
     /// A sync has failed: what was written is seen until the power goes, and no later sync makes it durable.
-    pub(super) fn lose(&mut self) {
+    pub(crate) fn lose(&mut self) {
         self.between.clear();
     }
 
     /// One that was never other than so.
-    pub(super) fn settled(content: Content) -> Self {
+    pub(crate) fn settled(content: Content) -> Self {
         Self { durable: content.clone(), live: content, ..Self::default() }
     }
 }
@@ -199,6 +199,6 @@ fn split(offset: u64) -> (u64, usize) {
 }
 
 /// The clock of the simulation: a millisecond for every change.
-pub(super) fn time(ticks: u64) -> SystemTime {
+pub(crate) fn time(ticks: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_millis(ticks)
 }

@@ -272,7 +272,10 @@ impl Disk {
         if let Some(node) = self.names.get(&key).filter(|node| node.links == 0) {
             self.numbers.remove(&node.ino);
             Arc::make_mut(&mut self.names).remove(&key);
-            self.files.remove(&key);
+            // After a power cut it may have its name again.
+            if self.medium.is_none() {
+                self.files.remove(&key);
+            }
         }
     }
 }

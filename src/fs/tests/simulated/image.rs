@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
@@ -198,7 +198,9 @@ fn split(offset: u64) -> (u64, usize) {
     (offset / PAGE as u64, within)
 }
 
-/// The clock of the simulation: a millisecond for every change.
+/// The clock of the simulation: a millisecond for every change, from the moment on at which it was first asked.
+#[expect(clippy::disallowed_methods, reason = "the simulated disk has the clock of its kernel")]
 pub(crate) fn time(ticks: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_millis(ticks)
+    static BEGUN: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
+    *BEGUN + Duration::from_millis(ticks)
 }

@@ -35,6 +35,8 @@
 //! | | `attributes_that_are_refused_at_any_call_are_told_and_nothing_else_is_lost` | owners and extended attributes refused: what is told, and everything else |
 //! | | `a_disk_that_the_kernel_makes_read_only_stops_the_standby_which_says_so_until_it_is_mounted_again` | an error made in ext4 under a running standby: `status`, and what is shown after |
 //! | | `a_power_cut_at_any_call_of_an_index_leaves_one_commit_none_older_than_the_last` | an index, of a primary or a standby, on the simulated disk: which commit opens as intact |
+//! | G1, G4, G5 | `a_power_cut_at_any_call_of_a_primary_gives_no_position_twice_and_leaves_an_index_that_is_the_home` | the home and the state directory of a primary on the simulated disk, through two lives and a reign: positions before and after, whom it trusts, its index against the bytes of the home |
+//! | G4 | `what_the_index_has_and_a_power_cut_took_back_is_read_again` | a file of which only the times and the length reached the disk: its content on a start |
 //! | G2 | `whatever_the_power_cut_synced_records_stay_and_later_ones_are_a_prefix` | a power cut at every call of the journal to its medium, what was not synced lost, kept or torn |
 //! | | `a_power_cut_while_recovering_loses_nothing_more` | a second cut at every call of the recovery |
 //! | | `what_was_acked_is_there_whether_revealed_or_tidied_up_or_not` | a crash after the ack, in every state |
@@ -55,6 +57,7 @@
 //! | G5 | `only_the_next_generation_of_the_greeted_reign_is_taken` | each way in which a generation may not fit |
 //! | | `another_history_is_never_gone_on_with` | the window, asked by positions of another chain |
 //! | | `a_primary_that_went_backwards_begins_a_new_reign_and_all_follow` | two daemons, the state directory of one put back: epochs before and after |
+//! | | `a_reign_that_two_standbys_have_begun_gives_no_position_twice` | the second word of one new reign, when its generations are out |
 //! | | `a_primary_without_its_index_begins_a_new_reign_and_rebuilds_it` | two daemons, epochs before and after |
 //! | G6 | `what_a_taken_over_directory_held_is_put_aside_whatever_crash_comes_between` | what was there before, by name and content, in the bundle |
 //! | | `what_lies_in_the_way_is_never_lost` | files made by hand where a generation wants its own |

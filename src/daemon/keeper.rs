@@ -6,6 +6,7 @@
 mod answers;
 mod guard;
 mod home;
+mod lasting;
 mod later;
 mod pause;
 mod poll;

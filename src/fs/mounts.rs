@@ -10,11 +10,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs;
+use rustix::fs::{self, AtFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use super::error::{FsError, failed};
 use super::root::Root;
+use super::state::read_capped;
 use crate::words::entry::Timestamp;
 use crate::words::path::RelPath;
 
@@ -48,7 +49,22 @@ impl Identity {
     }
 }
 
+/// Another with each start of the kernel.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Asks for a mount id that no other mount gets after it (`STATX_MNT_ID_UNIQUE`, Linux 6.8); older kernels pass over it.
+const UNIQUE_MOUNT_ID: u32 = 0x4000;
+
 impl Root {
+    /// Names this run of the kernel, and this mount in it where mounts are told apart for ever. While it is the same, all that was written is there, in
+    /// memory if not on the disk.
+    pub fn mounting(&self) -> Result<String, FsError> {
+        let boot = read_capped(Path::new(BOOT_ID), 64)?;
+        let asked = StatxFlags::from_bits_retain(UNIQUE_MOUNT_ID);
+        let found = fs::statx(self.fd(), c"", AtFlags::EMPTY_PATH, asked).map_err(failed!(Stat, RelPath::root()))?;
+        let mount = if found.stx_mask & UNIQUE_MOUNT_ID == 0 { 0 } else { found.stx_mnt_id };
+        Ok(format!("{} {mount}", String::from_utf8_lossy(boot.trim_ascii())))
+    }
+
     /// What tells what is at `path` from anything else that could be there.
     pub fn identity(&self, path: &RelPath) -> Result<Identity, FsError> {
         let (file, stat) = self.open_path(path)?;

@@ -121,6 +121,8 @@ pub struct Walker<W: Watch = Watcher> {
     fleeting: Fleeting,
     /// Inodes watched directly, with the names they were known by.
     inodes: BTreeMap<InodeId, BTreeSet<RelPath>>,
+    /// Files that changed since then may hold other bytes than their times say.
+    doubted_since: Option<Timestamp>,
     has_changed: bool,
 }
 
@@ -149,6 +151,7 @@ impl<W: Watch> Walker<W> {
             moves: Moves::default(),
             fleeting: Fleeting::default(),
             inodes: BTreeMap::new(),
+            doubted_since: None,
             has_changed: true,
         }
     }
@@ -290,6 +293,16 @@ impl<W: Watch> Walker<W> {
         if self.dirty.contains(path) {
             self.written.insert(path.clone(), false);
         }
+    }
+
+    /// From now on a scan marks files that were changed since `time` as written, though nothing else says so; with `None` no more.
+    pub fn doubt_since(&mut self, time: Option<Timestamp>) {
+        self.doubted_since = time;
+    }
+
+    /// True while scans do so.
+    pub fn is_doubting(&self) -> bool {
+        self.doubted_since.is_some()
     }
 
     /// If content was written at `path`, as far as was heard, and no cut has it yet: whether a cut has left it since.

@@ -102,7 +102,9 @@ impl<W: Watch> Walker<W> {
             }
             return Ok(());
         }
-        if !old.is_some_and(|row| is_unchanged(row, stat)) || self.has_unwatched_names(tree, stat)? {
+        if stat.is_file() && self.doubted_since.is_some_and(|since| stat.inode.ctime >= since) {
+            self.mark_written(path, now);
+        } else if !old.is_some_and(|row| is_unchanged(row, stat)) || self.has_unwatched_names(tree, stat)? {
             self.mark(path, now);
         }
         let has_watch = self.watched.contains(path) || self.polled.contains(path);

@@ -70,8 +70,7 @@ impl Keeper {
                 reply.send(()).ok();
             }
             Command::Snapshot(reply) => {
-                self.tree.digest()?;
-                self.tree.store_mut().commit()?;
+                self.commit()?;
                 reply.send(self.tree.store().snapshot()?).ok();
             }
             Command::Rescan { paths, whole, reply } => {
@@ -96,8 +95,8 @@ impl Keeper {
     }
 
     fn view(&mut self) -> Result<View, KeeperError> {
+        self.commit()?;
         let digest = self.tree.digest()?;
-        self.tree.store_mut().commit()?;
         self.committed = instant();
         self.next_view += 1;
         self.views.insert(self.next_view, Touched::default());

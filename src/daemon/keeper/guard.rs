@@ -178,7 +178,7 @@ impl Keeper {
             self.hold(Alarm::NoRoom(self.options.state.clone()));
             return Ok(());
         }
-        self.walker = begin_walk(&self.options, &self.shared)?;
+        self.walker = begin_walk(&self.options, &self.shared, &self.tree)?;
         for lost in self.guard.lost() {
             self.walker.suspend(lost);
         }
@@ -226,8 +226,7 @@ impl Keeper {
         if self.guard.mounted != *before {
             let bytes = postcard::to_allocvec(&self.guard.mounted).unwrap_or_default();
             self.tree.store_mut().put(Table::Facts, MOUNTS_FACT.to_vec(), bytes).map_err(TreeError::from)?;
-            self.tree.digest()?;
-            self.tree.store_mut().commit()?;
+            self.commit()?;
         }
         Ok(())
     }

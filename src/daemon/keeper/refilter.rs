@@ -28,7 +28,7 @@ impl Keeper {
         if self.guard.is_holding() {
             return Ok(());
         }
-        self.walker = begin_walk(&self.options, &self.shared)?;
+        self.walker = begin_walk(&self.options, &self.shared, &self.tree)?;
         for lost in self.guard.lost() {
             self.walker.suspend(lost);
         }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::guard::Guard;
 use super::home::Home;
+use super::lasting::doubted_since;
 use super::later::{Awaited, Reader};
 use super::poll::{Poller, Turn};
 use super::report::Told;
@@ -137,7 +138,7 @@ impl Keeper {
         let secret = secret_in(&mut tree)?;
         follow_filter(&mut tree, &options.filter)?;
         let shared = Arc::new(Shared::new(&options));
-        let walker = begin_walk(&options, &shared)?;
+        let walker = begin_walk(&options, &shared, &tree)?;
         let guard = Guard::new(Home::new(options.home.clone(), options.home_id, &root)?, &tree)?;
         let kind = root.filesystem()?;
         let mut standing_doubts = BTreeSet::new();
@@ -196,7 +197,7 @@ impl Keeper {
         ended?;
         let ended_at = self.position.to_string().into_bytes();
         self.tree.store_mut().put(Table::Facts, ENDED_FACT.to_vec(), ended_at).map_err(TreeError::from)?;
-        self.tree.store_mut().commit()?;
+        self.commit()?;
         Ok(self.position)
     }
 
@@ -277,17 +278,15 @@ impl Keeper {
                 let Some((cut, _)) = self.guarded_capture(&BTreeSet::new(), Payloads::None)? else { return Ok(()) };
                 self.apply(&cut.steps, &cut.captures)?;
                 if self.tree.store().wants_commit() {
-                    // Which digests are stale is known in memory alone.
-                    self.tree.digest()?;
-                    self.tree.store_mut().commit()?;
+                    self.commit()?;
                 }
             }
             self.report();
         }
-        self.tree.digest()?;
-        self.tree.store_mut().commit()?;
         self.walker.take_doubts();
+        self.walker.doubt_since(None);
         self.is_ready = true;
+        self.commit()?;
         self.report();
         self.tell_of_watches();
         self.shared.head.send_replace(self.position);
@@ -348,9 +347,11 @@ impl Keeper {
     }
 
     fn keep_house(&mut self) -> Result<(), KeeperError> {
+        if self.walker.is_doubting() && self.walker.is_settled() && !self.walker.was_any_written() {
+            self.walker.doubt_since(None);
+        }
         if self.tree.store().wants_commit() || self.committed.elapsed() >= COMMIT_EVERY {
-            self.tree.digest()?;
-            self.tree.store_mut().commit()?;
+            self.commit()?;
             self.committed = instant();
         }
         Ok(())
@@ -389,11 +390,18 @@ pub(super) fn follow_filter<S: Store>(tree: &mut Tree<S>, filter: &Filter) -> Re
 }
 
 /// A walk that has all of the home before it, with watches of its own.
-pub(super) fn begin_walk(options: &KeeperOptions, shared: &Shared) -> Result<Walker, KeeperError> {
+pub(super) fn begin_walk<S: ReadStore>(
+    options: &KeeperOptions,
+    shared: &Shared,
+    tree: &Tree<S>,
+) -> Result<Walker, KeeperError> {
     let root = Root::open(&options.home)?;
+    let doubted = doubted_since(tree, &root)?;
     let watcher = Watcher::open(&options.home, options.watch)?;
     *shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(watcher.mailbox()));
-    Ok(Walker::new(root, watcher, options.filter.clone()))
+    let mut walker = Walker::new(root, watcher, options.filter.clone());
+    walker.doubt_since(doubted);
+    Ok(walker)
 }
 
 pub(super) fn secret_in<S: Store>(tree: &mut Tree<S>) -> Result<[u8; 32], KeeperError> {

@@ -264,7 +264,7 @@ fn start_standby(
     })
 }
 
-fn hello(options: &NodeOptions, instance: InstanceNonce) -> Hello {
+pub(super) fn hello(options: &NodeOptions, instance: InstanceNonce) -> Hello {
     let able = Root::open(&options.home).map_or_else(|_| Able::everything(), |root| Able::detect(&root));
     Hello {
         protocols: PROTOCOLS,

@@ -1,6 +1,8 @@
 //! Whole nodes, in this process, on real directories.
 #![expect(clippy::disallowed_methods, reason = "tests make and change directories as other programs do")]
 
+mod power;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,10 +11,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::{Node, NodeOptions, Part};
+use super::start::hello;
+use super::{Inner, Node, NodeOptions, Part};
 use crate::daemon::holder::Guards;
 use crate::daemon::keeper::Command;
-use crate::daemon::primary::first_chain;
+use crate::daemon::primary::{PrimaryContext, first_chain};
 use crate::daemon::window::WindowLimits;
 use crate::net::authority::CertificateFiles;
 use crate::thought::filter::Filter;
@@ -49,6 +52,23 @@ fn lone_primary(home: &Path, state: &Path) -> NodeOptions {
 fn head(node: &Node) -> (Position, ChainDigest) {
     let Part::Primary { shared, .. } = &node.inner.part else { panic!("it is a standby") };
     shared.window().head()
+}
+
+/// What the sessions of a primary have.
+fn context(node: &Node) -> PrimaryContext {
+    let Part::Primary { shared, keeper } = &node.inner.part else { panic!("it is a standby") };
+    let Inner { options, instance, memory, peers, keys, .. } = &*node.inner;
+    PrimaryContext {
+        shared: shared.clone(),
+        keeper: keeper.clone(),
+        peers: peers.clone(),
+        home: options.home.clone(),
+        state: options.state.clone(),
+        ids: Default::default(),
+        memory: memory.clone(),
+        keys: keys.clone(),
+        hello: hello(options, *instance),
+    }
 }
 
 /// Has a primary begin `reign`, as a session does that met a standby which stands where it did not lead.

@@ -138,7 +138,7 @@ impl Inner {
         tokio::time::timeout(std::time::Duration::from_secs(30), reached).await.ok();
     }
 
-    async fn view(&self) -> Option<View> {
+    pub(super) async fn view(&self) -> Option<View> {
         let Part::Primary { shared, keeper } = &self.part else { return None };
         let (reply, answer) = oneshot::channel();
         keeper.send(Command::View(reply)).await.ok()?;

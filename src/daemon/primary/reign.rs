@@ -28,7 +28,7 @@ impl PrimaryContext {
     }
 
     /// Begins a reign, because `standby` stands where this one did not lead. Once this returns it is written down, and acted on.
-    pub(super) async fn begin_reign(&self, standby: &Hello) -> Result<(), SessionError> {
+    pub(in crate::daemon) async fn begin_reign(&self, standby: &Hello) -> Result<(), SessionError> {
         let reign = {
             let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
             let here = self.shared.window().head().0;

@@ -13,7 +13,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{COUNTS_FACT, DirectoryId, PAGE, ROOT, Row, Tree, TreeError, bucket, row_key};
+use super::row::{bucket, row_key};
+use super::{COUNTS_FACT, DirectoryId, PAGE, ROOT, Row, Tree, TreeError};
 use crate::thought::store::{ReadStore, Store, Table};
 use crate::words::entry::Digest;
 use crate::words::path::Name;

@@ -2,8 +2,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::thought::generation::{Action, Content, Operation};
-use crate::thought::store::{MemoryStore, Pair};
-use crate::words::entry::{Body, Inode, Proof, Timestamp, Xattrs};
+use crate::thought::store::{MemoryStore, Pair, ReadStore, Store, Table};
+use crate::words::entry::{Body, Digest, Entry, Inode, Proof, Timestamp, Xattrs};
 
 /// A store that counts how often it is asked for a value, and how many pairs its scans found.
 #[derive(Default)]

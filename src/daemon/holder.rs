@@ -8,6 +8,7 @@ mod contents;
 mod hold;
 mod incoming;
 mod inspect;
+mod lane;
 mod look;
 mod waiting;
 mod work;
@@ -21,11 +22,11 @@ use hold::{HoldAsk, Holds};
 use look::Looks;
 use work::Work;
 
-use crate::reveal::{Copied, Copying, Depth, Replica, ReplicaError, ReplicaOptions, Scope, Standing};
+use crate::reveal::{Copied, Copying, Depth, Holding, Replica, ReplicaError, ReplicaOptions, Scope, Standing, Whole};
 use crate::thought::delta::ReadAt;
 use crate::thought::filter::Filter;
 use crate::thought::generation::{Claim, Header};
-use crate::thought::session::arrival::Piece;
+use crate::thought::session::arrival::GenerationPiece;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::tree::Counts;
 use crate::thought::wire::message::{
@@ -34,9 +35,11 @@ use crate::thought::wire::message::{
 use crate::words::entry::Digest;
 use crate::words::position::HomeId;
 
+pub use contents::Admitted;
 pub use inspect::Still;
+pub use lane::Lane;
 pub use look::Look;
-pub use waiting::{Guards, Reserve};
+pub use waiting::{Guards, Parked, Reserve};
 
 /// How many jobs may wait; what arrives on a data stream comes in batches of 128 KiB and one frame more, each of which counts as one.
 const JOBS: usize = 32;
@@ -54,8 +57,14 @@ pub enum Job {
     Link(mpsc::Sender<Event>, Receiver),
     /// No more is taken until a new link begins.
     Unlink(oneshot::Sender<()>),
-    /// What arrived on a data stream, in order.
-    Arrived(Vec<Piece>),
+    /// What arrived of generations, in order.
+    Arrived(Vec<GenerationPiece>),
+    /// To be taken in turn with that.
+    InTurn(Parked),
+    /// Contents that came ahead are whole.
+    Keep(Vec<Whole>),
+    /// They were cut off.
+    CutOff(Vec<Holding>),
     /// Children of a directory of the tree.
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not here.

@@ -152,10 +152,11 @@ impl Following {
     pub async fn run(self) -> SessionError {
         let Self { link, name, peered, follower, receiver, context } = self;
         let (events, happened) = mpsc::channel(64);
+        let weak = events.downgrade();
         let ended = if context.holder.give(Job::Link(events, receiver)).await {
             let (control, incoming, streams) = link.split();
             let session = Session { context: context.clone(), name: name.clone(), peered, control, follower };
-            session.run(incoming, streams, happened).await
+            session.run(incoming, streams, happened, weak).await
         } else {
             SessionError::Ending
         };

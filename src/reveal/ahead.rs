@@ -9,12 +9,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 
 use super::begun::{Begun, is_begun};
 use super::content::NewFile;
 use super::stage::REMEMBERED_FILES;
 use super::{Replica, ReplicaError, layout};
-use crate::fs::{FileReader, FsError, Root};
+use crate::fs::{FsError, Root};
 use crate::thought::delta::ReadAt;
 use crate::thought::delta::pack::Unpacker;
 use crate::thought::delta::patch::{PatchError, Patcher};
@@ -28,10 +29,13 @@ const VERIFIED_CAP: usize = 200_000;
 /// The owner may read a content that is whole, whatever its entry says: it may have to be hashed again.
 pub(super) const WHOLE: u16 = 0o400;
 
-/// A content on its way in.
+/// A content on its way in. It is fed beside the replica, which knows nothing of it until it is whole.
 pub struct Holding {
     pub(super) content: HeldContent,
-    pub(super) file: NewFile,
+    /// `stage/held`.
+    here: Arc<Root>,
+    /// `None` before the first bytes are there.
+    pub(super) file: Option<NewFile>,
     unpacker: Unpacker,
     /// What makes it of a delta, and of which content.
     patch: Option<(Patcher, Box<dyn ReadAt + Send>)>,
@@ -39,14 +43,26 @@ pub struct Holding {
     left: Option<u64>,
 }
 
+/// A content that is whole.
+pub struct Whole {
+    content: Digest,
+    memory: Option<Box<FileMemory>>,
+}
+
+/// What came of feeding a content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fed {
+    /// More is to come.
+    Part,
+    /// All that was announced is here.
+    All,
+    /// It was given up; what is here is a beginning.
+    Stopped,
+}
+
 impl Holding {
     pub(super) fn path(&self) -> RelPath {
         layout::digest(self.content.digest)
-    }
-
-    /// Which content.
-    pub fn digest(&self) -> Digest {
-        self.content.digest
     }
 
     /// True if the bytes that come are only as good as what they are laid upon: a beginning, or the base of a delta.
@@ -54,15 +70,109 @@ impl Holding {
         self.content.from > 0 || self.patch.is_some()
     }
 
-    fn refused(&self, source: Box<dyn std::error::Error + Send + Sync>) -> ReplicaError {
-        ReplicaError::Payload { path: self.path(), source }
+    fn refused(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ReplicaError {
+        ReplicaError::Payload { path: self.path(), source: source.into() }
+    }
+
+    /// The file, made or opened; `None` if that was given up, for a beginning that another process has left is read.
+    fn open(&mut self, is_over: &dyn Fn() -> bool) -> Result<Option<&mut NewFile>, ReplicaError> {
+        if self.file.is_none() {
+            let (path, HeldContent { size, sparse, from, .. }) = (self.path(), &self.content);
+            self.file = match from {
+                0 => Some(NewFile::create_closed_anew(&self.here, &path, *size, *sparse)?),
+                _ => NewFile::go_on(&self.here, &path, *size, is_over)?.map(|file| file.sparse(*sparse)),
+            };
+        }
+        Ok(self.file.as_mut())
+    }
+
+    /// Takes the next bytes. A few of them can stand for very many, so it is asked now and then whether that `is_over`. A content that fails is to
+    /// be [discarded](Self::discard).
+    pub fn feed(&mut self, bytes: &[u8], is_over: &dyn Fn() -> bool) -> Result<Fed, ReplicaError> {
+        if let Some(left) = self.left {
+            let rest = left.checked_sub(bytes.len() as u64);
+            self.left = Some(rest.ok_or_else(|| self.refused("it is longer than announced"))?);
+        }
+        if self.open(is_over)?.is_none() {
+            return Ok(Fed::Stopped);
+        }
+        let Self { file: Some(file), patch, unpacker, .. } = self else { return Ok(Fed::Stopped) };
+        let mut unfit: Option<PatchError> = None;
+        let mut is_stopped = false;
+        let mut put = |piece: &[u8]| -> io::Result<()> {
+            is_stopped |= is_over();
+            if is_stopped { Err(io::ErrorKind::Interrupted.into()) } else { file.write(piece) }
+        };
+        let mut write = |piece: &[u8]| -> io::Result<()> {
+            let Some((patcher, base)) = patch else { return put(piece) };
+            patcher.feed(piece, &**base, &mut put).map_err(|error| {
+                unfit = Some(error);
+                io::ErrorKind::InvalidData.into()
+            })
+        };
+        let fed = unpacker.feed(bytes, &mut write);
+        match (fed, unfit) {
+            (Ok(()), _) if self.left == Some(0) => Ok(Fed::All),
+            (Ok(()), _) => Ok(Fed::Part),
+            (Err(_), _) if is_stopped => Ok(Fed::Stopped),
+            (Err(_), Some(unfit)) => Err(self.refused(unfit)),
+            (Err(error), None) => Err(self.refused(error)),
+        }
+    }
+
+    /// Ends it, checks the digest, and makes it durable if it is to be. `None` if what it was made of here was not what it should be: it is gone, is asked for once more, and comes
+    /// whole. What came of one that fails goes.
+    pub fn finish(self, syncs: bool) -> Result<Option<Whole>, ReplicaError> {
+        let (here, path) = (Arc::clone(&self.here), self.path());
+        let finished = self.check(syncs);
+        if !matches!(finished, Ok(Some(_))) {
+            // Above all what could not be synced is never taken: the kernel may have dropped what it could not write, and says so only once. If it
+            // cannot be removed it is no worse than litter, which a later one with this digest replaces.
+            here.remove_file(&path).ok();
+        }
+        finished
+    }
+
+    fn check(mut self, syncs: bool) -> Result<Option<Whole>, ReplicaError> {
+        if self.left.is_some_and(|left| left > 0) {
+            return Err(self.refused("it ended before all that was announced had come"));
+        }
+        self.open(&|| false)?;
+        let (path, builds_on_others) = (self.path(), self.builds_on_others());
+        let Self { content, file: Some(file), unpacker, patch, .. } = self else { return Ok(None) };
+        let failed =
+            |source: Box<dyn std::error::Error + Send + Sync>| ReplicaError::Payload { path: path.clone(), source };
+        match patch {
+            Some((patcher, _)) => patcher.finish().map_err(|error| failed(Box::new(error)))?,
+            None => unpacker.finish().map_err(|error| failed(Box::new(error)))?,
+        }
+        let (hashed, memory, writer) = file.finish()?;
+        if (hashed.digest, hashed.size) != (content.digest, content.size) {
+            if builds_on_others {
+                tracing::warn!(content = %content.digest, "what a content was made from here was not what it should be");
+                return Ok(None);
+            }
+            return Err(failed("it does not have the digest announced for it".into()));
+        }
+        writer.dress(content.mode | WHOLE, content.mtime)?;
+        if syncs {
+            writer.sync_all()?;
+        }
+        Ok(Some(Whole { content: content.digest, memory }))
+    }
+
+    /// Forgets it, as if nothing had come.
+    pub fn discard(self) {
+        if self.file.is_some() {
+            self.here.remove_file(&self.path()).ok();
+        }
     }
 }
 
 /// The contents that are here.
 pub(super) struct Ahead {
     /// `stage/held`, in which a digest is a path.
-    pub(super) here: Root,
+    pub(super) here: Arc<Root>,
     /// Those received and checked since the replica was opened, with what to remember of large ones.
     pub(super) verified: HashMap<Digest, Option<Box<FileMemory>>>,
     /// How many of them there is something to remember of.
@@ -78,7 +188,7 @@ pub(super) struct Ahead {
 impl Ahead {
     /// What an earlier process left.
     pub(super) fn open(root: &Root) -> Result<Self, FsError> {
-        let here = root.enter(&layout::held())?;
+        let here = Arc::new(root.enter(&layout::held())?);
         let has_others = !here.list(&RelPath::root())?.is_empty();
         Ok(Self { here, verified: HashMap::new(), remembered: 0, has_others, begun: None, old: HashSet::new() })
     }
@@ -95,13 +205,6 @@ impl Ahead {
         let taken = self.verified.remove(&content)?;
         self.remembered -= usize::from(taken.is_some());
         Some(taken)
-    }
-
-    fn begin(&mut self, content: &HeldContent) -> Result<NewFile, FsError> {
-        let path = layout::digest(content.digest);
-        self.taken(content.digest);
-        self.begun.take_if(|begun| begun.content == content.digest);
-        NewFile::create_closed_anew(&self.here, &path, content.size, content.sparse)
     }
 
     pub(super) fn keep(&mut self, content: Digest, memory: Option<Box<FileMemory>>) {
@@ -155,100 +258,32 @@ impl Replica {
             }
             None => None,
         };
-        let file = match content.from {
-            0 => self.ahead.begin(&content)?,
-            _ => self.ahead.go_on(&content)?,
-        };
+        let file = self.ahead.go_on(&content)?;
         // How long a delta is shows when it ends; what comes of it is bounded.
         let unpacked = if patch.is_some() { u64::MAX } else { content.payload.unpacked };
-        Ok(Holding { unpacker: Unpacker::new(unpacked), content, file, patch, left })
+        Ok(Holding {
+            here: Arc::clone(&self.ahead.here),
+            unpacker: Unpacker::new(unpacked),
+            content,
+            file,
+            patch,
+            left,
+        })
     }
 
-    /// Takes the next bytes. When all are here that were announced, checks the digest and keeps the content: `None`.
-    /// What came of one that fails goes.
-    pub fn hold_payload(&mut self, holding: Holding, bytes: &[u8]) -> Result<Option<Holding>, ReplicaError> {
-        let path = holding.path();
-        let taken = self.take_held_payload(holding, bytes);
-        if taken.is_err() {
-            // It is no worse than litter, which a later one with this digest replaces.
-            self.ahead.here.remove_file(&path).ok();
+    /// Takes note of a content that is whole.
+    pub fn keep(&mut self, whole: Whole) -> Result<(), ReplicaError> {
+        let Whole { content, memory } = whole;
+        // All that is held may have been dropped meanwhile.
+        if self.ahead.here.stat(&layout::digest(content))?.is_some() {
+            self.ahead.keep(content, memory);
         }
-        taken
-    }
-
-    fn take_held_payload(&mut self, mut holding: Holding, bytes: &[u8]) -> Result<Option<Holding>, ReplicaError> {
-        if let Some(left) = holding.left {
-            let rest = left.checked_sub(bytes.len() as u64);
-            holding.left = Some(rest.ok_or_else(|| holding.refused("it is longer than announced".into()))?);
-        }
-        let Holding { file, patch, unpacker, .. } = &mut holding;
-        let mut unfit: Option<PatchError> = None;
-        let mut write = |piece: &[u8]| -> io::Result<()> {
-            let Some((patcher, base)) = patch else { return file.write(piece) };
-            patcher.feed(piece, &**base, &mut |out| file.write(out)).map_err(|error| {
-                unfit = Some(error);
-                io::ErrorKind::InvalidData.into()
-            })
-        };
-        let fed = unpacker.feed(bytes, &mut write);
-        fed.map_err(|error| match unfit {
-            Some(unfit) => holding.refused(Box::new(unfit)),
-            None => holding.refused(Box::new(error)),
-        })?;
-        if holding.left != Some(0) {
-            return Ok(Some(holding));
-        }
-        self.keep_held(holding)?;
-        Ok(None)
-    }
-
-    /// Ends a content whose length was not told: keeps it if it `is_whole`, forgets it otherwise.
-    pub fn end_held(&mut self, holding: Holding, is_whole: bool) -> Result<(), ReplicaError> {
-        if holding.left.is_some() {
-            return Err(holding.refused("it ended before all that was announced had come".into()));
-        }
-        match is_whole {
-            true => self.keep_held(holding),
-            false => Ok(self.ahead.here.remove_file(&holding.path())?),
-        }
-    }
-
-    fn keep_held(&mut self, holding: Holding) -> Result<(), ReplicaError> {
-        let path = holding.path();
-        let builds_on_others = holding.builds_on_others();
-        let failed =
-            |source: Box<dyn std::error::Error + Send + Sync>| ReplicaError::Payload { path: path.clone(), source };
-        let Holding { content, file, unpacker, patch, .. } = holding;
-        match patch {
-            Some((patcher, _)) => patcher.finish().map_err(|error| failed(Box::new(error)))?,
-            None => unpacker.finish().map_err(|error| failed(Box::new(error)))?,
-        }
-        let (hashed, memory, writer) = file.finish()?;
-        if (hashed.digest, hashed.size) != (content.digest, content.size) {
-            self.ahead.here.remove_file(&path)?;
-            if builds_on_others {
-                // It is asked for once more, and comes whole.
-                tracing::warn!(content = %content.digest, "what a content was made from here was not what it should be");
-                return Ok(());
-            }
-            return Err(failed("it does not have the digest announced for it".into()));
-        }
-        writer.dress(content.mode | WHOLE, content.mtime)?;
-        self.ahead.keep(content.digest, memory);
         Ok(())
     }
 
     /// True if a content came ahead and is whole.
     pub fn has_ahead(&self, content: Digest) -> Result<bool, ReplicaError> {
         Ok(self.ahead.has(content)?)
-    }
-
-    /// The file of a content that came ahead and is whole, to be synced.
-    pub fn held_file(&self, content: Digest) -> Result<Option<FileReader>, ReplicaError> {
-        match self.has_ahead(content)? {
-            true => Ok(Some(self.ahead.here.open_read(&layout::digest(content))?)),
-            false => Ok(None),
-        }
     }
 
     /// Drops all contents that came ahead.

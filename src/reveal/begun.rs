@@ -33,17 +33,15 @@ impl Ahead {
         Ok(stat.filter(|stat| stat.is_file() && is_begun(stat) && stat.size >= REMEMBERED_FROM).map(|stat| stat.size))
     }
 
-    /// The beginning of `content`, to be gone on with.
-    pub(super) fn go_on(&mut self, content: &HeldContent) -> Result<NewFile, ReplicaError> {
-        let path = layout::digest(content.digest);
-        if self.begun(content.digest)? != Some(content.from) || content.from >= content.size {
+    /// What there is of `content` and is open, if it goes on. Any other of it is forgotten.
+    pub(super) fn go_on(&mut self, content: &HeldContent) -> Result<Option<NewFile>, ReplicaError> {
+        if content.from > 0 && (self.begun(content.digest)? != Some(content.from) || content.from >= content.size) {
+            let path = layout::digest(content.digest);
             return Err(ReplicaError::Payload { path, source: "it goes on where no beginning of it ends".into() });
         }
-        let file = match self.begun.take_if(|begun| begun.content == content.digest) {
-            Some(begun) => begun.file,
-            None => NewFile::go_on(&self.here, &path, content.size)?,
-        };
-        Ok(file.sparse(content.sparse))
+        self.taken(content.digest);
+        let begun = self.begun.take_if(|begun| begun.content == content.digest).map(|begun| begun.file);
+        Ok(begun.filter(|_| content.from > 0).map(|file| file.sparse(content.sparse)))
     }
 }
 
@@ -54,14 +52,20 @@ impl Replica {
     }
 
     /// The stream of a content was cut off: its beginning is kept, unless it is little.
-    pub fn cut_off(&mut self, holding: Holding) -> Result<(), ReplicaError> {
-        if holding.file.length() < REMEMBERED_FROM {
-            return Ok(self.ahead.here.remove_file(&holding.path())?);
+    pub fn cut_off(&mut self, holding: Holding) {
+        if holding.file.as_ref().is_some_and(|file| file.length() < REMEMBERED_FROM) {
+            return holding.discard();
         }
-        let begun = Begun { content: holding.content.digest, file: holding.file };
-        // Of an earlier one the file stays.
-        self.ahead.has_others |= self.ahead.begun.replace(begun).is_some();
-        Ok(())
+        let Holding { content, file, .. } = holding;
+        match file {
+            Some(file) => {
+                let begun = Begun { content: content.digest, file };
+                // Of an earlier one the file stays.
+                self.ahead.has_others |= self.ahead.begun.replace(begun).is_some();
+            }
+            // Nothing was made of it, or not all of its beginning was read, which stays.
+            None => self.ahead.has_others |= content.from > 0,
+        }
     }
 
     /// A content of the replica that a delta may copy from. Whether it is what it is taken for shows when the result is checked.
@@ -74,11 +78,11 @@ impl Replica {
         self.ahead.has_others || !self.ahead.verified.is_empty() || self.ahead.begun.is_some()
     }
 
-    /// Drops what came ahead and was here already when this was called last, as no generation took it since; how many are left. The one that is
+    /// Drops what came ahead and was here already when this was called last, as no generation took it since; how many are left. What is
     /// `arriving` stays.
-    pub fn age_held(&mut self, arriving: Option<Digest>) -> Result<usize, ReplicaError> {
+    pub fn age_held(&mut self, arriving: &[Digest]) -> Result<usize, ReplicaError> {
         let old = std::mem::take(&mut self.ahead.old);
-        self.sweep_held(&|content| !old.contains(&content) || arriving == Some(content))?;
+        self.sweep_held(&|content| !old.contains(&content) || arriving.contains(&content))?;
         self.ahead.old = self.ahead.all()?.into_iter().filter_map(|(_, content)| content).collect();
         Ok(self.ahead.old.len())
     }

@@ -51,20 +51,26 @@ impl NewFile {
         Self { writer, hasher: ContentHasher::new(), probes, at: 0, sparse }
     }
 
-    /// Goes on with what another process has begun, all of which is read once; nobody has any permission for it.
-    pub(super) fn go_on(root: &Root, path: &RelPath, size: u64) -> Result<Self, FsError> {
+    /// Goes on with what another process has begun, all of which is read once; nobody has any permission for it. `None` if that `is_over` meanwhile.
+    pub(super) fn go_on(
+        root: &Root,
+        path: &RelPath,
+        size: u64,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<Option<Self>, FsError> {
         root.set_mode(path, 0o600)?;
         let writer = root.open_write(path)?;
         root.set_mode(path, 0)?;
         let mut file = Self::on(writer, size, false);
         let mut buffer = vec![0; PIECE];
-        loop {
+        while !is_over() {
             let count = file.writer.read_at(&mut buffer, file.at)?;
             file.take(&buffer[..count]);
             if count < buffer.len() {
-                return Ok(file);
+                return Ok(Some(file));
             }
         }
+        Ok(None)
     }
 
     /// How many bytes there are so far.

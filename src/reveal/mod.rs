@@ -77,7 +77,7 @@ use crate::words::entry::Digest;
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
-pub use ahead::Holding;
+pub use ahead::{Fed, Holding, Whole};
 pub use elsewhere::{Copied, Copying};
 pub use operations::Records;
 pub use replica::{Opening, Replica, ReplicaOptions};

@@ -1,19 +1,15 @@
-//! Contents that arrive ahead of the generation that refers to them.
-//!
-//! They come beside generations, so that what is small need not wait for what is large. For the same reason a large one is synced before it is
-//! said to be here, by a thread of its own: a generation that takes it has only its name left to make durable.
+//! Contents that arrive ahead of the generation that refers to them: the holder's side. They are taken in beside it, by the
+//! [`lane`](super::lane), which asks for each whether it may come, and hands it over when it is whole.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Event;
+use tokio::sync::oneshot;
+
+use super::waiting::Parked;
 use super::work::Work;
 use crate::daemon::primary::now;
-use crate::reveal::{Copying, Holding, ReplicaError};
-use crate::thought::generation::FormatError;
-use crate::thought::session::arrival::{ContentsPiece, Piece};
-use crate::thought::wire::message::{HeldAll, HeldContent, Swept, Wanted};
+use crate::reveal::{Copied, Copying, Holding, ReplicaError, Whole};
+use crate::thought::wire::message::{HeldContent, Swept, Wanted};
 use crate::words::entry::Digest;
 use crate::words::position::Position;
 
@@ -28,56 +24,61 @@ const WANTED: usize = 2 << 20;
 /// What came ahead and was taken by no generation for so long, or up to twice as long, is wanted no more: its file has changed since, or gone.
 const UNWANTED_AFTER: Duration = Duration::from_secs(600);
 
-/// A stream of contents that is arriving.
-#[derive(Default)]
-pub(super) enum Contents {
-    #[default]
-    Nothing,
-    Arriving(Box<Arrived>),
-    /// What still comes of a stream that was refused.
-    Refused,
-}
-
-/// What came of it so far.
-#[derive(Default)]
-pub(super) struct Arrived {
-    holding: Option<Box<Holding>>,
-    count: u64,
-    /// Those that are to be synced.
-    large: Vec<Digest>,
+/// A content that may come.
+pub struct Admitted {
+    /// What takes it in.
+    pub holding: Holding,
+    /// True if it is to be synced before it is handed over: a generation that takes it has only its name left to make durable then.
+    pub syncs: bool,
 }
 
 impl Work {
-    pub(super) fn contents_piece(&mut self, piece: ContentsPiece) -> Result<(), ReplicaError> {
-        let done = match piece {
-            ContentsPiece::Begin => {
-                self.contents = Contents::Arriving(Box::default());
-                self.staged_bytes = 0;
-                return Ok(());
+    /// Lets contents come, when there is room for them. No answer if they are refused.
+    pub(super) fn admit(
+        &mut self,
+        contents: Vec<HeldContent>,
+        reply: oneshot::Sender<Vec<Admitted>>,
+    ) -> Result<(), ReplicaError> {
+        let bytes = contents.iter().map(|content| content.size.saturating_sub(content.from));
+        if !self.has_room(bytes.fold(0, u64::saturating_add))? {
+            self.parked.push_front(Parked::Hold(contents, reply));
+            return Ok(());
+        }
+        let Some(replica) = &mut self.replica else { return Ok(()) };
+        self.arriving = contents.iter().map(|content| content.digest).collect();
+        // For the first generation all waits, and all is synced at once.
+        let is_live = replica.standing().position != Position::default();
+        let mut admitted = Vec::with_capacity(contents.len());
+        for content in contents {
+            let syncs = is_live && content.size >= SYNCED_FROM;
+            match replica.hold(content) {
+                Ok(holding) => admitted.push(Admitted { holding, syncs }),
+                Err(error) => return self.refuse(error),
             }
-            ContentsPiece::Hold(content) => {
-                let again = || Piece::Contents(ContentsPiece::Hold(content.clone()));
-                if !self.has_room(content.size.saturating_sub(content.from), again)? {
-                    return Ok(());
-                }
-                self.hold(content)
-            }
-            ContentsPiece::Payload(bytes) => self.hold_payload(&bytes),
-            ContentsPiece::Held(is_whole) => self.end_held(is_whole),
-            ContentsPiece::End => return self.end_contents(),
-        };
-        self.contents_or_reject(done)
+        }
+        // Who asked may be gone with its link.
+        let unwanted = reply.send(admitted).err().unwrap_or_default();
+        unwanted.into_iter().for_each(|admitted| replica.cut_off(admitted.holding));
+        Ok(())
     }
 
-    /// A link ends: of the content that was arriving the beginning is kept.
-    pub(super) fn cut_off_contents(&mut self) -> Result<(), ReplicaError> {
-        self.wanted = Vec::new();
-        match (std::mem::take(&mut self.contents), &mut self.replica) {
-            (Contents::Arriving(arrived), Some(replica)) => match arrived.holding {
-                Some(holding) => replica.cut_off(*holding),
-                None => Ok(()),
-            },
-            _ => Ok(()),
+    /// Contents are whole.
+    pub(super) fn keep(&mut self, contents: Vec<Whole>) -> Result<(), ReplicaError> {
+        let Some(replica) = &mut self.replica else { return Ok(()) };
+        contents.into_iter().try_for_each(|whole| replica.keep(whole))
+    }
+
+    /// Copies of what lay elsewhere are here.
+    pub(super) fn copied(&mut self, copied: Vec<Copied>) {
+        if let Some(replica) = &mut self.replica {
+            copied.into_iter().for_each(|copied| replica.copied(copied));
+        }
+    }
+
+    /// Contents were cut off.
+    pub(super) fn cut_off(&mut self, contents: Vec<Holding>) {
+        if let Some(replica) = &mut self.replica {
+            contents.into_iter().for_each(|holding| replica.cut_off(holding));
         }
     }
 
@@ -90,12 +91,14 @@ impl Work {
             return Ok(Swept { contents: 0 });
         }
         let mut all = std::mem::take(&mut self.wanted);
-        let is_arriving = !matches!(self.contents, Contents::Nothing);
-        let Some(replica) = self.replica.as_mut().filter(|_| all.len() < WANTED && !is_arriving) else {
+        let Some(replica) = self.replica.as_mut().filter(|_| all.len() < WANTED) else {
             return Ok(Swept { contents: 0 });
         };
         all.sort_unstable();
-        let is_wanted = |content: Digest| content.0.first_chunk().is_some_and(|key| all.binary_search(key).is_ok());
+        let arriving = &self.arriving;
+        let is_wanted = |content: Digest| {
+            arriving.contains(&content) || content.0.first_chunk().is_some_and(|key| all.binary_search(key).is_ok())
+        };
         Ok(Swept { contents: replica.sweep_held(&is_wanted)? })
     }
 
@@ -114,103 +117,16 @@ impl Work {
         Ok(copyings)
     }
 
-    fn hold(&mut self, content: HeldContent) -> Result<(), ReplicaError> {
-        if let (Some(replica), Contents::Arriving(arrived)) = (&mut self.replica, &mut self.contents) {
-            arrived.count += 1;
-            if content.size >= SYNCED_FROM {
-                arrived.large.push(content.digest);
-            }
-            arrived.holding = Some(Box::new(replica.hold(content)?));
-        }
-        Ok(())
-    }
-
-    fn hold_payload(&mut self, bytes: &[u8]) -> Result<(), ReplicaError> {
-        let (Some(replica), Contents::Arriving(arrived)) = (&mut self.replica, &mut self.contents) else {
-            return Ok(());
-        };
-        let open = arrived.holding.take().ok_or(FormatError::Malformed("payload"))?;
-        arrived.holding = replica.hold_payload(*open, bytes)?.map(Box::new);
-        Ok(())
-    }
-
-    fn end_held(&mut self, is_whole: bool) -> Result<(), ReplicaError> {
-        let (Some(replica), Contents::Arriving(arrived)) = (&mut self.replica, &mut self.contents) else {
-            return Ok(());
-        };
-        let open = arrived.holding.take().ok_or(FormatError::Malformed("end of a content"))?;
-        replica.end_held(*open, is_whole)
-    }
-
-    fn end_contents(&mut self) -> Result<(), ReplicaError> {
-        let arrived = match std::mem::take(&mut self.contents) {
-            Contents::Arriving(arrived) => arrived,
-            // Who sent it waits for an answer.
-            Contents::Refused => {
-                self.tell(Event::HeldAll(HeldAll { count: 0 }));
-                return Ok(());
-            }
-            Contents::Nothing => return Ok(()),
-        };
-        let all = Event::HeldAll(HeldAll { count: arrived.count });
-        let (Some(replica), Some(events)) = (&self.replica, &self.events) else { return Ok(()) };
-        let mut files = Vec::new();
-        // For the first generation all waits, and all is synced at once.
-        if replica.standing().position != Position::default() {
-            for digest in arrived.large {
-                files.extend(replica.held_file(digest)?);
-            }
-        }
-        if files.is_empty() {
-            self.tell(all);
-            return Ok(());
-        }
-        let (events, failed) = (events.clone(), Arc::clone(&self.sync_failed));
-        self.runtime.spawn_blocking(move || {
-            for file in files {
-                if let Err(error) = file.sync_all() {
-                    tracing::error!(
-                        error = crate::daemon::explain(&error),
-                        "what came ahead is not durable; it is dropped"
-                    );
-                    failed.store(true, Ordering::SeqCst);
-                }
-            }
-            // A session that went away needs no events.
-            events.blocking_send(all).ok();
-        });
-        Ok(())
-    }
-
-    /// **Invariant:** what a failed sync has left is never taken: the kernel may have dropped what it could not write, and says so only once.
-    pub(super) fn drop_unsynced(&mut self) -> Result<(), ReplicaError> {
-        match &mut self.replica {
-            Some(replica) if self.sync_failed.swap(false, Ordering::SeqCst) => replica.drop_held(),
-            _ => Ok(()),
-        }
-    }
-
     /// Drops what came ahead of generations that never came. Asked for with each generation at the live edge: what a catch-up brings ahead is wanted
     /// however long that takes.
     pub(super) fn drop_unwanted(&mut self) -> Result<(), ReplicaError> {
         let at = now();
-        let arriving = match &self.contents {
-            Contents::Arriving(arrived) => arrived.holding.as_ref().map(|holding| holding.digest()),
-            _ => None,
-        };
         match &mut self.replica {
             Some(replica) if at.saturating_duration_since(self.aged) >= UNWANTED_AFTER => {
                 self.aged = at;
-                replica.age_held(arriving).map(drop)
+                replica.age_held(&self.arriving).map(drop)
             }
             _ => Ok(()),
         }
-    }
-
-    /// Trouble with contents ends what arrives beside them as well: the primary goes on by comparing trees.
-    fn contents_or_reject(&mut self, done: Result<(), ReplicaError>) -> Result<(), ReplicaError> {
-        let Err(error) = done else { return Ok(()) };
-        self.contents = Contents::Refused;
-        self.refuse(error)
     }
 }

@@ -5,7 +5,7 @@
 
 use tokio::sync::mpsc;
 
-use super::waiting::needs;
+use super::waiting::{Parked, needs};
 use super::work::Work;
 use super::{Event, Stand};
 use crate::fs::is_no_space;
@@ -13,7 +13,7 @@ use crate::reveal::{Records, ReplicaError, Stager};
 use crate::spool::Spool;
 use crate::thought::fuse::Tally;
 use crate::thought::generation::{FormatError, Header, Joint, Operation, OperationsDigest};
-use crate::thought::session::arrival::{GenerationPiece, Piece};
+use crate::thought::session::arrival::GenerationPiece;
 use crate::thought::wire::message::{Acked, Rejected, Revealed};
 use crate::words::position::Position;
 
@@ -41,19 +41,18 @@ pub(super) struct Arriving {
 }
 
 impl Work {
-    pub(super) fn piece(&mut self, piece: Piece) -> Result<(), ReplicaError> {
+    pub(super) fn piece(&mut self, piece: GenerationPiece) -> Result<(), ReplicaError> {
         match piece {
-            Piece::Generation(GenerationPiece::Begin(header)) => self.begin(header),
-            Piece::Generation(GenerationPiece::Operation(bytes)) => {
+            GenerationPiece::Begin(header) => self.begin(header),
+            GenerationPiece::Operation(bytes) => {
                 let done = self.operation(bytes);
                 self.or_reject(done)
             }
-            Piece::Generation(GenerationPiece::Payload(bytes)) => {
+            GenerationPiece::Payload(bytes) => {
                 let done = self.payload(&bytes);
                 self.or_reject(done)
             }
-            Piece::Generation(GenerationPiece::End) => self.end(),
-            Piece::Contents(piece) => self.contents_piece(piece),
+            GenerationPiece::End => self.end(),
         }
     }
 
@@ -68,7 +67,6 @@ impl Work {
 
     fn begin(&mut self, header: Box<Header>) -> Result<(), ReplicaError> {
         self.give_up()?;
-        self.drop_unsynced()?;
         let Some(receiver) = &self.receiver else {
             self.incoming = Incoming::Refused;
             return Ok(());
@@ -77,7 +75,8 @@ impl Work {
             return self.reject(header.position, &error);
         }
         self.staged_bytes = 0;
-        if !self.has_room(0, || Piece::Generation(GenerationPiece::Begin(header.clone())))? {
+        if !self.has_room(0)? {
+            self.parked.push_front(Parked::Piece(GenerationPiece::Begin(header)));
             return Ok(());
         }
         if self.held.is_empty() {
@@ -103,8 +102,8 @@ impl Work {
         let (Incoming::Generation(arriving), Some(replica)) = (&self.incoming, &self.replica) else { return Ok(()) };
         let operation = Operation::decode(&bytes)?;
         let needed = needs(&operation, &arriving.header.joint, replica)?;
-        let again = || Piece::Generation(GenerationPiece::Operation(bytes.clone()));
-        if needed > 0 && !self.has_room(needed, again)? {
+        if needed > 0 && !self.has_room(needed)? {
+            self.parked.push_front(Parked::Piece(GenerationPiece::Operation(bytes)));
             return Ok(());
         }
         let (Some(replica), Incoming::Generation(arriving)) = (&mut self.replica, &mut self.incoming) else {

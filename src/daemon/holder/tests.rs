@@ -15,7 +15,7 @@ use crate::reveal::tests::primary::{Generation, Primary};
 use crate::reveal::tests::{Ground, HOME};
 use crate::thought::filter::{Filter, Rules};
 use crate::thought::generation::Header;
-use crate::thought::session::arrival::{GenerationPiece, Piece};
+use crate::thought::session::arrival::GenerationPiece;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::wire::message::{Abilities, Hello, Role};
 use crate::words::entry::Digest;
@@ -82,14 +82,14 @@ impl Fed {
     }
 }
 
-fn pieces(generation: &Generation) -> Vec<Piece> {
+fn pieces(generation: &Generation) -> Vec<GenerationPiece> {
     let mut pieces = vec![GenerationPiece::Begin(Box::new(generation.header.clone()))];
     for (operation, payload) in &generation.operations {
         pieces.push(GenerationPiece::Operation(operation.encode()));
         pieces.extend(payload.iter().map(|payload| GenerationPiece::Payload(payload.clone())));
     }
     pieces.push(GenerationPiece::End);
-    pieces.into_iter().map(Piece::Generation).collect()
+    pieces
 }
 
 /// How the primary greets.

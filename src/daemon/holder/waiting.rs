@@ -8,6 +8,10 @@
 
 use std::path::PathBuf;
 
+use tokio::sync::oneshot;
+
+use super::Event;
+use super::contents::Admitted;
 use super::incoming::{Arriving, Incoming};
 use super::work::Work;
 use crate::daemon::explain;
@@ -16,8 +20,8 @@ use crate::fs::{FsError, Space};
 use crate::reveal::{Replica, ReplicaError};
 use crate::thought::fuse::{Blown, Fuse, FuseOptions};
 use crate::thought::generation::{Action, Content, Joint, Operation};
-use crate::thought::session::arrival::Piece;
-use crate::thought::wire::message::{Held, HeldBy};
+use crate::thought::session::arrival::GenerationPiece;
+use crate::thought::wire::message::{Held, HeldAll, HeldBy, HeldContent};
 use crate::words::path::RelPath;
 use crate::words::position::Position;
 
@@ -44,6 +48,18 @@ pub struct Guards {
     pub fuse: Option<FuseOptions>,
     /// What stays free; `None`: one percent, 256 MiB at most.
     pub reserve: Option<Reserve>,
+}
+
+/// What is taken in its turn.
+pub enum Parked {
+    /// A piece of a generation.
+    Piece(GenerationPiece),
+    /// Contents that are about to come ahead: answered when there is room for them, unless they are refused.
+    Hold(Vec<HeldContent>, oneshot::Sender<Vec<Admitted>>),
+    /// What came ahead cannot be taken.
+    Refuse(Box<ReplicaError>),
+    /// Of a stream of contents that was refused nothing is kept.
+    HeldNone,
 }
 
 /// What the holder waits for.
@@ -115,8 +131,8 @@ impl Work {
     pub(super) fn go_on(&mut self) -> Result<(), ReplicaError> {
         self.look_for_room()?;
         while self.blocked.is_none() {
-            let Some(piece) = self.parked.pop_front() else { break };
-            self.piece(piece)?;
+            let Some(parked) = self.parked.pop_front() else { break };
+            self.unpark(parked)?;
         }
         let held = self.blocked.as_ref().map(|waiting| waiting.held().clone());
         self.tells.send_if_modified(|known| {
@@ -131,6 +147,18 @@ impl Work {
             is_news
         });
         Ok(())
+    }
+
+    fn unpark(&mut self, parked: Parked) -> Result<(), ReplicaError> {
+        match parked {
+            Parked::Piece(piece) => self.piece(piece),
+            Parked::Hold(contents, reply) => self.admit(contents, reply),
+            Parked::Refuse(error) => self.refuse(*error),
+            Parked::HeldNone => {
+                self.tell(Event::HeldAll(HeldAll { count: 0 }));
+                Ok(())
+            }
+        }
     }
 
     /// A link ends, or the replica is closed: nothing is waited for.
@@ -177,8 +205,8 @@ impl Work {
         Ok(lacking(replica, self.guard.options.reserve, bytes)?.is_none())
     }
 
-    /// True if there is room for `bytes` more; if not, `piece` is parked until there is.
-    pub(super) fn has_room(&mut self, bytes: u64, piece: impl FnOnce() -> Piece) -> Result<bool, ReplicaError> {
+    /// True if there is room for `bytes` more; if not, the holder waits until there is, and what needs them is to be parked before all else.
+    pub(super) fn has_room(&mut self, bytes: u64) -> Result<bool, ReplicaError> {
         let Some(replica) = &self.replica else { return Ok(true) };
         match lacking(replica, self.guard.options.reserve, bytes)? {
             None => {
@@ -186,7 +214,6 @@ impl Work {
                 Ok(true)
             }
             Some(text) => {
-                self.parked.push_front(piece());
                 self.blocked = Some(Waiting::Room(bytes, None, Held { by: HeldBy::Room, text }));
                 Ok(false)
             }

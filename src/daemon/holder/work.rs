@@ -2,25 +2,23 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answers::{lack, listing, marked};
-use super::contents::Contents;
 use super::hold::{Hold, Holds};
 use super::incoming::Incoming;
 use super::look::Looks;
-use super::waiting::{Guard, Guards, Waiting};
+use super::waiting::{Guard, Guards, Parked, Waiting};
 use super::{Event, Job, Stand, Still};
 use crate::daemon::primary::now;
 use crate::reveal::{Opening, Replica, ReplicaError, ReplicaOptions};
 use crate::thought::filter::Filter;
-use crate::thought::session::arrival::Piece;
 use crate::thought::session::receiver::Receiver;
 use crate::thought::wire::message::Held;
+use crate::words::entry::Digest;
 use crate::words::position::HomeId;
 
 /// After so much quiet what was replaced is tidied up.
@@ -45,8 +43,8 @@ pub(super) struct Work {
     pub(super) replica: Option<Replica>,
     /// The generation that is arriving.
     pub(super) incoming: Incoming,
-    /// The contents that are arriving.
-    pub(super) contents: Contents,
+    /// The contents that arrive ahead at the moment.
+    pub(super) arriving: Vec<Digest>,
     pub(super) events: Option<mpsc::Sender<Event>>,
     pub(super) receiver: Option<Receiver>,
     /// Who wants the replica to stand still.
@@ -60,15 +58,12 @@ pub(super) struct Work {
     pub(super) aged: Instant,
     /// The beginnings of the digests that are wanted of what came ahead, as far as they were told.
     pub(super) wanted: Vec<[u8; 8]>,
-    /// A sync of contents has failed.
-    pub(super) sync_failed: Arc<AtomicBool>,
-    /// Whose threads sync them.
     pub(super) runtime: Handle,
     pub(super) looks: Arc<Looks>,
     /// What it waits for.
     pub(super) blocked: Option<Waiting>,
     /// What arrived and is not taken yet, in order.
-    pub(super) parked: VecDeque<Piece>,
+    pub(super) parked: VecDeque<Parked>,
     /// What was staged since the present stream began takes so much.
     pub(super) staged_bytes: u64,
     pub(super) tells: watch::Sender<Option<Held>>,
@@ -89,7 +84,7 @@ impl Work {
             filter,
             replica: None,
             incoming: Incoming::Nothing,
-            contents: Contents::Nothing,
+            arriving: Vec::new(),
             events: None,
             receiver: None,
             held: Vec::new(),
@@ -98,7 +93,6 @@ impl Work {
             holds,
             aged: now(),
             wanted: Vec::new(),
-            sync_failed: Arc::default(),
             runtime,
             looks,
             blocked: None,
@@ -141,7 +135,6 @@ impl Work {
                 self.break_holds("the replica failed, and must be opened again");
                 self.forget_waiting();
                 self.incoming = Incoming::Nothing;
-                self.contents = Contents::Nothing;
                 self.events = None;
                 self.looks.close();
                 self.replica = None;
@@ -189,7 +182,7 @@ impl Work {
     fn link(&mut self, link: Option<(mpsc::Sender<Event>, Receiver)>) -> Result<(), ReplicaError> {
         self.forget_waiting();
         self.give_up()?;
-        self.cut_off_contents()?;
+        (self.wanted, self.arriving) = (Vec::new(), Vec::new());
         (self.events, self.receiver) = link.unzip();
         Ok(())
     }
@@ -208,7 +201,16 @@ impl Work {
                 Ok(())
             }
             Job::Arrived(pieces) => {
-                self.parked.extend(pieces);
+                self.parked.extend(pieces.into_iter().map(Parked::Piece));
+                Ok(())
+            }
+            Job::InTurn(parked) => {
+                self.parked.push_back(parked);
+                Ok(())
+            }
+            Job::Keep(contents) => self.keep(contents),
+            Job::CutOff(contents) => {
+                self.cut_off(contents);
                 Ok(())
             }
             Job::List(list, reply) => {
@@ -229,9 +231,7 @@ impl Work {
                 Ok(())
             }
             Job::Copied(copied) => {
-                if let Some(replica) = &mut self.replica {
-                    copied.into_iter().for_each(|copied| replica.copied(copied));
-                }
+                self.copied(copied);
                 Ok(())
             }
             Job::Base(content, length, reply) => {

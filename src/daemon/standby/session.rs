@@ -3,13 +3,13 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::StandbyContext;
 use super::report::Behind;
 use super::streams::read_streams;
-use crate::daemon::holder::{Event, Job};
+use crate::daemon::holder::{Event, Job, Lane};
 use crate::daemon::keys::Peered;
 use crate::daemon::peers::Busy;
 use crate::daemon::primary::{SessionError, now, tell};
@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// So many questions are taken at once; while as many wait for their answers, nothing more is read of what the primary says. An honest one asks
 /// few; one that asks on and on is taken for silent.
 const QUESTIONS: usize = 16;
+/// So many batches of contents wait for their lane.
+const BATCHES: usize = 2;
 
 pub(super) struct Session {
     pub(super) context: StandbyContext,
@@ -38,13 +40,18 @@ impl Session {
         mut incoming: ControlReceiver,
         streams: DataStreams,
         mut happened: mpsc::Receiver<Event>,
+        events: mpsc::WeakSender<Event>,
     ) -> SessionError {
         let mut tasks = JoinSet::new();
         let holder = self.context.holder.clone();
         let connection = streams.connection().clone();
         let mut paused = self.context.paused.subscribe();
         let mut strays = self.context.strays.subscribe();
-        tasks.spawn(async move { Err(read_streams(&streams, &holder).await) });
+        let (end, over) = watch::channel(false);
+        let (batches, of_contents) = mpsc::channel(BATCHES);
+        let lane = Lane::new(holder.clone(), events, over);
+        let lane = tokio::task::spawn_blocking(move || lane.run(of_contents));
+        tasks.spawn(async move { Err(read_streams(&streams, &holder, batches).await) });
         // Answers of the holder, which may be busy with what came before the question.
         let (answers, mut answered) = mpsc::channel::<Message>(16);
         let mut tick = tokio::time::interval(TICK);
@@ -72,6 +79,9 @@ impl Session {
         };
         connection.close();
         tasks.shutdown().await;
+        end.send_replace(true);
+        // What it has is handed over before another link begins. One that failed has said so.
+        lane.await.ok();
         match ended {
             SessionError::Follower(FollowerError::Deposed { by, .. }) => self.deposed(by).await.err().unwrap_or(ended),
             ended => ended,

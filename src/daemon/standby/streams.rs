@@ -1,4 +1,4 @@
-//! Data streams: what arrives on them goes to the holder.
+//! Data streams: what arrives of generations goes to the holder, contents go to their [`Lane`](crate::daemon::holder::Lane).
 //!
 //! A stream of contents and a stream of a generation are read side by side, so that a small generation need not wait for a large content that is
 //! sent ahead at the same time. Of each kind one is read after the other.
@@ -17,7 +17,11 @@ const BATCH_BYTES: usize = 128 * 1024;
 const BATCH_PIECES: usize = 256;
 
 /// Reads data streams as they come; why it ended.
-pub(super) async fn read_streams(streams: &DataStreams, holder: &Holder) -> SessionError {
+pub(super) async fn read_streams(
+    streams: &DataStreams,
+    holder: &Holder,
+    lane: mpsc::Sender<Vec<Piece>>,
+) -> SessionError {
     let (generations, of_generations) = mpsc::channel(1);
     let (contents, of_contents) = mpsc::channel(1);
     let accepted = async {
@@ -36,17 +40,18 @@ pub(super) async fn read_streams(streams: &DataStreams, holder: &Holder) -> Sess
             }
         }
     };
+    let (holder, lane) = (Sink::Holder(holder), Sink::Lane(lane));
     tokio::select! {
         error = accepted => error,
-        error = read_in_turn(of_generations, holder) => error,
-        error = read_in_turn(of_contents, holder) => error,
+        error = read_in_turn(of_generations, &holder) => error,
+        error = read_in_turn(of_contents, &lane) => error,
     }
 }
 
 /// Reads one stream after the other; why it ended.
-async fn read_in_turn(mut streams: mpsc::Receiver<Opened>, holder: &Holder) -> SessionError {
+async fn read_in_turn(mut streams: mpsc::Receiver<Opened>, sink: &Sink<'_>) -> SessionError {
     while let Some(stream) = streams.recv().await {
-        if let Err(error) = stream.rest(holder).await {
+        if let Err(error) = stream.rest(sink).await {
             return error;
         }
     }
@@ -69,12 +74,14 @@ impl Opened {
         }
     }
 
-    async fn rest(self, holder: &Holder) -> Result<(), SessionError> {
+    async fn rest(self, sink: &Sink<'_>) -> Result<(), SessionError> {
         let Self { mut stream, mut arrival, first } = self;
-        if matches!(first, Piece::Generation(_)) && !holder.may_begin().await {
+        if let Sink::Holder(holder) = sink
+            && !holder.may_begin().await
+        {
             return Err(SessionError::Ending);
         }
-        let mut batch = Batch { holder, pieces: vec![first], bytes: 0 };
+        let mut batch = Batch { sink, pieces: vec![first], bytes: 0 };
         loop {
             // What has arrived goes over together: a job by itself costs the holder's thread a waking.
             let read = match poll_once(stream.read_frame()).await {
@@ -100,9 +107,15 @@ impl Opened {
     }
 }
 
-/// Pieces that go to the holder together.
+/// Where pieces go.
+enum Sink<'a> {
+    Holder(&'a Holder),
+    Lane(mpsc::Sender<Vec<Piece>>),
+}
+
+/// Pieces that go together.
 struct Batch<'a> {
-    holder: &'a Holder,
+    sink: &'a Sink<'a>,
     pieces: Vec<Piece>,
     bytes: usize,
 }
@@ -111,13 +124,25 @@ impl Batch<'_> {
     async fn give(&mut self) -> Result<(), SessionError> {
         self.bytes = 0;
         let pieces = std::mem::take(&mut self.pieces);
-        // A holder that waits is given nothing: what is under way is all that it must keep.
-        self.holder.opened().await;
-        if pieces.is_empty() || self.holder.give(Job::Arrived(pieces)).await {
-            Ok(())
-        } else {
-            Err(SessionError::Ending)
+        if pieces.is_empty() {
+            return Ok(());
         }
+        let is_given = match self.sink {
+            Sink::Holder(holder) => {
+                // A holder that waits is given nothing: what is under way is all that it must keep.
+                holder.opened().await;
+                holder.give(Job::Arrived(pieces.into_iter().filter_map(of_generation).collect())).await
+            }
+            Sink::Lane(lane) => lane.send(pieces).await.is_ok(),
+        };
+        if is_given { Ok(()) } else { Err(SessionError::Ending) }
+    }
+}
+
+fn of_generation(piece: Piece) -> Option<GenerationPiece> {
+    match piece {
+        Piece::Generation(piece) => Some(piece),
+        Piece::Contents(_) => None,
     }
 }
 

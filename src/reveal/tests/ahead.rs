@@ -1,6 +1,7 @@
 //! Contents that come ahead of the generation that refers to them.
 
 use super::*;
+use crate::reveal::{Fed, Holding};
 use crate::thought::generation::{Action, Content, Payload};
 use crate::thought::wire::message::{HeldContent, UNTOLD_LENGTH};
 use crate::words::entry::{Digest, Entry};
@@ -39,8 +40,20 @@ pub(super) fn parted(mut generation: Generation) -> (Generation, Vec<Sent>) {
 
 /// Sends so many bytes of a content; true if that was all.
 pub(super) fn send(replica: &mut Replica, sent: &Sent, bytes: usize) -> Result<bool, ReplicaError> {
-    let holding = replica.hold(sent.content.clone())?;
-    Ok(replica.hold_payload(holding, &sent.packed[..bytes])?.is_none())
+    let mut holding = replica.hold(sent.content.clone())?;
+    let fed = holding.feed(&sent.packed[..bytes], &|| false)?;
+    if fed == Fed::All {
+        keep(replica, holding)?;
+    }
+    Ok(fed == Fed::All)
+}
+
+/// Keeps what is whole; true if it is what it should be.
+fn keep(replica: &mut Replica, holding: Holding) -> Result<bool, ReplicaError> {
+    let whole = holding.finish(false)?;
+    let is_kept = whole.is_some();
+    whole.map_or(Ok(()), |whole| replica.keep(whole))?;
+    Ok(is_kept)
 }
 
 fn held(ground: &Ground, content: Digest) -> PathBuf {
@@ -133,20 +146,21 @@ fn a_content_of_untold_length_ends_when_it_is_said_to() {
         content.content.payload.length = UNTOLD_LENGTH;
     }
     let begin = |replica: &mut Replica, sent: &Sent, bytes: usize| {
-        let holding = replica.hold(sent.content.clone()).unwrap();
-        replica.hold_payload(holding, &sent.packed[..bytes]).unwrap().unwrap()
+        let mut holding = replica.hold(sent.content.clone()).unwrap();
+        assert_eq!(holding.feed(&sent.packed[..bytes], &|| false).unwrap(), Fed::Part);
+        holding
     };
     // It changed while it was read: it is forgotten, as if nothing had been sent.
     let holding = begin(&mut replica, &sent[0], sent[0].packed.len() / 2);
-    replica.end_held(holding, false).unwrap();
+    holding.discard();
     assert!(!held(&ground, sent[0].content.digest).exists());
     // What is said to be whole is checked all the same.
     let holding = begin(&mut replica, &sent[0], sent[0].packed.len() / 2);
-    assert!(matches!(replica.end_held(holding, true), Err(ReplicaError::Payload { .. })));
+    assert!(matches!(holding.finish(true), Err(ReplicaError::Payload { .. })));
     assert!(!replica.has(sent[0].content.digest).unwrap());
     for content in &sent {
         let holding = begin(&mut replica, content, content.packed.len());
-        replica.end_held(holding, true).unwrap();
+        assert!(keep(&mut replica, holding).unwrap());
         assert!(replica.has(content.content.digest).unwrap());
     }
     take(&mut replica, &generation, &mut Dice::new(1)).unwrap();
@@ -170,9 +184,9 @@ fn a_content_that_was_cut_off_goes_on_where_it_was_in_this_life_or_the_next() {
     for (lives, damaged) in [(1, false), (2, false), (2, true)] {
         let (ground, mut replica, generation, sent) = one_large_file();
         let (digest, content) = (sent.content.digest, std::fs::read(ground.source().join("large")).unwrap());
-        let holding = replica.hold(sent.content.clone()).unwrap();
-        let holding = replica.hold_payload(holding, &sent.packed[..2 << 20]).unwrap().unwrap();
-        replica.cut_off(holding).unwrap();
+        let mut holding = replica.hold(sent.content.clone()).unwrap();
+        assert_eq!(holding.feed(&sent.packed[..2 << 20], &|| false).unwrap(), Fed::Part);
+        replica.cut_off(holding);
         assert!(replica.holds() && !replica.has(digest).unwrap());
         if lives == 2 {
             drop(replica);
@@ -193,8 +207,9 @@ fn a_content_that_was_cut_off_goes_on_where_it_was_in_this_life_or_the_next() {
         packer.write(rest).unwrap();
         packer.finish().unwrap();
         let payload = Payload { length: packed.len() as u64, unpacked: rest.len() as u64 };
-        let holding = replica.hold(HeldContent { from, payload, ..sent.content.clone() }).unwrap();
-        assert!(replica.hold_payload(holding, &packed).unwrap().is_none());
+        let mut holding = replica.hold(HeldContent { from, payload, ..sent.content.clone() }).unwrap();
+        assert_eq!(holding.feed(&packed, &|| false).unwrap(), Fed::All);
+        assert_eq!(keep(&mut replica, holding).unwrap(), !damaged);
         assert_eq!(replica.has(digest).unwrap(), !damaged);
         if damaged {
             assert_eq!(replica.begun(digest).unwrap(), None, "the beginning is thrown away");
@@ -205,6 +220,31 @@ fn a_content_that_was_cut_off_goes_on_where_it_was_in_this_life_or_the_next() {
         assert_eq!(ground.look(), ground.look_at_source());
         assert!(ground.litter().is_empty());
     }
+}
+
+#[test]
+fn a_content_that_is_given_up_stays_as_a_beginning_however_far_it_was_read_again() {
+    let (ground, mut replica, generation, sent) = one_large_file();
+    let stopped_after = |looks: u32| {
+        let looked = std::cell::Cell::new(0);
+        move || looked.replace(looked.get() + 1) >= looks
+    };
+    let mut holding = replica.hold(sent.content.clone()).unwrap();
+    let is_over = stopped_after(30);
+    let mut fed = sent.packed.chunks(64 << 10).map(|chunk| holding.feed(chunk, &is_over).unwrap());
+    assert!(fed.any(|fed| fed == Fed::Stopped));
+    replica.cut_off(holding);
+    let from = replica.begun(sent.content.digest).unwrap().unwrap();
+    drop(replica);
+    let mut replica = ground.open();
+    assert_eq!(replica.begun(sent.content.digest).unwrap(), Some(from));
+    let mut holding = replica.hold(HeldContent { from, ..sent.content.clone() }).unwrap();
+    assert_eq!(holding.feed(&sent.packed[..100], &stopped_after(2)).unwrap(), Fed::Stopped);
+    replica.cut_off(holding);
+    assert_eq!(replica.begun(sent.content.digest).unwrap(), Some(from));
+    assert!(send(&mut replica, &sent, sent.packed.len()).unwrap());
+    take(&mut replica, &generation, &mut Dice::new(1)).unwrap();
+    assert_eq!(ground.look(), ground.look_at_source());
 }
 
 #[test]
@@ -220,10 +260,10 @@ fn what_came_ahead_and_is_not_wanted_or_taken_for_long_goes() {
     assert_eq!(here(&replica), [true, false, false]);
     assert!(!held(&ground, sent[1].content.digest).exists());
 
-    assert_eq!(replica.age_held(None).unwrap(), 1, "it has been here for less than one span of time");
+    assert_eq!(replica.age_held(&[]).unwrap(), 1, "it has been here for less than one span of time");
     assert!(send(&mut replica, &sent[1], sent[1].packed.len()).unwrap());
-    assert_eq!(replica.age_held(Some(wanted)).unwrap(), 2, "what is arriving stays");
-    assert_eq!(replica.age_held(None).unwrap(), 0);
+    assert_eq!(replica.age_held(&[wanted]).unwrap(), 2, "what is arriving stays");
+    assert_eq!(replica.age_held(&[]).unwrap(), 0);
     assert_eq!(here(&replica), [false; 3]);
     for content in &sent {
         assert!(send(&mut replica, content, content.packed.len()).unwrap());

@@ -38,7 +38,7 @@ fn generations(fed: &mut Fed, count: u32) -> Vec<Generation> {
 async fn what_arrives_is_acked_before_what_was_acked_is_shown_and_that_waits_for_few() {
     let mut fed = Fed::new().await;
     let mut happened = fed.link().await;
-    let all: Vec<Piece> = generations(&mut fed, 12).iter().flat_map(pieces).collect();
+    let all: Vec<GenerationPiece> = generations(&mut fed, 12).iter().flat_map(pieces).collect();
     assert!(fed.holder.give(Job::Arrived(all)).await);
     let told = told(&mut happened, 24).await;
     let acked = |count: usize| told.iter().position(|event| *event == format!("+{count}")).unwrap();

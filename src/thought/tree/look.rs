@@ -132,7 +132,7 @@ impl<S: ReadStore> Tree<S> {
         self.paths_under(Table::Inodes, &inode_prefix(id), limit)
     }
 
-    /// Paths of files with this content, `limit` at most; only contents of [`CONTENT_LOOKUP_BYTES`] or more are known.
+    /// Paths of files with this content, `limit` at most; only contents of [`CONTENT_LOOKUP_BYTES`](super::CONTENT_LOOKUP_BYTES) or more are known.
     pub fn holders(&self, content: Digest, limit: usize) -> Result<Vec<RelPath>, TreeError> {
         self.paths_under(Table::Contents, &content.0, limit)
     }

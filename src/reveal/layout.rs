@@ -93,6 +93,11 @@ pub(super) fn digest(content: Digest) -> RelPath {
     join(&RelPath::root(), &content.to_string())
 }
 
+/// A copy in the making within `held`: no content by its name.
+pub(super) fn copy(number: u64) -> RelPath {
+    join(&RelPath::root(), &format!("copy-{number}"))
+}
+
 /// The name of a held content as its digest.
 pub(super) fn content_of(name: &Name) -> Option<Digest> {
     blake3::Hash::from_hex(name.as_bytes()).ok().map(Digest::from)

@@ -278,7 +278,6 @@ impl Reveal<'_> {
     }
 }
 
-/// True if `stat` is of the journalled inode. By number only: a device may get another one at the next boot.
 /// True if a file that goes is not as it was left: written by hand, or another file that took over the inode's number.
 fn is_rewritten(before: &PreImage, stat: &Stat) -> bool {
     match before {
@@ -290,6 +289,7 @@ fn is_rewritten(before: &PreImage, stat: &Stat) -> bool {
     }
 }
 
+/// True if `stat` is of the journalled inode. By number only: a device may get another one at the next boot.
 fn is_it(inode: Option<InodeId>, stat: &Stat) -> bool {
     inode.is_none_or(|inode| inode.ino == stat.inode.id.ino)
 }

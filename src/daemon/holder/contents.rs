@@ -69,9 +69,10 @@ impl Work {
     }
 
     /// Copies of what lay elsewhere are here.
-    pub(super) fn copied(&mut self, copied: Vec<Copied>) {
-        if let Some(replica) = &mut self.replica {
-            copied.into_iter().for_each(|copied| replica.copied(copied));
+    pub(super) fn copied(&mut self, copied: Vec<Copied>) -> Result<(), ReplicaError> {
+        match &mut self.replica {
+            Some(replica) => copied.into_iter().try_for_each(|copied| replica.copied(copied)),
+            None => Ok(()),
         }
     }
 

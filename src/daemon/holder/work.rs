@@ -230,10 +230,7 @@ impl Work {
                 reply.send(copyings).ok();
                 Ok(())
             }
-            Job::Copied(copied) => {
-                self.copied(copied);
-                Ok(())
-            }
+            Job::Copied(copied) => self.copied(copied),
             Job::Base(content, length, reply) => {
                 if let Some(replica) = &self.replica {
                     reply.send(replica.base(content, length)?).ok();

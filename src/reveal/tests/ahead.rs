@@ -287,7 +287,7 @@ fn a_large_content_that_lies_elsewhere_is_copied_ahead_and_then_only_moved() {
 
     let copying = replica.copying(digest, 1 << 20).unwrap().unwrap();
     assert_eq!(copying.bytes(), 3 << 20);
-    replica.copied(copying.make().unwrap().unwrap());
+    replica.copied(copying.make().unwrap().unwrap()).unwrap();
     assert!(replica.copying(digest, 1 << 20).unwrap().is_none(), "it is at hand");
     let made = std::fs::metadata(held(&ground, digest)).unwrap().ino();
     std::fs::copy(&large, &copy).unwrap();
@@ -303,4 +303,30 @@ fn a_large_content_that_lies_elsewhere_is_copied_ahead_and_then_only_moved() {
     }
     assert!(copying.make().unwrap().is_none());
     assert!(!held(&ground, digest).exists());
+}
+
+/// Whoever asked for a copy may have gone, and another have asked again: a thread that is behind touches nothing that is relied upon.
+#[test]
+fn a_copy_that_comes_late_leaves_what_came_ahead_meanwhile_alone() {
+    let ground = Ground::new();
+    let (large, copy) = (ground.source().join("large"), ground.source().join("copy"));
+    std::fs::write(&large, Dice::new(8).noise(3 << 20)).unwrap();
+    let mut replica = ground.open();
+    let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
+    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
+    let digest = Digest::of(&std::fs::read(&large).unwrap());
+    let [late, later, made] = [0; 3].map(|_| replica.copying(digest, 1 << 20).unwrap().unwrap());
+    replica.copied(made.make().unwrap().unwrap()).unwrap();
+    let before = std::fs::read(held(&ground, digest)).unwrap();
+    replica.copied(late.make().unwrap().unwrap()).unwrap();
+    std::fs::write(ground.replica().join("large"), b"by hand").unwrap();
+    assert!(later.make().unwrap().is_none());
+    assert!(replica.has_ahead(digest).unwrap());
+    assert!(std::fs::read(held(&ground, digest)).is_ok_and(|bytes| bytes == before), "what is at hand was dropped");
+    let names = std::fs::read_dir(ground.replica().join(".hotspare/stage/held")).unwrap().count();
+    assert_eq!(names, 1, "a copy that nobody needs was left");
+    std::fs::write(ground.replica().join("large"), before).unwrap();
+    std::fs::copy(&large, &copy).unwrap();
+    take(&mut replica, &primary.generation(), &mut Dice::new(2)).unwrap();
+    assert_eq!(std::fs::read(ground.replica().join("copy")).unwrap(), std::fs::read(&copy).unwrap());
 }

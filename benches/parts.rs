@@ -20,7 +20,7 @@ use hotspare::thought::generation::{Header, Joint, NamedPaths, Operation, Operat
 use hotspare::thought::plan::Captures;
 use hotspare::thought::store::Store;
 use hotspare::thought::tree::{ApplyError, Arrived, Row, Tree, Witness};
-use hotspare::walk::Walker;
+use hotspare::walk::{DIRTY_CAP, Walker};
 use hotspare::watch::{Options, Watcher};
 use hotspare::words::entry::{Body, Digest, Timestamp, Xattrs};
 use hotspare::words::path::RelPath;
@@ -52,7 +52,7 @@ fn round(ground: &Ground, source: &Path) -> Result<Vec<Timed>> {
     let state = ground.fresh("state")?;
     let mut tree = Tree::open(Index::open(&state.join("primary.redb"))?.into_index(), root_row(&root)?)?;
     let watcher = Watcher::open(source, Options::default())?;
-    let mut walker = Walker::new(root, watcher, Filter::everything());
+    let mut walker = Walker::new(root, watcher, Filter::everything(), DIRTY_CAP);
     let scanned = timed(|| {
         while !walker.scan(&tree, 20_000, now())? {}
         Ok(())
@@ -124,6 +124,7 @@ fn standby<S: Store>(
         state: ground.fresh("standby")?,
         xattrs: XattrPolicy::default(),
         adopt: false,
+        anew: false,
     };
     let records = Spool::create(&options.state)?;
     let (mut replica, _) = Replica::open(options, HOME)?;

@@ -209,7 +209,11 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         for step in steps {
             let Action::Create { path, entry, .. } = &step.operation.action else { continue };
             let Some(Some(present)) = self.captures.get(path) else { continue };
-            if !entry.is_directory() || !self.listed.insert((path.clone(), present.inode.id)) {
+            // What its scan has not come to is told by that.
+            if !entry.is_directory()
+                || self.walker.awaits_scan(path)
+                || !self.listed.insert((path.clone(), present.inode.id))
+            {
                 continue;
             }
             for (name, _) in self.walker.root().list(path).unwrap_or_default() {

@@ -298,11 +298,9 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         loop {
             let now = self.now();
             self.walker.take_behind(self.tree, now)?;
-            // What is far more than one cut takes need not be known yet: of a home of a million new files not all wait in memory.
-            let is_full = self.walker.dirty().len() >= self.options.paths.saturating_add(SCAN_BUDGET);
-            if !is_full {
-                self.walker.scan(self.tree, SCAN_BUDGET, now)?;
-            }
+            self.walker.scan(self.tree, SCAN_BUDGET, now)?;
+            // What is more than one cut takes need not be known yet: of a home of a million new files not all wait in memory.
+            let is_full = self.walker.is_full();
             self.walker.take_doubts();
             let mut edge = self.barrier()?;
             if edge.barrier.ctime <= after && ticks > 0 {

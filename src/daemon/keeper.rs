@@ -8,7 +8,6 @@ mod guard;
 mod home;
 mod lasting;
 mod later;
-mod pause;
 mod poll;
 mod publish;
 mod refilter;

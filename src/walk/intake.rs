@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fleeting::{Fresh, Written};
+use super::scan::is_unchanged;
 use super::{Reach, WalkError, Walker};
 use crate::fs::Look as _;
 use crate::thought::generation::Reason;
@@ -26,10 +27,7 @@ impl<W: Watch> Walker<W> {
         match change.kind {
             ChangeKind::Touched { path, written } => {
                 if self.may_be_replicated(&path) {
-                    match written {
-                        true => self.mark_written(&path, now),
-                        false => self.mark(&path, now),
-                    }
+                    self.hear(tree, &path, written, now)?;
                     let written = self.fleeting.written(&path);
                     self.written_to(tree, &path, written, now)?;
                     // A directory that could not be entered may be open now, and has no watch that would say what is in it.
@@ -89,7 +87,7 @@ impl<W: Watch> Walker<W> {
             ChangeKind::InodeTouched { inode } => {
                 let noted = self.inodes.get(&inode).cloned().unwrap_or_default();
                 for path in noted.into_iter().chain(tree.names_of(inode, usize::MAX)?) {
-                    self.mark_written(&path, now);
+                    self.hear(tree, &path, true, now)?;
                 }
             }
             ChangeKind::Barrier { name } => {
@@ -100,6 +98,38 @@ impl<W: Watch> Walker<W> {
             }
         }
         Ok(())
+    }
+
+    /// Marks what was heard of, if it is not left to the scan of its directory.
+    fn hear<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        path: &RelPath,
+        written: bool,
+        now: Timestamp,
+    ) -> Result<(), TreeError> {
+        if self.leaves_to_scan(path) && !(written && self.is_known(tree, path)?) {
+            return Ok(());
+        }
+        match written {
+            true => self.mark_written(path, now),
+            false => self.mark(path, now),
+        }
+        Ok(())
+    }
+
+    /// True if so much is dirty that `path` is not marked: its directory is scanned when there is room.
+    fn leaves_to_scan(&mut self, path: &RelPath) -> bool {
+        let Some(parent) = path.parent().filter(|_| self.is_full() && !self.dirty.contains(path)) else { return false };
+        self.has_changed = true;
+        self.await_scan(&parent, Reach::Children);
+        true
+    }
+
+    /// True if a scan would find nothing new at `path`: what was written there since it was captured has changed no time.
+    fn is_known<S: Store>(&self, tree: &Tree<S>, path: &RelPath) -> Result<bool, TreeError> {
+        let Some(stat) = self.root.stat(path).ok().flatten() else { return Ok(false) };
+        Ok(tree.row(path)?.is_some_and(|row| is_unchanged(&row, &stat)))
     }
 
     /// Nothing that `source` told or watched can be relied on any more.
@@ -130,6 +160,7 @@ impl<W: Watch> Walker<W> {
     fn mark_parent(&mut self, path: &RelPath, now: Timestamp) {
         if let Some(parent) = path.parent()
             && !self.filter.leaves_out_within(&parent, true)
+            && !self.leaves_to_scan(&parent)
         {
             self.mark(&parent, now);
         }
@@ -141,7 +172,9 @@ impl<W: Watch> Walker<W> {
             return;
         }
         self.shake(path);
-        self.mark(path, now);
+        if !self.leaves_to_scan(path) {
+            self.mark(path, now);
+        }
         self.gone.remove(path);
         if may_be_directory {
             self.await_scan(path, Reach::Below);
@@ -154,8 +187,10 @@ impl<W: Watch> Walker<W> {
             return;
         }
         self.shake(path);
-        self.mark(path, now);
-        self.gone.insert(path.clone());
+        if !self.leaves_to_scan(path) {
+            self.mark(path, now);
+            self.gone.insert(path.clone());
+        }
         if may_be_directory {
             self.unwatch(path);
             self.forget_pending_within(path);
@@ -180,7 +215,7 @@ impl<W: Watch> Walker<W> {
             Written::Here => {}
             Written::Linked(id) => {
                 for name in tree.names_of(id, usize::MAX)? {
-                    self.mark_written(&name, now);
+                    self.hear(tree, &name, true, now)?;
                 }
             }
             Written::Any => self.lost_sight(path),

@@ -72,6 +72,9 @@ impl Reach {
     }
 }
 
+/// From so many dirty paths on, 25 MiB or so, a primary gathers no more.
+pub const DIRTY_CAP: usize = 100_000;
+
 /// Who has answered the barrier that stands.
 struct Awaited {
     barrier: Barrier,
@@ -105,6 +108,8 @@ pub struct Walker<W: Watch = Watcher> {
     /// What of that had its content written, or did while it was being captured; true if a cut has left it to be read beside the cuts since.
     written: BTreeMap<RelPath, bool>,
     findings: Findings,
+    /// From so many dirty paths on no more are gathered: of what changes beyond, the directory awaits its scan.
+    dirty_cap: usize,
     doubts: BTreeSet<Reason>,
     awaited: Option<Awaited>,
     /// What came behind the answer to a barrier, not taken in yet.
@@ -127,8 +132,8 @@ pub struct Walker<W: Watch = Watcher> {
 }
 
 impl<W: Watch> Walker<W> {
-    /// A walker that has all of the home before it.
-    pub fn new(root: W::Home, watcher: W, filter: Filter) -> Self {
+    /// A walker that has all of the home before it, and gathers `dirty_cap` dirty paths or a few more.
+    pub fn new(root: W::Home, watcher: W, filter: Filter, dirty_cap: usize) -> Self {
         Self {
             root,
             watcher,
@@ -142,6 +147,7 @@ impl<W: Watch> Walker<W> {
             dirty: Dirty::default(),
             written: BTreeMap::new(),
             findings: Findings::default(),
+            dirty_cap,
             doubts: BTreeSet::new(),
             awaited: None,
             behind: Vec::new(),
@@ -194,6 +200,16 @@ impl<W: Watch> Walker<W> {
     /// True if no directory awaits its watch or its scan.
     pub fn is_settled(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// True if so much is dirty that nothing more is scanned before some of it is taken.
+    pub fn is_full(&self) -> bool {
+        self.dirty.len() >= self.dirty_cap
+    }
+
+    /// True if what is in the directory at `path` is still to be looked at.
+    pub fn awaits_scan(&self, path: &RelPath) -> bool {
+        self.pending.contains_key(path)
     }
 
     /// How many directories await their scan.

@@ -11,10 +11,10 @@ use crate::words::entry::{Kind, Timestamp};
 use crate::words::path::{Name, RelPath};
 
 impl<W: Watch> Walker<W> {
-    /// Scans pending directories until about `budget` entries were looked at; true if none is left.
+    /// Scans pending directories until about `budget` entries were looked at, or too much is dirty; true if none is left.
     pub fn scan<S: Store>(&mut self, tree: &Tree<S>, budget: usize, now: Timestamp) -> Result<bool, WalkError> {
         let mut looked = 0;
-        while looked < budget {
+        while looked < budget && !self.is_full() {
             let Some((path, reach)) = self.pending.pop_first() else { return Ok(true) };
             looked += self.scan_directory(tree, &path, reach, now)?;
         }
@@ -62,6 +62,11 @@ impl<W: Watch> Walker<W> {
         };
         let count = names.len() + before.len() + 1;
         for (name, kind) in names {
+            if self.is_full() && !self.is_doubting() {
+                // What was found so far is as the tree has it when this is scanned again.
+                self.await_scan(path, reach);
+                return Ok(count);
+            }
             let child = path.join(&name);
             if self.filter.leaves_out(&child, kind.is_none_or(|kind| kind == FileType::Directory)) {
                 // What came to be left out by a new name above it is taken out of the tree.

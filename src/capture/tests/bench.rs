@@ -22,7 +22,7 @@ use crate::thought::generation::{Action, Content, Operation, Quality};
 use crate::thought::plan::{Captures, Step};
 use crate::thought::store::MemoryStore;
 use crate::thought::tree::{ApplyError, Arrived, Row, Tree, TreeError, Witness};
-use crate::walk::{TELLING, Walker};
+use crate::walk::{DIRTY_CAP, TELLING, Walker};
 use crate::watch::{Backend, Options, Watcher};
 use crate::words::entry::{Body, Digest, Entry, InodeId, Proof, Timestamp, Xattrs};
 use crate::words::path::RelPath;
@@ -83,6 +83,11 @@ impl Bench {
     }
 
     pub(crate) fn with(options: Options, excluded: &[&str]) -> Self {
+        Self::with_room(options, excluded, DIRTY_CAP)
+    }
+
+    /// A bench whose walker gathers `dirty_cap` dirty paths.
+    pub(crate) fn with_room(options: Options, excluded: &[&str], dirty_cap: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let home = directory.path().join("home");
         fs::create_dir(&home).unwrap();
@@ -94,7 +99,7 @@ impl Bench {
         let excluded: Vec<String> = excluded.iter().map(ToString::to_string).collect();
         let filter = Filter::new(Preset::None, &excluded, &[]).unwrap();
         let rounds = RoundOptions::default();
-        let walker = Walker::new(root, watcher, filter);
+        let walker = Walker::new(root, watcher, filter, dirty_cap);
         Self { directory, home, walker, tree, rounds, larges: None, standby: Standby::default(), read_bytes: 0 }
     }
 

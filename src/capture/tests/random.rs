@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::bench::{BACKENDS, Bench, Dice, noise};
 use crate::thought::generation::Quality;
+use crate::watch::Options;
 
 /// All paths below `home`, but for what is hotspare's own.
 fn paths(home: &Path) -> Vec<PathBuf> {
@@ -187,6 +188,38 @@ fn play(seed: u64, batches: usize) {
 fn after_any_work_the_tree_is_what_is_on_disk() {
     for seed in 0..30 {
         play(seed, 12);
+    }
+}
+
+/// The same where little can be dirty at a time, and less is taken by a cut: most is left to scans.
+fn play_with_little_room(seed: u64, batches: usize) {
+    const DIRTY_CAP: usize = 6;
+    let backend = BACKENDS[usize::from(seed % 2 == 1)];
+    let mut bench = Bench::with_room(Options { backend, ..Options::default() }, &[], DIRTY_CAP);
+    bench.rounds.paths = 4;
+    let home = bench.home.clone();
+    let mut writer = Writer { home: &home, dice: Dice::new(seed), log: Vec::new() };
+    for _ in 0..batches {
+        for _ in 0..1 + writer.dice.below(25) {
+            writer.step();
+        }
+        println!("seed {seed}: {}", writer.log.join("\n"));
+        bench.cut();
+        // What a cut took and could not prove comes on top.
+        let dirty = bench.walker.dirty().len();
+        assert!(dirty <= DIRTY_CAP + 2 * bench.rounds.paths, "seed {seed}: {dirty} paths are dirty");
+        for _ in 0..writer.dice.below(10) {
+            writer.step();
+        }
+        bench.settle();
+        bench.assert_same();
+    }
+}
+
+#[test]
+fn with_room_for_few_dirty_paths_all_changes_are_found() {
+    for seed in 0..20 {
+        play_with_little_room(seed, 5);
     }
 }
 

@@ -13,6 +13,8 @@ use crate::words::position::Position;
 
 /// How many touched files a view keeps track of.
 const TOUCHED_CAP: usize = 20_000;
+/// How many cuts are made to take all that is dirty, beside those that took as much as a cut takes.
+const TRIES: u32 = 10;
 
 impl Keeper {
     /// Answers what was asked so far.
@@ -85,8 +87,10 @@ impl Keeper {
     pub(super) fn catch_all(&mut self, whole: &BTreeSet<RelPath>) -> Result<Position, KeeperError> {
         let mut made = self.generation(whole)?;
         // What is left out of one cut comes in the next; a path that changes without end does not keep us here.
-        for _ in 1..10 {
-            if made.is_none_or(|cut| cut.deferred.is_empty()) {
+        let mut tries = 1;
+        while let Some(cut) = made.filter(|cut| !cut.deferred.is_empty() || !self.walker.is_settled()) {
+            tries += u32::from(cut.captures.len() < self.options.rounds.paths);
+            if tries > TRIES || self.shared.is_stopping() {
                 break;
             }
             made = self.generation(&BTreeSet::new())?;

@@ -20,7 +20,8 @@ impl Keeper {
             self.walker.mark(path, wall_clock());
             self.walker.rescan(path);
         }
-        while !self.walker.is_settled() && !self.shared.is_stopping() && !self.guard.is_holding() {
+        let is_done = |walker: &crate::walk::Walker| walker.is_settled() || walker.is_full();
+        while !is_done(&self.walker) && !self.shared.is_stopping() && !self.guard.is_holding() {
             self.walker.listen(&self.tree, Duration::ZERO, wall_clock())?;
             self.walker.scan(&self.tree, PIECE, wall_clock())?;
             self.report();

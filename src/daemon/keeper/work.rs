@@ -23,7 +23,7 @@ use crate::thought::generation::Reason;
 use crate::thought::store::{ReadStore, Store, Table};
 use crate::thought::timing::{BatchTimer, Due};
 use crate::thought::tree::{ApplyError, Row, Tree, TreeError};
-use crate::walk::{WalkError, Walker};
+use crate::walk::{DIRTY_CAP, WalkError, Walker};
 use crate::watch::{WatchError, Watcher};
 use crate::words::entry::{Body, Timestamp};
 use crate::words::path::RelPath;
@@ -117,8 +117,6 @@ pub struct Keeper {
     pub(super) told: Told,
     pub(super) read_bytes: u64,
     pub(super) is_ready: bool,
-    /// While it was paused more changed than was kept track of.
-    pub(super) is_blind: bool,
     /// What keeps every generation from being proven: the kind of file system.
     pub(super) standing_doubts: BTreeSet<Reason>,
 }
@@ -178,7 +176,6 @@ impl Keeper {
             told: Told::default(),
             read_bytes: 0,
             is_ready: false,
-            is_blind: false,
             standing_doubts,
             options,
         };
@@ -226,7 +223,7 @@ impl Keeper {
 
     fn turn(&mut self) -> Result<(), KeeperError> {
         self.attend()?;
-        let is_paused = self.is_paused();
+        let is_paused = self.shared.is_paused();
         // The last cut heard of it.
         if self.walker.take_changed() {
             self.timer.touched(instant());
@@ -399,7 +396,7 @@ pub(super) fn begin_walk<S: ReadStore>(
     let doubted = doubted_since(tree, &root)?;
     let watcher = Watcher::open(&options.home, options.watch)?;
     *shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(watcher.mailbox()));
-    let mut walker = Walker::new(root, watcher, options.filter.clone());
+    let mut walker = Walker::new(root, watcher, options.filter.clone(), DIRTY_CAP);
     walker.doubt_since(doubted);
     Ok(walker)
 }

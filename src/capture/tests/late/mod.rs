@@ -34,7 +34,7 @@ use crate::thought::filter::{Filter, Preset};
 use crate::thought::generation::Quality;
 use crate::thought::store::MemoryStore;
 use crate::thought::tree::{Row, Tree};
-use crate::walk::Walker;
+use crate::walk::{DIRTY_CAP, Walker};
 use crate::words::entry::{Body, Xattrs};
 use crate::words::path::RelPath;
 
@@ -87,7 +87,7 @@ impl Trial {
         let stat = root.stat(&RelPath::root()).unwrap().unwrap();
         let row = Row::new(stat.entry(Body::Directory, Xattrs::default(), None), stat.inode);
         let tree = Tree::open(MemoryStore::default(), row).unwrap();
-        let walker = Walker::new(root, Ears(world.clone()), Filter::new(Preset::None, &[], &[]).unwrap());
+        let walker = Walker::new(root, Ears(world.clone()), Filter::new(Preset::None, &[], &[]).unwrap(), DIRTY_CAP);
         let mut trial = Self { world, home, scripts, walker, tree, standby: Standby::default() };
         trial.settle();
         trial

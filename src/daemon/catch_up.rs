@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,6 +39,8 @@ use crate::words::position::{ChainDigest, ClusterId, HomeId, Position};
 
 /// After so many passes over the differences the rest is left to the fold.
 const PASSES: u32 = 4;
+/// How often it is looked whether something is mounted again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why it did not come to an end.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +100,10 @@ impl CatchUp {
         let root = Root::open(&self.home)?;
         let mut view = self.view()?;
         for pass in 0..PASSES {
-            let changed = self.send_ahead(&root, view, pass == 0)?;
+            let mut changed = self.send_ahead(&root, view, pass == 0)?;
+            while self.waits_for_mount(&changed.missed)? {
+                changed = self.send_ahead(&root, self.view()?, false)?;
+            }
             let fold = self.fold(changed.ticket, changed.missed)?;
             if fold.is_complete {
                 return self.finish(fold);
@@ -133,6 +139,26 @@ impl CatchUp {
     fn tell(&self, phase: &str, entries: (u64, u64), bytes: (u64, u64)) -> Result<(), CatchUpError> {
         let told = CatchingUp { from: self.parent.0, phase: phase.to_owned(), entries, bytes };
         Ok(self.courier.say(Question::Tell(told))?)
+    }
+
+    /// True if what the standby lacks was mounted inside the home and was not there, and is by now: there is no generation without it.
+    fn waits_for_mount(&self, missed: &[RelPath]) -> Result<bool, CatchUpError> {
+        let lost = self.shared.report().lost.clone();
+        let Some(point) = lost.iter().find(|point| missed.iter().any(|path| path.is_within(point))) else {
+            return Ok(false);
+        };
+        let count = missed.iter().filter(|path| path.is_within(point)).count();
+        let text = format!(
+            "it cannot be brought up to date: it lacks {count} files of what was mounted at {point}, which is not there; it goes on by itself when \
+             that is mounted again; if it is gone for good: `hotspare release` on the primary"
+        );
+        while self.shared.report().lost.contains(point) {
+            self.courier.say(Question::Waits(Some(text.clone())))?;
+            self.tell(&format!("waiting until {point} is mounted again on the primary"), (0, 0), (0, 0))?;
+            std::thread::sleep(LOOK_EVERY);
+        }
+        self.courier.say(Question::Waits(None))?;
+        Ok(true)
     }
 
     /// Calls `sink` with every difference between `tree`, which has `digest`, and the standby's; the digest of that.

@@ -24,6 +24,8 @@ use crate::words::position::{ChainDigest, Position};
 pub enum Question {
     /// How far a catch-up is.
     Tell(CatchingUp),
+    /// What it waits for, if it does.
+    Waits(Option<String>),
     /// Children of a directory.
     List(List, oneshot::Sender<Listing>),
     /// Which contents are not there.

@@ -175,6 +175,8 @@ pub struct Report {
     pub is_ready: bool,
     /// What the guard holds back, all of the home first.
     pub alarms: Vec<String>,
+    /// Where something was mounted inside the home that is not there.
+    pub lost: BTreeSet<RelPath>,
     /// Nothing is replicated.
     pub is_held: bool,
     /// Why the keeper stopped, if it did.

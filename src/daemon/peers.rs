@@ -61,6 +61,8 @@ pub struct Peer {
     pub heartbeat: Option<Heartbeat>,
     /// How far it is being brought up to date.
     pub progress: Option<CatchingUp>,
+    /// What its catch-up waits for.
+    pub waits: Option<String>,
     /// Why the last link ended, or could not begin.
     pub trouble: Option<String>,
     /// Where its session can be asked.
@@ -185,6 +187,20 @@ impl Peers {
     pub fn change(&self, name: &NodeName, change: impl FnOnce(&mut Peer)) {
         change(self.all().entry(name.clone()).or_default());
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Notes what the catch-up of the peer `name` waits for; what it waited for before.
+    pub fn wait_for(&self, name: &NodeName, waits: Option<String>) -> Option<String> {
+        let mut before = None;
+        self.change(name, |peer| before = std::mem::replace(&mut peer.waits, waits));
+        before
+    }
+
+    /// What is to be said of connected standbys whose catch-up waits for something.
+    pub fn waiting(&self) -> Vec<String> {
+        let all = self.all();
+        let linked = all.iter().filter(|(_, peer)| peer.busy != Busy::Absent);
+        linked.filter_map(|(name, peer)| Some(format!("standby {name}: {}", peer.waits.as_ref()?))).collect()
     }
 
     /// Notes that `link` of the peer `name` greets. False if one that was made later did so before: this hello was long on its way, and who sent it

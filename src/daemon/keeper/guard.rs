@@ -256,6 +256,7 @@ impl Keeper {
         if self.guard.lost.remove(point).is_some() {
             tracing::info!(path = %point, "the file system that was mounted there is back: replication goes on");
             self.take_up(point);
+            self.report();
         }
     }
 

@@ -24,6 +24,7 @@ impl Keeper {
         let report: &mut Report = &mut shared;
         let dirty = self.walker.dirty();
         report.alarms = self.guard.alarms();
+        report.lost = self.guard.lost().cloned().collect();
         report.is_held = self.guard.is_holding();
         report.is_ready = self.is_ready;
         let counts = self.tree.counts();

@@ -85,6 +85,7 @@ impl Inner {
         status.alarms.extend(self.certificates.alarms());
         status.alarms.extend(self.peers.unwelcome(&self.trusted, crate::daemon::primary::now()));
         status.alarms.extend(self.peers.went_back());
+        status.alarms.extend(self.peers.waiting());
     }
 
     /// What is to be said of a key that waits to be used.

@@ -215,6 +215,7 @@ impl Session {
         };
         self.context.peers.change(&self.name, |peer| {
             peer.busy = busy;
+            peer.waits = None;
             if busy == Busy::Streaming {
                 peer.progress = None;
             }
@@ -266,6 +267,13 @@ impl Session {
 
     async fn questioned(&mut self, question: Question) -> Result<(), SessionError> {
         match question {
+            Question::Waits(text) => {
+                let before = self.context.peers.wait_for(&self.name, text.clone());
+                if let Some(text) = text.filter(|text| before.as_ref() != Some(text)) {
+                    tracing::error!(standby = %self.name, "{text}");
+                }
+                Ok(())
+            }
             Question::Tell(progress) => {
                 self.context.peers.change(&self.name, |peer| peer.progress = Some(progress.clone()));
                 tell(&mut self.control, &progress.into()).await

@@ -203,6 +203,111 @@ fn a_home_that_was_unmounted_or_mounted_over_is_held_until_it_is_mounted_again()
 }
 
 #[test]
+fn a_standby_whose_disk_is_not_mounted_begins_no_other_replica_until_it_is_told_to() {
+    if !is_root() {
+        return skip("a replica that is unmounted", "only root may mount");
+    }
+    let mut pair = Pair::trusting();
+    home(&pair.bed.source(), 4);
+    let disk = pair.bed.path("disk");
+    for directory in [&disk, &pair.bed.destination()] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    let mounted = Mount::bind(&disk, &pair.bed.destination());
+    pair.start_primary();
+    pair.start_standby();
+    pair.until_streaming();
+    pair.converge();
+    pair.standby.stop();
+    drop(mounted);
+    file(&pair.bed.src("meanwhile"), "x");
+
+    pair.start_standby();
+    let told = |pair: &Pair| pair.status(&pair.standby)["alarms"].to_string();
+    pair.until("it says what is missing", |pair| {
+        told(pair).contains("is empty, and this node had a replica in it: mount the file system")
+    });
+    assert_eq!(
+        std::fs::read_dir(pair.bed.destination()).unwrap().count(),
+        0,
+        "nothing is written below the mount point"
+    );
+    assert_eq!(pair.status(&pair.standby)["promotable"]["yes"], false);
+    // Mounted again it is what it was, and goes on by itself.
+    let mounted = Mount::bind(&disk, &pair.bed.destination());
+    pair.until_streaming();
+    pair.converge();
+    assert_eq!(told(&pair), "[]");
+    assert_eq!(pair.status(&pair.standby)["home"]["content_read_bytes"], 0, "it was not read again");
+
+    pair.standby.stop();
+    drop(mounted);
+    pair.start_standby();
+    pair.until("it says what is missing", |pair| told(pair).contains("`hotspare release` on this node"));
+    let released = pair.ask(&pair.standby, &["release"]);
+    assert_eq!(released.code, Some(0), "{}", released.stderr);
+    assert!(released.stdout.contains("a new replica begins in"), "{}", released.stdout);
+    pair.until_streaming();
+    pair.converge();
+    // The word was for that once.
+    pair.standby.stop();
+    std::fs::remove_dir_all(pair.bed.destination()).unwrap();
+    pair.start_standby();
+    pair.until("it says what is missing", |pair| told(pair).contains("this node had a replica in it"));
+}
+
+#[test]
+fn a_standby_that_joins_while_something_inside_the_home_is_not_mounted_is_told_what_it_waits_for() {
+    if !is_root() {
+        return skip("a file system inside the home that is unmounted", "only root may mount");
+    }
+    let mut pair = streaming();
+    let disk = pair.bed.path("disk");
+    for index in 0..7 {
+        file(&disk.join(index.to_string()), format!("on the disk {index}"));
+    }
+    let point = pair.bed.src("big disk");
+    std::fs::create_dir(&point).unwrap();
+    let mounted = Mount::bind(&disk, &point);
+    pair.converge();
+    drop(mounted);
+    pair.until("the alarm", |pair| alarms(pair).contains("big disk is left as it was"));
+    let mut other = pair.another("jenkins-c");
+    pair.introduce(&other);
+    other.daemon = Some(pair.spawn(&other));
+    let words = "standby jenkins-c: it cannot be brought up to date: it lacks 7 files of what was mounted at big disk";
+    pair.until("it is said what is waited for", |pair| alarms(pair).contains(words));
+    let progress = pair.status(&other)["progress"].clone();
+    assert_eq!(progress["phase"], "waiting until big disk is mounted again on the primary", "{progress}");
+    // It waits, on one link, and says so once; whoever has it all goes on meanwhile.
+    for round in 0..3 {
+        file(&pair.bed.src("jobs/3/config.xml"), format!("<job>meanwhile {round}</job>"));
+        pair.until("the other goes on", |pair| {
+            let there = std::fs::read_to_string(pair.bed.dst("jobs/3/config.xml")).unwrap();
+            there.contains(&format!("meanwhile {round}"))
+        });
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+    }
+    let log = pair.primary.log();
+    let said = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert_eq!((said("it cannot be brought up to date"), said("refused")), (1, 0), "{log}");
+    let mounted = Mount::bind(&disk, &point);
+    pair.until("it goes on", |pair| {
+        alarms(pair) == "[]" && pair.status(&pair.primary)["peers"][1]["state"] == "streaming"
+    });
+    let waited = pair.ask(&pair.primary, &["wait", "--standbys", "2", "--timeout", "100s"]);
+    assert_eq!(waited.code, Some(0), "{}", waited.stderr);
+    let source = Snapshot::of(&pair.bed.source()).unwrap();
+    let equal = |replica: &Path| {
+        Snapshot::of(replica).is_ok_and(|replica| common::compare::differences(&source, &replica).is_empty())
+    };
+    let replica = pair.replica_of("jenkins-c");
+    pair.until("its replica is equal", |_| equal(&replica));
+    pair.primary.stop();
+    drop(mounted);
+}
+
+#[test]
 fn what_was_mounted_inside_the_home_stays_on_the_standby_until_it_is_back_or_released() {
     if !is_root() {
         return skip("a file system inside the home that is unmounted", "only root may mount");

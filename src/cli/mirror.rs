@@ -159,6 +159,7 @@ async fn both(args: &MirrorArgs, mut progress: Progress) -> anyhow::Result<Answe
         scan_always: false,
         guards: Guards::default(),
         adopt: false,
+        anew: true,
         moved: true,
     };
     let primary = Node::start(of_primary.clone()).await.map_err(super::node_failure)?;

@@ -181,6 +181,7 @@ fn options(settings: &Settings) -> anyhow::Result<NodeOptions> {
             .map(|bytes_per_second| ScrubOptions { bytes_per_second, every: settings.scrub.every }),
         bandwidth: settings.standby.bandwidth,
         adopt: settings.standby.adopt,
+        anew: false,
         moved: false,
     })
 }

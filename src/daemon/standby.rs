@@ -199,7 +199,10 @@ pub fn is_hopeless(error: &SessionError) -> bool {
         SessionError::Replica(error) => {
             matches!(
                 **error,
-                ReplicaError::NoReplica { .. } | ReplicaError::OtherHome { .. } | ReplicaError::Marker { .. }
+                ReplicaError::NoReplica { .. }
+                    | ReplicaError::Gone { .. }
+                    | ReplicaError::OtherHome { .. }
+                    | ReplicaError::Marker { .. }
             )
         }
         SessionError::Refused(refused) | SessionError::Refusing(refused) => {

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::replica::{Opening, ReplicaOptions};
-use super::{ReplicaError, layout, marker};
+use super::{ReplicaError, layout, marker, recovery};
 use crate::capture::{Captured, Capturer, How};
 use crate::fs::{FsError, Root, XattrPolicy};
 use crate::index::Index;
@@ -28,6 +28,12 @@ pub(super) fn take_possession(root: &Root, options: &ReplicaOptions, home: HomeI
     if !is_empty && !options.adopt {
         return Err(ReplicaError::NoReplica { path: path() });
     }
+    // Where there is an index there was a replica: what is there now is the directory below its mount point, as like as not.
+    if is_empty && !options.anew && options.index().exists() {
+        return Err(ReplicaError::Gone { path: path() });
+    }
+    // An index from before is of another disk. It goes first: with a marker it would be believed.
+    recovery::forget_index(&options.index())?;
     marker::write(root, home)?;
     Ok(if is_empty { Opening::Empty } else { Opening::Adopted })
 }

@@ -196,6 +196,16 @@ pub enum ReplicaError {
         /// The directory.
         path: std::path::PathBuf,
     },
+    /// The directory is empty, and there was a replica in it.
+    #[error(
+        "{} is empty, and this node had a replica in it: mount the file system that the replica is on; if it is gone for good, `hotspare release` on \
+         this node has a new one begin there",
+        path.display()
+    )]
+    Gone {
+        /// The directory.
+        path: std::path::PathBuf,
+    },
     /// The directory is a replica of another home.
     #[error("{} is a replica of another home ({found})", path.display())]
     OtherHome {

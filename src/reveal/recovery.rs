@@ -24,14 +24,17 @@ pub(super) fn open_index(path: &Path) -> Result<(Index, bool, Option<String>), R
     })
 }
 
-/// Removes the index, which must not be open.
+/// Removes the index, durably, if there is one; it must not be open.
 pub(super) fn forget_index(path: &Path) -> Result<(), ReplicaError> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the state directory is outside the home, and what follows is synced"
-    )]
-    std::fs::remove_file(path).map_err(|source| IndexError::SetAside { path: path.into(), source })?;
-    Ok(())
+    #[expect(clippy::disallowed_methods, reason = "the state directory is outside the home")]
+    let removed = std::fs::remove_file(path).and_then(|()| match path.parent() {
+        Some(state) => std::fs::File::open(state)?.sync_all(),
+        None => Ok(()),
+    });
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => Ok(removed.map_err(|source| IndexError::SetAside { path: path.into(), source })?),
+    }
 }
 
 impl Replica {

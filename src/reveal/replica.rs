@@ -42,6 +42,15 @@ pub struct ReplicaOptions {
     pub xattrs: XattrPolicy,
     /// Takes over a directory that is not empty and no replica: what differs is put aside.
     pub adopt: bool,
+    /// Begins anew in an empty directory although there was a replica in it.
+    pub anew: bool,
+}
+
+impl ReplicaOptions {
+    /// Where the index is.
+    pub(super) fn index(&self) -> PathBuf {
+        self.state.join("replica.redb")
+    }
 }
 
 /// What was found when a replica was opened.
@@ -108,7 +117,7 @@ impl Replica {
         if let Some(torn) = &recovered.torn {
             tracing::info!(segment = %torn.path.display(), bytes = torn.bytes, "cut off the unsynced tail of the journal");
         }
-        let path = options.state.join("replica.redb");
+        let path = options.index();
         let (index, mut is_new, why) = recovery::open_index(&path)?;
         if let Some(why) = &why {
             tracing::warn!(%why, "the index of the replica is rebuilt from the disk");

@@ -183,8 +183,12 @@ impl Work {
         self.take(*arriving)
     }
 
-    /// Lets through what the fuse holds back; what was said of it.
+    /// Lets through what the fuse holds back, or has a replica that is gone begin anew; what was said of it.
     pub(super) fn release(&mut self) -> Result<Option<String>, ReplicaError> {
+        if self.is_gone {
+            self.options.anew = true;
+            return Ok(Some(format!("a new replica begins in {}", self.options.home.display())));
+        }
         match self.blocked.take() {
             Some(Waiting::Word(arriving, held)) => {
                 tracing::warn!(position = %arriving.header.position, "released: what the fuse held back is let through");

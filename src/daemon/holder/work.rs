@@ -41,6 +41,8 @@ pub(super) struct Work {
     /// What the primary replicates, as far as this node knows.
     pub(super) filter: Arc<dyn Fn() -> Filter + Send + Sync>,
     pub(super) replica: Option<Replica>,
+    /// There was one, and it is not where it was.
+    pub(super) is_gone: bool,
     /// The generation that is arriving.
     pub(super) incoming: Incoming,
     /// The contents that arrive ahead at the moment.
@@ -83,6 +85,7 @@ impl Work {
             options,
             filter,
             replica: None,
+            is_gone: false,
             incoming: Incoming::Nothing,
             arriving: Vec::new(),
             events: None,
@@ -276,7 +279,10 @@ impl Work {
             }) else {
                 return Ok(None);
             };
-            let (replica, opening) = Replica::open(self.options.clone(), home)?;
+            let (replica, opening) = Replica::open(self.options.clone(), home).inspect_err(|error| {
+                self.is_gone = matches!(error, ReplicaError::Gone { .. });
+            })?;
+            (self.is_gone, self.options.anew) = (false, false);
             let standing = replica.standing();
             match opening {
                 Opening::Empty => tracing::info!("an empty directory becomes the replica"),

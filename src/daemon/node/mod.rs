@@ -84,6 +84,8 @@ pub struct NodeOptions {
     pub guards: Guards,
     /// A standby takes over a directory that has content of its own.
     pub adopt: bool,
+    /// A standby begins anew in an empty directory although it had a replica in it.
+    pub anew: bool,
     /// The state directory, or the home, was moved here on purpose.
     pub moved: bool,
 }

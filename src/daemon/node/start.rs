@@ -240,6 +240,7 @@ fn start_standby(
         state: options.state.clone(),
         xattrs: XattrPolicy::default(),
         adopt: options.adopt,
+        anew: options.anew,
     };
     let told = Arc::clone(&report);
     let failed = Arc::new(move |text: String| {

@@ -44,6 +44,7 @@ fn lone_primary(home: &Path, state: &Path) -> NodeOptions {
         scan_always: false,
         guards: Guards::default(),
         adopt: false,
+        anew: false,
         moved: false,
     }
 }

@@ -46,7 +46,7 @@ fn generation(directory: &Path, number: u64) -> Generation {
 
 fn options(directory: &Path) -> ReplicaOptions {
     let (home, state) = (directory.join("lap/replica"), directory.join("lap/state"));
-    ReplicaOptions { home, state, xattrs: XattrPolicy::default(), adopt: false }
+    ReplicaOptions { home, state, xattrs: XattrPolicy::default(), adopt: false, anew: false }
 }
 
 /// Takes generations as a holder does: what cannot be staged is tried again, anything else is the end.

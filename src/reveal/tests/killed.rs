@@ -61,6 +61,7 @@ fn takes_generations_until_it_is_killed() {
         state: directory.join("state"),
         xattrs: XattrPolicy::default(),
         adopt: false,
+        anew: false,
     };
     let (mut replica, _) = Replica::open(options, HOME).unwrap();
     let mut dice = Dice::new(u64::from(std::process::id()));

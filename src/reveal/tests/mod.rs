@@ -85,7 +85,13 @@ impl Ground {
     }
 
     pub(crate) fn options(&self) -> ReplicaOptions {
-        ReplicaOptions { home: self.replica(), state: self.state(), xattrs: XattrPolicy::default(), adopt: false }
+        ReplicaOptions {
+            home: self.replica(),
+            state: self.state(),
+            xattrs: XattrPolicy::default(),
+            adopt: false,
+            anew: false,
+        }
     }
 
     fn try_open_with(&self, options: &ReplicaOptions) -> Result<(Replica, Opening), ReplicaError> {

@@ -101,7 +101,13 @@ pub(super) fn empty() -> Disk {
 }
 
 pub(super) fn options(bed: &Bed) -> ReplicaOptions {
-    ReplicaOptions { home: bed.at("replica"), state: bed.at("state"), xattrs: XattrPolicy::default(), adopt: false }
+    ReplicaOptions {
+        home: bed.at("replica"),
+        state: bed.at("state"),
+        xattrs: XattrPolicy::default(),
+        adopt: false,
+        anew: false,
+    }
 }
 
 impl Story {

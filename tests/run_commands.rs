@@ -216,13 +216,19 @@ fn a_held_replica_stands_still_while_a_command_runs_and_follows_after_it() {
     let before = Snapshot::of(&pair.bed.destination()).unwrap().items;
     let status = pair.status(&pair.standby);
     assert!(status["still_seconds"].as_f64().is_some(), "{status:#}");
+    let page = pair.ask(&pair.standby, &["status"]).stdout;
+    assert!(page.contains("STILL  for ") && page.contains("by `hotspare hold`"), "{page}");
     // One generation after the other is acked, each upon those before it; nothing is shown.
     (0..8).for_each(|number| change_and_wait(&pair, number));
     assert_eq!(Snapshot::of(&pair.bed.destination()).unwrap().items, before);
     assert_eq!(pair.status(&pair.standby)["position"], status["position"]);
     assert_eq!(pair.status(&pair.primary)["peers"][0]["connected"], true);
+    let held = pair.status(&pair.standby);
+    let (since, now) = (status["still_seconds"].as_f64().unwrap(), held["still_seconds"].as_f64().unwrap());
+    assert!(now > since && held["alarms"] == serde_json::json!([]), "{held:#}");
     pair.let_go(&mut hold);
     pair.converge();
+    assert!(pair.status(&pair.standby)["still_seconds"].is_null());
     pair.assert_verified(&pair.primary);
     let refused = pair.ask(&pair.primary, &["hold", "--", "true"]);
     assert!(refused.code == Some(4) || refused.code == Some(2), "{}", refused.stderr);

@@ -133,6 +133,8 @@ fn a_standby_seeded_from_a_copy_is_sent_only_what_differs() {
     pair.until("the home is read", |pair| pair.status(&pair.primary)["state"] == "waiting for a peer");
     copy(&pair.bed.source(), &pair.replica_of("jenkins-c"));
     build::append(&pair.bed.src("jobs/job-3/config.xml"), "newer");
+    // Of a large file that changed since only the difference travels as well.
+    build::overwrite(&pair.bed.src("large"), &Dice::new(48).noise(1000), 1_234_567);
     for other in [&mut clone, &mut archive] {
         pair.introduce(other);
         other.daemon = Some(pair.spawn(other));

@@ -347,7 +347,7 @@ impl Capturer {
         let plan = ProbePlan::new(stat.size, &self.secret, &identity(stat));
         let mut probes = plan.as_ref().map(ProbeCollector::new);
         let offset = self.spool.end();
-        let mut packer = self.ships.then(|| Packer::new(&mut self.spool, PackOptions::default()));
+        let mut packer = self.ships.then(|| Packer::new(&mut self.spool, PackOptions::of_file(sparse)));
         let mut buffer = vec![0; READ_BYTES.min(usize::try_from(stat.size).unwrap_or(READ_BYTES)).max(1)];
         let mut at = 0;
         while at < stat.size {

@@ -66,7 +66,7 @@ pub fn send_content(stream: &mut Stream, root: &Root, offer: &Offer, known: &Kno
     let hashed = Hashed::new(&file, size);
     if size <= SMALL_BYTES {
         let mut packed = Vec::new();
-        return match pack(&hashed, 0, digest, &mut packed) {
+        return match pack(&hashed, 0, digest, sparse, &mut packed) {
             Ok(true) => {
                 let payload = Payload { length: packed.len() as u64, unpacked: size };
                 stream.frame(data::HELD, &encode_body(&held(payload))?)?;
@@ -82,7 +82,7 @@ pub fn send_content(stream: &mut Stream, root: &Root, offer: &Offer, known: &Kno
     let mut frames = Frames { stream, failed: None };
     let packed = match &known.base {
         Some((_, signature)) => pack_delta(&hashed, known.from, digest, signature, &mut frames),
-        None => pack(&hashed, known.from, digest, &mut frames),
+        None => pack(&hashed, known.from, digest, sparse, &mut frames),
     };
     if let Some(error) = frames.failed {
         return Err(error);
@@ -206,8 +206,8 @@ impl ReadAt for Rest<'_> {
 }
 
 /// Packs a file from `from` on; false if it is not, or no longer, what was asked for.
-fn pack(file: &Hashed<'_>, from: u64, digest: Digest, out: &mut dyn io::Write) -> io::Result<bool> {
-    let mut packer = Packer::new(out, PackOptions::default());
+fn pack(file: &Hashed<'_>, from: u64, digest: Digest, sparse: bool, out: &mut dyn io::Write) -> io::Result<bool> {
+    let mut packer = Packer::new(out, PackOptions::of_file(sparse));
     if !file.skip_to(from)? || !file.each(from, &mut |piece| packer.write(piece))? {
         return Ok(false);
     }

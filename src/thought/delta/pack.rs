@@ -3,7 +3,8 @@
 //! **Format.** One byte, `0x01` raw or `0x02` zstd, then the bytes as they are, or exactly one zstd frame with a window of at most 8 MiB.
 //! Nothing may follow. The length of what comes out is agreed elsewhere; the reader is told it and never gives more.
 //!
-//! Jenkins homes hold logs and XML (a log measured 12 times smaller) beside jars and archives, packed already: the first 64 KiB decide.
+//! Jenkins homes hold logs and XML (a log measured 12 times smaller) beside jars and archives, packed already: the first 64 KiB decide. What has
+//! holes is packed always.
 
 use std::cell::RefCell;
 use std::io;
@@ -37,15 +38,22 @@ pub struct PackOptions {
     pub sample_bytes: usize,
     /// How much of the sample must be saved at level 1, in percent.
     pub saving_percent: u8,
+    /// It is packed whatever the sample says.
+    pub always: bool,
 }
 
 impl Default for PackOptions {
     fn default() -> Self {
-        Self { level: 1, sample_bytes: 64 * 1024, saving_percent: 10 }
+        Self { level: 1, sample_bytes: 64 * 1024, saving_percent: 10, always: false }
     }
 }
 
 impl PackOptions {
+    /// For a file that has holes or not: those are nothing when packed, whatever it begins with.
+    pub fn of_file(has_holes: bool) -> Self {
+        Self { always: has_holes, ..Self::default() }
+    }
+
     /// How a content is to be packed that begins with `sample`.
     pub fn choose(&self, sample: &[u8]) -> Packing {
         if self.pack_sample(sample).is_some() { Packing::Zstd } else { Packing::Raw }
@@ -56,7 +64,8 @@ impl PackOptions {
         let saving = usize::from(self.saving_percent.min(100));
         // No memory for it: then it goes as it is.
         let packed = COMPRESSOR.with_borrow_mut(|compressor| compressor.as_mut()?.compress(sample).ok())?;
-        (packed.len() as u128 * 100 <= sample.len() as u128 * (100 - saving) as u128).then_some(packed)
+        let saves = packed.len() as u128 * 100 <= sample.len() as u128 * (100 - saving) as u128;
+        (self.always || saves).then_some(packed)
     }
 }
 

@@ -126,9 +126,9 @@ proptest! {
     #[test]
     fn what_was_packed_is_unpacked(
         content in prop::collection::vec(prop_oneof![3 => 0..2_u8, 1 => any::<u8>()], 0..9000),
-        sample_bytes in 0..5000_usize, saving_percent in 0..101_u8, piece in 1..5000_usize,
+        sample_bytes in 0..5000_usize, saving_percent in 0..101_u8, always in any::<bool>(), piece in 1..5000_usize,
     ) {
-        let options = PackOptions { level: 1, sample_bytes, saving_percent };
+        let options = PackOptions { level: 1, sample_bytes, saving_percent, always };
         let (bytes, _) = packed(&content, piece, options);
         prop_assert_eq!(unpacked(&bytes, piece, content.len() as u64).unwrap(), content);
     }

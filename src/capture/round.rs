@@ -145,6 +145,8 @@ pub(super) struct Round<'a, S, W: Watch> {
     pub(super) capturer: &'a mut Capturer,
     options: RoundOptions,
     clock: &'a dyn Fn() -> Moment,
+    /// More is to be scanned than can be dirty at a time.
+    is_partial: bool,
     /// What is captured whole.
     pub(super) whole: Wanted,
     pub(super) captures: Captures,
@@ -183,6 +185,7 @@ pub fn cut<S: Store, W: Watch>(
         capturer,
         options,
         clock,
+        is_partial: false,
         whole: whole.clone(),
         captures: Captures::new(),
         heard: BTreeMap::new(),
@@ -244,11 +247,9 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 Some(Attempt::Steps(steps)) if conflicts.is_empty() && reasons.is_empty() => Some(steps),
                 planned => {
                     let opened = *begun.get_or_insert(opening.moment.before);
-                    if round >= self.options.rounds && took(opened) >= self.options.persistence {
-                        Some(self.unproven(planned)?)
-                    } else {
-                        None
-                    }
+                    let is_last = round >= self.options.rounds && took(opened) >= self.options.persistence;
+                    // What is not even known cannot be proven.
+                    if is_last || self.is_partial { Some(self.unproven(planned)?) } else { None }
                 }
             };
             if let Some(steps) = steps {
@@ -301,6 +302,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             self.walker.scan(self.tree, SCAN_BUDGET, now)?;
             // What is more than one cut takes need not be known yet: of a home of a million new files not all wait in memory.
             let is_full = self.walker.is_full();
+            self.is_partial = is_full && !self.walker.is_settled();
             self.walker.take_doubts();
             let mut edge = self.barrier()?;
             if edge.barrier.ctime <= after && ticks > 0 {

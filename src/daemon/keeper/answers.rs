@@ -90,6 +90,8 @@ impl Keeper {
         let mut tries = 1;
         while let Some(cut) = made.filter(|cut| !cut.deferred.is_empty() || !self.walker.is_settled()) {
             tries += u32::from(cut.captures.len() < self.options.rounds.paths);
+            // What it captured need not stand in memory beside what the next one captures.
+            drop(cut);
             if tries > TRIES || self.shared.is_stopping() {
                 break;
             }

@@ -31,6 +31,9 @@ use crate::words::position::{ChainDigest, Position};
 
 /// How long the keeper sleeps when nothing happens.
 pub(super) const IDLE: Duration = Duration::from_millis(250);
+/// Before so many paths are captured the index is committed, if more than so much of it is not: both need not stand in memory at once.
+const MANY_PATHS: usize = 10_000;
+const FEW_BYTES: usize = 4 << 20;
 /// How often the index is committed while the keeper runs. A commit waits for the disk, and no cut is made meanwhile. What is lost with
 /// it after a crash is found by its change times and read again.
 const COMMIT_EVERY: Duration = Duration::from_secs(60);
@@ -292,6 +295,9 @@ impl Keeper {
 
     /// Makes a generation of what is dirty, if anything is.
     pub(super) fn generation(&mut self, whole: &BTreeSet<RelPath>) -> Result<Option<Cut>, KeeperError> {
+        if self.walker.dirty().len() >= MANY_PATHS && self.tree.store().overlay_bytes() > FEW_BYTES {
+            self.commit()?;
+        }
         let ships = self.shared.ships();
         let payloads = if ships { Payloads::Changes } else { Payloads::None };
         let Some((cut, spool)) = self.guarded_capture(whole, payloads)? else { return Ok(None) };

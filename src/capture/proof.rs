@@ -30,16 +30,17 @@ pub(super) enum Doubt {
 }
 
 impl<S: Store, W: Watch> Round<'_, S, W> {
-    /// Condition (d): looks at every captured path once more.
+    /// Condition (d): looks once more at every path that was captured in this round. One of an earlier round was looked at then, and has had no event
+    /// since: what happens to it untold is a call under way, which has not happened yet.
     pub(super) fn look_again(&self, opening: &Edge) -> Result<BTreeMap<RelPath, Doubt>, CutError> {
         let mut doubts = BTreeMap::new();
         let mut directories = BTreeMap::new();
         let _pass = self.walker.root().pass();
-        for (path, found) in &self.captures {
+        for path in &self.tried {
+            let Some(found) = self.captures.get(path) else { continue };
             let stat = self.walker.root().stat(path).ok().flatten();
             let doubt = match (found, &stat) {
                 (Some(present), Some(stat)) if stat.inode.id != present.inode.id => Some(Doubt::Replaced),
-                // Captured in an earlier round, and changed since by a name that nobody has seen: a link made, written through and removed.
                 (Some(present), Some(stat)) if stat.inode.ctime != present.inode.ctime => {
                     Some(Doubt::Changed(stat.inode.ctime))
                 }

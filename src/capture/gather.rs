@@ -165,7 +165,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 if present.entry.link.is_some() {
                     self.capturer.linked.insert(present.inode.id, present.as_ref().clone());
                 }
-                self.capturer.identities.present(self.tree, path, present.entry.kind(), &present.inode)?;
+                self.capturer.identities.present_again(self.tree, path, present.entry.kind(), &present.inode)?;
             }
             _ => self.capturer.identities.absent(self.tree, path)?,
         }

@@ -168,7 +168,7 @@ impl Capturer {
 
     /// Begins a round: identities are worked out anew, parents first.
     pub(crate) fn begin(&mut self) {
-        self.identities = Identities::default();
+        self.identities.begin();
         self.linked.clear();
     }
 

@@ -9,6 +9,8 @@ use crate::words::path::RelPath;
 
 /// How many names of one inode are looked at.
 const NAMES_CAP: usize = 4096;
+/// Of so many paths is known what they were in an earlier pass, 4 MiB or so.
+const KNOWN_CAP: usize = 16_384;
 
 /// What a path of the new state was in the old tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +46,20 @@ impl Identity {
     }
 }
 
+/// What was found at a path in an earlier pass over the same tree, so that it can be noted again without asking the tree. Of what
+/// moved nothing is kept: that depends on the other paths.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// It is in a new directory; else its place in the tree is the path itself.
+    is_in_new: bool,
+    /// What is there.
+    found: Option<(Kind, Inode)>,
+    /// That is what was there before; else it was nowhere.
+    is_same: bool,
+    /// Another inode was there before, of a directory if true.
+    displaces: Option<bool>,
+}
+
 /// Works out identities, path by path, parents before children.
 #[derive(Default, Debug)]
 pub struct Identities {
@@ -54,9 +70,17 @@ pub struct Identities {
     claimed: BTreeSet<RelPath>,
     /// Old paths whose inode is not there any more.
     displaced: BTreeSet<RelPath>,
+    /// From the second pass on.
+    known: Option<BTreeMap<RelPath, Known>>,
 }
 
 impl Identities {
+    /// Begins another pass over the same tree.
+    pub fn begin(&mut self) {
+        let known = Some(self.known.take().unwrap_or_default());
+        *self = Self { known, ..Self::default() };
+    }
+
     /// The old path that corresponds to `path`; `None` inside a new directory.
     pub fn old_slot(&self, path: &RelPath) -> Option<RelPath> {
         let mut ancestor = path.parent();
@@ -83,22 +107,82 @@ impl Identities {
 
     /// Notes that nothing is at `path`.
     pub fn absent<S: Store>(&mut self, tree: &Tree<S>, path: &RelPath) -> Result<(), TreeError> {
-        if let Some(old) = self.old_slot(path)
-            && let Some(row) = tree.row(&old)?
-        {
-            self.displace(path, old, &row);
+        let slot = self.old_slot(path);
+        if self.is_noted_again(path, slot.as_ref(), None) {
+            return Ok(());
         }
+        let row = slot.as_ref().map(|old| tree.row(old)).transpose()?.flatten();
+        let displaces = row.map(|row| row.entry.is_directory());
+        if let (Some(old), Some(is_directory)) = (slot.clone(), displaces) {
+            self.displace(path, old, is_directory);
+        }
+        self.know(path, slot.as_ref(), None, false, displaces);
         Ok(())
     }
 
-    fn displace(&mut self, path: &RelPath, old: RelPath, row: &Row) {
+    fn displace(&mut self, path: &RelPath, old: RelPath, is_directory: bool) {
         self.displaced.insert(old);
-        if row.entry.is_directory() {
+        if is_directory {
             self.moved.insert(path.clone(), None);
         }
     }
 
-    /// Says what the inode at `path` was. To be called once for each path, parents before children.
+    /// Notes what is at `path`, as [`Identities::present`] does, but need not say what it was.
+    pub fn present_again<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        path: &RelPath,
+        kind: Kind,
+        inode: &Inode,
+    ) -> Result<(), TreeError> {
+        let slot = self.old_slot(path);
+        if !self.is_noted_again(path, slot.as_ref(), Some((kind, inode))) {
+            self.present(tree, path, kind, inode)?;
+        }
+        Ok(())
+    }
+
+    /// True if what is at `path` is known, which is noted then.
+    fn is_noted_again(&mut self, path: &RelPath, slot: Option<&RelPath>, found: Option<(Kind, &Inode)>) -> bool {
+        let is_it = |known: &&Known| match (&known.found, found) {
+            (None, None) => true,
+            (Some((kind, inode)), Some((now, found))) => {
+                *kind == now && inode.is_same(found) && inode.nlink == found.nlink
+            }
+            _ => false,
+        };
+        let in_place = |known: &&Known| if known.is_in_new { slot.is_none() } else { slot == Some(path) };
+        let Some(known) = self.known.as_ref().and_then(|known| known.get(path)).filter(in_place).filter(is_it).copied()
+        else {
+            return false;
+        };
+        if let Some(is_directory) = known.displaces {
+            self.displace(path, path.clone(), is_directory);
+        }
+        if !known.is_same && matches!(known.found, Some((Kind::Directory, _))) {
+            self.moved.insert(path.clone(), None);
+        }
+        true
+    }
+
+    fn know(
+        &mut self,
+        path: &RelPath,
+        slot: Option<&RelPath>,
+        found: Option<(Kind, Inode)>,
+        is_same: bool,
+        displaces: Option<bool>,
+    ) {
+        let Some(all) = &mut self.known else { return };
+        let is_plain = slot.is_none_or(|slot| slot == path);
+        if !is_plain || (all.len() >= KNOWN_CAP && !all.contains_key(path)) {
+            all.remove(path);
+            return;
+        }
+        all.insert(path.clone(), Known { is_in_new: slot.is_none(), found, is_same, displaces });
+    }
+
+    /// Says what the inode at `path` was. To be called once for each path in a pass, parents before children.
     pub fn present<S: Store>(
         &mut self,
         tree: &Tree<S>,
@@ -111,13 +195,20 @@ impl Identities {
             Some(old) => tree.row(old)?.map(|row| (old.clone(), row)),
             None => None,
         };
+        let mut displaces = None;
         if let Some((old, row)) = expected {
             if path.is_root() || (row.entry.kind() == kind && row.inode.is_same(inode)) {
+                self.know(path, slot.as_ref(), Some((kind, *inode)), true, None);
                 return Ok(Identity::Same { old, row: Box::new(row) });
             }
-            self.displace(path, old, &row);
+            displaces = Some(row.entry.is_directory());
+            self.displace(path, old, row.entry.is_directory());
         }
-        let identity = self.elsewhere(tree, kind, inode)?;
+        let (identity, is_unknown) = self.elsewhere(tree, kind, inode)?;
+        match is_unknown {
+            true => self.know(path, slot.as_ref(), Some((kind, *inode)), false, displaces),
+            false => drop(self.known.as_mut().and_then(|known| known.remove(path))),
+        }
         if kind == Kind::Directory {
             let from = match &identity {
                 Identity::Moved { from, .. } => Some(from.clone()),
@@ -128,21 +219,29 @@ impl Identities {
         Ok(identity)
     }
 
-    fn elsewhere<S: Store>(&mut self, tree: &Tree<S>, kind: Kind, inode: &Inode) -> Result<Identity, TreeError> {
+    /// What an inode was that is not what was at its path; and true if the tree knows nothing of it.
+    fn elsewhere<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        kind: Kind,
+        inode: &Inode,
+    ) -> Result<(Identity, bool), TreeError> {
         let linked = kind != Kind::Directory && inode.nlink > 1;
+        let mut is_unknown = true;
         for from in tree.names_of(inode.id, NAMES_CAP)? {
             let Some(row) = tree.row(&from)? else { continue };
             if row.entry.kind() != kind || !row.inode.is_same(inode) || from.is_root() {
                 continue;
             }
+            is_unknown = false;
             if linked {
-                return Ok(Identity::New { sibling: Some(Box::new(row)) });
+                return Ok((Identity::New { sibling: Some(Box::new(row)) }, is_unknown));
             }
             if self.claimed.insert(from.clone()) {
-                return Ok(Identity::Moved { from, row: Box::new(row) });
+                return Ok((Identity::Moved { from, row: Box::new(row) }, is_unknown));
             }
         }
-        Ok(Identity::New { sibling: None })
+        Ok((Identity::New { sibling: None }, is_unknown))
     }
 
     /// Takes an old path for a rename; false if it was taken already.
@@ -180,5 +279,61 @@ impl Identities {
             above = directory.parent();
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::Model;
+    use super::*;
+    use crate::thought::store::MemoryStore;
+
+    /// One pass over all `paths` of `model`; `again` if what is known of an earlier one is made use of.
+    fn pass(
+        identities: &mut Identities,
+        tree: &Tree<MemoryStore>,
+        model: &Model,
+        paths: &BTreeSet<RelPath>,
+        again: bool,
+    ) {
+        identities.begin();
+        for path in paths {
+            match model.find(path) {
+                None => identities.absent(tree, path).unwrap(),
+                Some(found) if again => {
+                    identities.present_again(tree, path, found.entry.kind(), &found.inode).unwrap();
+                }
+                Some(found) => drop(identities.present(tree, path, found.entry.kind(), &found.inode).unwrap()),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_further_pass_comes_to_what_a_first_one_would(
+            before in prop::collection::vec(any::<(u8, usize, usize, u8)>(), 0..30),
+            first in prop::collection::vec(any::<(u8, usize, usize, u8)>(), 0..20),
+            second in prop::collection::vec(any::<(u8, usize, usize, u8)>(), 0..6),
+        ) {
+            let steps = |model: &Model, steps: &[(u8, usize, usize, u8)]| {
+                let mut model = model.clone();
+                steps.iter().for_each(|&(kind, pick, directory, name)| model.step(kind, pick, directory, name));
+                model
+            };
+            let old = steps(&Model::new(), &before);
+            let (earlier, now) = (steps(&old, &first), steps(&steps(&old, &first), &second));
+            let paths: BTreeSet<RelPath> = [&old, &earlier, &now].iter().flat_map(|model| model.paths()).collect();
+            let tree = old.tree();
+            let (mut fresh, mut used) = (Identities::default(), Identities::default());
+            pass(&mut fresh, &tree, &now, &paths, false);
+            pass(&mut used, &tree, &earlier, &paths, false);
+            pass(&mut used, &tree, &now, &paths, true);
+            let state = |all: &Identities| (all.moved.clone(), all.claimed.clone(), all.displaced.clone());
+            prop_assert_eq!(state(&used), state(&fresh));
+        }
     }
 }

@@ -11,14 +11,14 @@ use crate::words::path::Name;
 
 /// A file system of names, inodes and contents, small enough to be compared whole.
 #[derive(Clone, Default, Debug)]
-struct Model {
+pub(super) struct Model {
     names: BTreeMap<RelPath, u64>,
     inodes: BTreeMap<u64, (Body, i64)>,
     next: u64,
 }
 
 impl Model {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut model = Self { next: 2, ..Self::default() };
         model.names.insert(RelPath::root(), 1);
         model.inodes.insert(1, (Body::Directory, 0));
@@ -50,7 +50,7 @@ impl Model {
     }
 
     /// One random step; steps that make no sense do nothing.
-    fn step(&mut self, kind: u8, pick: usize, directory: usize, name: u8) {
+    pub(super) fn step(&mut self, kind: u8, pick: usize, directory: usize, name: u8) {
         let directories: Vec<_> = self.names.keys().filter(|path| self.is_directory(path)).cloned().collect();
         let to = directories[directory % directories.len()].join(&Name::parse(&[b'a' + name % 5]).unwrap());
         let from = self.names.keys().nth(pick % self.names.len()).unwrap().clone();
@@ -101,7 +101,15 @@ impl Model {
         Box::new(Present { entry, inode, memory: None, encoded })
     }
 
-    fn tree(&self) -> Tree<MemoryStore> {
+    pub(super) fn paths(&self) -> Vec<RelPath> {
+        self.names.keys().cloned().collect()
+    }
+
+    pub(super) fn find(&self, path: &RelPath) -> Option<Box<Present>> {
+        self.names.contains_key(path).then(|| self.present(path))
+    }
+
+    pub(super) fn tree(&self) -> Tree<MemoryStore> {
         let root = self.present(&RelPath::root());
         let mut tree = Tree::open(MemoryStore::default(), Row::new(root.entry, root.inode)).unwrap();
         for path in self.names.keys().filter(|path| !path.is_root()) {
@@ -175,7 +183,7 @@ fn steps(tree: &Tree<MemoryStore>, new: &Model, captures: &mut Captures) -> Vec<
             Planned::Incomplete(paths) => {
                 for path in paths {
                     assert!(!captures.contains_key(&path), "asked twice for {path}");
-                    let found = new.names.contains_key(&path).then(|| new.present(&path));
+                    let found = new.find(&path);
                     captures.insert(path, found);
                 }
             }
@@ -189,7 +197,7 @@ fn check(old: &Model, new: &Model, thrifty: bool) {
     captures.extend(new.absences(old).into_iter().map(|path| (path, None)));
     for path in old.names.keys().chain(new.names.keys()) {
         if !(thrifty && new.is_clean(old, path)) {
-            captures.insert(path.clone(), new.names.contains_key(path).then(|| new.present(path)));
+            captures.insert(path.clone(), new.find(path));
         }
     }
     let operations = steps(&tree, new, &mut captures);
@@ -224,7 +232,7 @@ fn planned(old: &Model, new: &Model) -> Vec<Operation> {
     let tree = old.tree();
     let mut captures: Captures = BTreeMap::new();
     for path in old.names.keys().chain(new.names.keys()).filter(|path| !new.is_clean(old, path)) {
-        captures.insert(path.clone(), new.names.contains_key(path).then(|| new.present(path)));
+        captures.insert(path.clone(), new.find(path));
     }
     steps(&tree, new, &mut captures)
 }

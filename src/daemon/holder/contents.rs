@@ -39,6 +39,8 @@ impl Work {
         contents: Vec<HeldContent>,
         reply: oneshot::Sender<Vec<Admitted>>,
     ) -> Result<(), ReplicaError> {
+        // What came before is kept, whatever becomes of these.
+        self.staged_bytes = 0;
         let bytes = contents.iter().map(|content| content.size.saturating_sub(content.from));
         if !self.has_room(bytes.fold(0, u64::saturating_add))? {
             self.parked.push_front(Parked::Hold(contents, reply));

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests make and change directories as other programs do")]
 
 mod hold;
+mod lane;
 mod look;
 
 use std::path::PathBuf;

@@ -9,7 +9,27 @@
 //! What is demanded: a cut that is called consistent is the home at an instant, each call under way then counted as undone, done or, for a write,
 //! part done. And when the writers have ended, cuts make the tree what the home is: nothing was missed.
 //!
-//! What it does not hold each by itself, at a bound of 2: the events of condition (c), and the change times of (d), which cover for each other.
+//! # What it shows of the design's conditions
+//! With one thing taken out at a time, at a bound of 2, the model finds a home that never was
+//! - without (a), one queue's answer taken for all: at once, in `writes in place`;
+//! - without (b): in `a directory that moves`;
+//! - without the look after the capture, (d): in `two writes of one file`;
+//! - without the wait for what was emptied, or without (c) and the change times of (d) together: in `a file cut short`.
+//!
+//! Three things fail nothing by themselves. They follow from the others wherever the model's kernel is the real one:
+//! - **The events of (c).** What a captured path had happen to it between its capture and the look after it is by a call that began after the first
+//!   barrier, and has set a change time not older than that; or by one that was under way, which is then one of the states allowed, or reads otherwise
+//!   the second time. A name that moved, or one above it, leads to another inode or to none; a write by another name moves the time of the same
+//!   inode. So (d) sees all that (c) hears, and sees it first: events may be late, effects are not.
+//! - **The change times of (d).** What they tell, the second reading or an event tells as well, but for one thing, which is why (d) is there: an effect
+//!   without an event yet. The model has it; the second reading finds it.
+//! - **The doubts of (a)**, that a queue overflowed or lost a watch. A queue that lost anything before its answer is begun anew, and has lost the
+//!   barrier as well, so that no answer comes, and awaits a scan, so that (b) fails. What is lost behind the answer to the first barrier are events of
+//!   (c), which (d) does without; and all that they would have made dirty is found by the scan.
+//!
+//! All three stay. The second reading is bounded: of what was read in this round alone, and for writes of up to a minute; times are those of the file
+//! system, and not each tells them as it should; and a lost watch may be of a directory that the look does not come to. What costs nothing and
+//! fails apart from the others is what makes a proof out of a look. They also say why: which path to capture again, which words stand in `status`.
 //!
 //! `HOTSPARE_BOUND` is that bound; the long form takes a greater one.
 

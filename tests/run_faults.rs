@@ -61,14 +61,15 @@ fn a_directory_that_is_closed_under_the_primary_keeps_its_copy_and_goes_on_when_
     build::mode(&pair.bed.src("closed"), 0o000);
     build::file(&pair.bed.src("closed/in/file"), "2");
     build::file(&pair.bed.src("open/file"), "2");
-    let copy = |pair: &Pair, name: &str| fs::read(pair.bed.dst(name)).unwrap();
-    pair.until("the rest goes on", |pair| copy(pair, "open/file") == b"2");
+    // While a generation is revealed a file is away for a moment.
+    let has = |pair: &Pair, name: &str, content: &[u8]| fs::read(pair.bed.dst(name)).is_ok_and(|read| read == content);
+    pair.until("the rest goes on", |pair| has(pair, "open/file", b"2"));
     pair.until("the status names it", |pair| {
         let unreadable = pair.status(&pair.primary)["unreadable"].clone();
-        unreadable["sample"].as_array().is_some_and(|paths| paths.iter().any(|told| told["path"] == "closed"))
+        unreadable["sample"].to_string().contains("\"closed")
     });
-    assert_eq!(copy(&pair, "closed/in/file"), b"1", "what cannot be read keeps its copy");
+    assert!(has(&pair, "closed/in/file", b"1"), "what cannot be read keeps its copy\n{}", pair.told());
     build::mode(&pair.bed.src("closed"), 0o755);
-    pair.until("what was written meanwhile is found", |pair| copy(pair, "closed/in/file") == b"2");
+    pair.until("what was written meanwhile is found", |pair| has(pair, "closed/in/file", b"2"));
     pair.converge();
 }

@@ -48,6 +48,12 @@ impl Listed {
         self.named.contains_key(path) || self.unnamed.contains(&short(path))
     }
 
+    /// False if nothing below `path` was noted; of those that are not named nobody knows.
+    pub fn may_have_below(&self, path: &RelPath) -> bool {
+        let mut behind = self.named.range(path.clone()..).map(|(known, _)| known).filter(|known| *known != path);
+        !self.unnamed.is_empty() || behind.next().is_some_and(|known| known.is_within(path))
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         (self.named.len() + self.unnamed.len()) as u64

@@ -25,13 +25,15 @@ impl<W: Watch> Walker<W> {
     ) -> Result<(), WalkError> {
         let source = change.source;
         match change.kind {
-            ChangeKind::Touched { path, written } => {
+            ChangeKind::Touched { path, written: is_written } => {
                 if self.may_be_replicated(&path) {
-                    self.hear(tree, &path, written, now)?;
+                    self.hear(tree, &path, is_written, now)?;
                     let written = self.fleeting.written(&path);
                     self.written_to(tree, &path, written, now)?;
-                    // A directory that could not be entered may be open now, and has no watch that would say what is in it.
-                    if self.findings.unreadable.has(&path) {
+                    // A directory that could not be entered may be open now, and has no watch that would say what is in it; of what has one, and
+                    // could not be reached, nothing more is told.
+                    let unreadable = &self.findings.unreadable;
+                    if unreadable.has(&path) || (!is_written && unreadable.may_have_below(&path)) {
                         self.await_scan(&path, Reach::Below);
                     }
                 }

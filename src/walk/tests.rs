@@ -10,6 +10,7 @@ use std::os::unix::net::UnixListener;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::capture::tests::bench::{BACKENDS, Bench, path};
+use crate::fs::tests::as_ordinary_user;
 use crate::thought::generation::{Quality, Reason};
 use crate::watch::{Backend, Options};
 
@@ -205,19 +206,46 @@ fn what_is_no_file_is_counted_once_and_not_replicated() {
 
 #[test]
 fn what_cannot_be_read_is_said_and_left_as_it_was() {
-    if rustix::process::geteuid().is_root() {
-        return;
-    }
-    let mut bench = Bench::new(Backend::Notify);
-    bench.make("secret", "x");
-    settle(&mut bench);
-    fs::set_permissions(bench.at("secret"), fs::Permissions::from_mode(0o000)).unwrap();
-    assert_eq!(bench.cut().quality, Quality::Fuzzy(vec![Reason::Unreadable]));
-    assert_eq!(bench.walker.findings().unreadable.count(), 1);
-    assert_eq!(bench.content("secret"), b"x");
-    fs::set_permissions(bench.at("secret"), fs::Permissions::from_mode(0o600)).unwrap();
-    settle(&mut bench);
-    assert_eq!(bench.walker.findings().unreadable.count(), 0);
+    as_ordinary_user(|| {
+        let mut bench = Bench::new(Backend::Notify);
+        bench.make("secret", "x");
+        settle(&mut bench);
+        fs::set_permissions(bench.at("secret"), fs::Permissions::from_mode(0o000)).unwrap();
+        assert_eq!(bench.cut().quality, Quality::Fuzzy(vec![Reason::Unreadable]));
+        assert_eq!(bench.walker.findings().unreadable.count(), 1);
+        assert_eq!(bench.content("secret"), b"x");
+        fs::set_permissions(bench.at("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+        settle(&mut bench);
+        assert_eq!(bench.walker.findings().unreadable.count(), 0);
+    });
+}
+
+/// G4. Nothing tells of the file itself when the directory above it is opened, by whatever number of others it is known to be unreadable.
+#[test]
+fn what_could_not_be_read_below_a_directory_is_found_when_that_is_open_again() {
+    as_ordinary_user(|| {
+        for backend in BACKENDS {
+            for others in [0, 150] {
+                let mut bench = Bench::new(backend);
+                bench.make("closed/in/file", "1");
+                (0..others).for_each(|number| bench.make(&format!("a{number}"), "x"));
+                settle(&mut bench);
+                let mode =
+                    |at: &str, mode| fs::set_permissions(bench.at(at), fs::Permissions::from_mode(mode)).unwrap();
+                (0..others).for_each(|number| mode(&format!("a{number}"), 0o000));
+                let mut file = fs::OpenOptions::new().write(true).open(bench.at("closed/in/file")).unwrap();
+                mode("closed", 0o000);
+                file.write_all(b"2").unwrap();
+                assert_eq!(bench.cut().quality, Quality::Fuzzy(vec![Reason::Unreadable]));
+                assert_eq!(bench.content("closed/in/file"), b"1");
+                fs::set_permissions(bench.at("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+                for _ in 0..20 {
+                    bench.cut();
+                }
+                assert_eq!(bench.content("closed/in/file"), b"2", "{backend:?}, with {others} others");
+            }
+        }
+    });
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn is_root() -> bool {
 }
 
 /// Runs `test` without any capability: as an ordinary user who owns the files made here. Capabilities are a thread's own.
-fn as_ordinary_user(test: impl FnOnce() + Send) {
+pub(crate) fn as_ordinary_user(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let mut sets = capabilities(None).unwrap();

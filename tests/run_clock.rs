@@ -1,5 +1,6 @@
-//! The wall clock is set, forward and back, under two daemons and a live load (G3, G4): rounds in which it was set prove nothing, no link ends, no
-//! alarm is raised, the lag comes down again, and what is written under a clock that is behind is found after a restart.
+//! The wall clock is set, forward and back, under two daemons and a live load (G3, G4, G5): rounds in which it was set prove nothing, no link ends, no
+//! alarm is raised, positions only rise and those of the standby are the primary's, what `wait` said is there, the lag comes down again, and what is
+//! written under a clock that is behind is found after a restart.
 //!
 //! As root only. The clock is away for a few seconds in all. A process of its own puts it right again when the test ends, however it ends.
 
@@ -12,7 +13,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::pair::Pair;
+use common::pair::{Node, Pair};
 use common::{build, is_root, note, skip};
 use hotspare::jenkins::checks::{Promise, check, check_age};
 use hotspare::jenkins::home::{HomeSize, make};
@@ -86,6 +87,43 @@ fn assert_undisturbed(pair: &Pair, when: &str) {
     }
 }
 
+/// Where a node stands: epoch and generation.
+fn position(pair: &Pair, node: &Node) -> (u64, u64) {
+    let status = pair.status(node);
+    let told = status["position"].as_str().unwrap_or_else(|| panic!("{status:#}"));
+    let (epoch, generation) = told.split_once('.').unwrap();
+    (epoch.parse().unwrap(), generation.parse().unwrap())
+}
+
+/// Where both nodes were seen, first to last.
+#[derive(Default)]
+struct Walked {
+    primary: Vec<(u64, u64)>,
+    standby: Vec<(u64, u64)>,
+}
+
+impl Walked {
+    /// Looks once more: both go forward in one reign, and the standby is never ahead.
+    fn look(&mut self, pair: &Pair) {
+        self.standby.push(position(pair, &pair.standby));
+        self.primary.push(position(pair, &pair.primary));
+        let (primary, standby) = (&self.primary, &self.standby);
+        assert!(primary.is_sorted() && standby.is_sorted(), "{primary:?} {standby:?}\n{}", pair.told());
+        assert!(standby.last() <= primary.last(), "{primary:?} {standby:?}\n{}", pair.told());
+        assert!(primary.iter().all(|at| at.0 == primary[0].0), "another reign began: {primary:?}\n{}", pair.told());
+    }
+}
+
+/// What was written before `wait` returns is in the replica, which is held meanwhile.
+fn assert_nothing_lost(pair: &mut Pair, load: &Load) {
+    let done = load.ledger();
+    let waited = pair.ask(&pair.primary, &["wait", "--timeout", "120s"]);
+    assert_eq!(waited.code, Some(0), "{}{}\n{}", waited.stdout, waited.stderr, pair.told());
+    let mut hold = pair.hold(&[]);
+    assert_eq!(check_age(&pair.bed.destination(), &done, Promise::Whole), [], "{}", pair.told());
+    pair.let_go(&mut hold);
+}
+
 /// How often a link was made, as the standby tells it.
 fn links(pair: &Pair) -> usize {
     pair.standby.log().lines().filter(|line| line.contains("connected to the primary")).count()
@@ -112,9 +150,14 @@ fn a_clock_that_is_set_under_live_daemons_does_no_harm() {
     }
     std::thread::sleep(Duration::from_secs(1));
     assert_undisturbed(&pair, "with the clock ahead");
+    let mut walked = Walked::default();
+    walked.look(&pair);
+    assert_nothing_lost(&mut pair, &load);
     clock.away(-STEP).unwrap();
     std::thread::sleep(Duration::from_secs(1));
     assert_undisturbed(&pair, "with the clock behind");
+    walked.look(&pair);
+    assert_nothing_lost(&mut pair, &load);
     // Some of these fall between two barriers of a cut, which the primary tells of each of its rounds.
     let spoilt = |pair: &Pair| pair.primary.log().lines().filter(|line| line.contains("ClockStepped")).count();
     let mut steps = 0;
@@ -122,11 +165,15 @@ fn a_clock_that_is_set_under_live_daemons_does_no_harm() {
         clock.away(if steps % 2 == 0 { STEP } else { 0 }).unwrap();
         std::thread::sleep(Duration::from_millis(70 + u64::from(steps % STEPS) * 5));
         steps += 1;
+        walked.look(&pair);
     }
     clock.away(0).unwrap();
     let spoilt = spoilt(&pair);
     assert!(spoilt > 0, "no round noticed any of {steps} steps");
     assert_undisturbed(&pair, "with the clock to and fro");
+    assert_nothing_lost(&mut pair, &load);
+    walked.look(&pair);
+    assert!(walked.standby.first() < walked.standby.last(), "nothing went on: {:?}", walked.standby);
     assert_eq!(links(&pair), linked, "a link ended\n{}", pair.told());
     pair.until("the lag is less than what the clock was set by", |pair| {
         let (primary, standby) = (pair.status(&pair.primary), pair.status(&pair.standby));

@@ -107,9 +107,9 @@ impl Fleeting {
         Some(moving)
     }
 
-    /// Of other names than those `is_wanted` of a cut knows all.
+    /// Of other names than those `is_wanted` of a cut knows all, unless what became of one was not told yet.
     pub(super) fn retain(&mut self, is_wanted: impl Fn(&RelPath) -> bool) {
-        self.0.retain(|path, _| is_wanted(path));
+        self.0.retain(|path, fresh| is_wanted(path) || (fresh.seen.is_none() && !fresh.is_gone));
     }
 
     pub(super) fn forget(&mut self) {
@@ -171,6 +171,10 @@ mod tests {
 
         assert_eq!(fleeting.came(&path("empty"), Fresh::seen(None)), Written::Here);
         assert_eq!(fleeting.went(&path("empty")), Written::Here, "nothing was written");
+
+        come(&mut fleeting, "untold");
+        fleeting.retain(|_| false);
+        assert_eq!(fleeting.went(&path("untold")), Written::Any);
 
         come(&mut fleeting, "temporary");
         let moving = fleeting.moves(&path("temporary")).unwrap();

@@ -168,15 +168,22 @@ impl<W: Watch> Walker<W> {
         }
     }
 
+    /// A name came or went; true if it is marked, false if it is left to a scan.
+    fn stir(&mut self, path: &RelPath, now: Timestamp) -> bool {
+        self.shake(path);
+        let is_marked = !self.leaves_to_scan(path);
+        if is_marked {
+            self.mark(path, now);
+        }
+        is_marked
+    }
+
     fn arrived(&mut self, path: &RelPath, may_be_directory: bool, now: Timestamp) {
         self.mark_parent(path, now);
         if !self.may_be_replicated(path) {
             return;
         }
-        self.shake(path);
-        if !self.leaves_to_scan(path) {
-            self.mark(path, now);
-        }
+        self.stir(path, now);
         self.gone.remove(path);
         if may_be_directory {
             self.await_scan(path, Reach::Below);
@@ -188,9 +195,7 @@ impl<W: Watch> Walker<W> {
         if !self.may_be_replicated(path) {
             return;
         }
-        self.shake(path);
-        if !self.leaves_to_scan(path) {
-            self.mark(path, now);
+        if self.stir(path, now) {
             self.gone.insert(path.clone());
         }
         if may_be_directory {

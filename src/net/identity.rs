@@ -308,17 +308,25 @@ fn generate() -> Result<KeyPair, IdentityError> {
     KeyPair::generate_for(&PKCS_ED25519).map_err(IdentityError::Generate)
 }
 
-/// Creates `path` in `dir` with mode 0600 and makes it durable; a key of which that is not sure is taken away again.
+/// Creates `path` in `dir` with mode 0600, durably. It gets its name when it is whole on the disk: half a key, left by a power cut or for want of
+/// room, would keep the node from starting until a person takes it away.
 fn write_new(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| File::open(dir).and_then(|dir| dir.sync_all()));
-    if written.is_err() {
-        // The first error is the one to tell; should the file stay, the next start names it and says what to do.
-        rustix::fs::unlink(path).ok();
-    }
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    // Left by a process of the same number.
+    rustix::fs::unlink(&temporary).ok();
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        // Unlike a rename it replaces nothing.
+        rustix::fs::link(&temporary, path)?;
+        let synced = File::open(dir).and_then(|dir| dir.sync_all());
+        if synced.is_err() {
+            rustix::fs::unlink(path).ok();
+        }
+        synced
+    });
+    // The first error is the one to tell.
+    rustix::fs::unlink(&temporary).ok();
     written
 }
 

@@ -36,6 +36,7 @@
 //! | | `a_disk_that_the_kernel_makes_read_only_stops_the_standby_which_says_so_until_it_is_mounted_again` | an error made in ext4 under a running standby: `status`, and what is shown after |
 //! | | `a_power_cut_at_any_call_of_an_index_leaves_one_commit_none_older_than_the_last` | an index, of a primary or a standby, on the simulated disk: which commit opens as intact |
 //! | G1, G4, G5 | `a_power_cut_at_any_call_of_a_primary_gives_no_position_twice_and_leaves_an_index_that_is_the_home` | the home and the state directory of a primary on the simulated disk, through two lives and a reign: positions before and after, whom it trusts, its index against the bytes of the home |
+//! | G4, G5 | `errors_of_the_disk_of_a_primary_give_no_position_twice_and_are_survived` | EIO and ENOSPC there, at calls and at each sync, once or for a while: the same, and after a power cut as well |
 //! | G4 | `what_the_index_has_and_a_power_cut_took_back_is_read_again` | a file of which only the times and the length reached the disk: its content on a start |
 //! | G2 | `whatever_the_power_cut_synced_records_stay_and_later_ones_are_a_prefix` | a power cut at every call of the journal to its medium, what was not synced lost, kept or torn |
 //! | | `a_power_cut_while_recovering_loses_nothing_more` | a second cut at every call of the recovery |

@@ -1,16 +1,20 @@
 //! A primary on a disk whose power is cut at every call: its home, its state directory, or what starts from them.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 use tokio::runtime::{Builder, Runtime};
 
 use super::{context, head, lone_primary};
 use crate::daemon::memory::load_trust;
 use crate::daemon::node::{Node, NodeOptions};
-use crate::fs::tests::simulated::{Bed, Disk, Leaves, bed, blows, each, is_whole};
+use crate::fs::tests::simulated::{Bed, Calls, Disk, Fault, Leaves, bed, blows, each, is_whole};
 use crate::net::identity::{Identity, NodeId};
 use crate::thought::dice::Dice;
 use crate::thought::wire::message::Hello;
@@ -78,12 +82,16 @@ fn peer() -> NodeName {
 
 /// What Jenkins does at step `number`: files made, one saved by rename, one written in place.
 fn work(home: &Path, number: u8) {
+    try_work(home, number).unwrap();
+}
+
+fn try_work(home: &Path, number: u8) -> io::Result<()> {
     let directory = home.join(format!("job-{}", number % 3));
-    fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join(".config"), vec![number; 5000]).unwrap();
-    fs::rename(directory.join(".config"), directory.join("config")).unwrap();
-    let counter = fs::OpenOptions::new().write(true).create(true).truncate(false).open(home.join("counter")).unwrap();
-    counter.write_all_at(&[b'0' + number; 300], u64::from(number % 2) * 4096).unwrap();
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join(".config"), vec![number; 5000])?;
+    fs::rename(directory.join(".config"), directory.join("config"))?;
+    let counter = fs::OpenOptions::new().write(true).create(true).truncate(false).open(home.join("counter"))?;
+    counter.write_all_at(&[b'0' + number; 300], u64::from(number % 2) * 4096)
 }
 
 /// Two lives of a primary, each ended in order; in the first it begins a reign because of a standby that had more.
@@ -193,4 +201,68 @@ fn what_the_index_has_and_a_power_cut_took_back_is_read_again() {
     drop(bed);
     let bed = Bed::mount(left).unwrap();
     runtime().block_on(check(&bed, &Known::default())).unwrap();
+}
+
+/// Lives while calls fail: what cannot be done is not done, and a primary that ends for it is started again.
+async fn live_amid(notes: &mut Notes<'_>) {
+    let bed = notes.bed;
+    for number in 0..4 {
+        try_work(&bed.at("home"), number).ok();
+        let Ok(node) = start(bed).await else { continue };
+        let (id, of) = (node.id(), home_of(&node));
+        notes.note(|known| (known.id, known.home) = (Some(id), of));
+        notes.note_head(&node);
+        try_work(&bed.at("home"), number + 1).ok();
+        // One that has no room makes no cut.
+        tokio::time::timeout(Duration::from_secs(1), node.mark()).await.ok();
+        notes.note_head(&node);
+        node.end().await.ok();
+    }
+}
+
+/// One fault at the calls to the disk of a primary, and a power cut when all is well again. True if it was met.
+fn suffer(fault: Fault) -> Result<bool, String> {
+    let bed = Bed::mount(Disk::new(&["home", "state"]).remember()).unwrap();
+    bed.state().fault = Some(fault);
+    let mut notes = Notes { bed: &bed, all: vec![Known::default()] };
+    runtime().block_on(live_amid(&mut notes));
+    let known = notes.all.pop().unwrap();
+    let is_met = bed.state().failed > 0;
+    bed.state().fault = None;
+    let left = bed.state().disk.after_power_cut(Leaves::Nothing);
+    runtime().block_on(check(&bed, &known))?;
+    drop(bed);
+    let bed = Bed::mount(left).unwrap();
+    runtime().block_on(check(&bed, &known)).map_err(|why| format!("after a power cut: {why}"))?;
+    Ok(is_met)
+}
+
+/// How many such calls there are in a life amid faults that has none.
+fn counted(calls: Calls) -> Option<usize> {
+    let bed = bed(Disk::new(&["home", "state"]).remember())?;
+    bed.state().fault = Some(Fault { calls, from: usize::MAX, count: 0, error: Errno::IO });
+    runtime().block_on(live_amid(&mut Notes { bed: &bed, all: vec![Known::default()] }));
+    let count = bed.state().counted;
+    Some(count)
+}
+
+/// G4, G5: an error of the disk, or no room on it, once or for as long as some calls take; and once at each sync.
+#[test]
+fn errors_of_the_disk_of_a_primary_give_no_position_twice_and_are_survived() {
+    let (Some(count), Some(syncs)) = (counted(Calls::Changes), counted(Calls::Syncs)) else { return };
+    let mut dice = Dice::new(8);
+    let some = (0..count - count / 20).filter(|_| is_whole() || dice.index(count) < 30);
+    let at = |from| (from, [1, 30][from % 2], [Errno::IO, Errno::NOSPC][from / 2 % 2]);
+    let faults: Vec<Fault> = some
+        .map(at)
+        .map(|(from, count, error)| Fault { calls: Calls::Changes, from, count, error })
+        .chain((0..syncs - 2).map(|from| Fault { calls: Calls::Syncs, from, count: 1, error: Errno::IO }))
+        .collect();
+    println!("{} faults at {count} calls, {syncs} of them syncs", faults.len());
+    assert!(syncs > 20 && faults.len() > syncs + 10, "{} of {count}", faults.len());
+    each(&faults, |fault| match suffer(*fault) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!("{fault:?}: it was never met")),
+        Err(why) => Err(format!("{fault:?}: {why}")),
+    });
 }

@@ -25,6 +25,8 @@ pub(crate) enum Calls {
     All,
     /// Those that change it or make it durable.
     Changes,
+    /// Those that make it durable.
+    Syncs,
     /// Those that set extended attributes or owners.
     Attributes,
 }

@@ -72,6 +72,7 @@ impl Face {
 }
 
 const CHANGES: &[Calls] = &[Calls::All, Calls::Changes];
+const SYNCS: &[Calls] = &[Calls::All, Calls::Changes, Calls::Syncs];
 const ATTRIBUTES: &[Calls] = &[Calls::All, Calls::Changes, Calls::Attributes];
 
 fn enter(found: Result<(FileAttr, Generation), Errno>, reply: ReplyEntry) {
@@ -322,7 +323,7 @@ impl Filesystem for Face {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, only_data: bool, reply: ReplyEmpty) {
-        let synced = self.change("fsync", &ino.0, ino, CHANGES, |state, key| {
+        let synced = self.change("fsync", &ino.0, ino, SYNCS, |state, key| {
             state.syncs[0] += 1;
             state.disk.sync_file(key, only_data)
         });
@@ -336,7 +337,7 @@ impl Filesystem for Face {
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let synced = self.change("fsync of the directory", &ino.0, ino, CHANGES, |state, key| {
+        let synced = self.change("fsync of the directory", &ino.0, ino, SYNCS, |state, key| {
             state.syncs[0] += 1;
             state.disk.sync_directory(key);
             Ok(())
@@ -396,7 +397,7 @@ impl Filesystem for Face {
             if size == 0 {
                 return reply.size(0);
             }
-            let synced = self.change("syncfs", &ino.0, ino, CHANGES, |state, _| {
+            let synced = self.change("syncfs", &ino.0, ino, SYNCS, |state, _| {
                 state.syncs[1] += 1;
                 state.disk.sync_all();
                 Ok(Vec::new())

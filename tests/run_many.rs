@@ -363,17 +363,13 @@ fn many_at_once(files: usize) -> [u64; 2] {
         }
     };
     fs::rename(&aside, pair.bed.src("jobs")).unwrap();
-    let wait = |pair: &Pair| {
-        let waited = pair.ask(&pair.primary, &["wait", "--timeout", "1h"]);
-        assert_eq!(waited.code, Some(0), "{}", waited.stderr);
-    };
-    wait(&pair);
+    pair.wait_long();
     look(&pair);
     for number in 0..files {
         let file = pair.bed.src(format!("jobs/job-{}/builds/{number}.xml", number / 1000));
         build::file(&file, format!("<build>{number} changed</build>"));
     }
-    wait(&pair);
+    pair.wait_long();
     pair.until("all is shown", |pair| pair.status(&pair.standby)["state"] == "streaming");
     look(&pair);
     note(&format!("{files} files: {} MiB on the primary, {} MiB on the standby", most[0], most[1]));

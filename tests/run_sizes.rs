@@ -35,8 +35,7 @@ fn sent_bytes(pair: &Pair) -> u64 {
 
 /// Waits until all is acked and shown; no time is too long.
 fn settle(pair: &Pair) {
-    let waited = pair.ask(&pair.primary, &["wait", "--timeout", "2h"]);
-    assert_eq!(waited.code, Some(0), "{}{}\n{}", waited.stdout, waited.stderr, pair.told());
+    pair.wait_long();
     while pair.status(&pair.primary)["peers"][0]["revealed"] != pair.status(&pair.primary)["peers"][0]["acked"] {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }

@@ -252,6 +252,18 @@ impl Pair {
         self.bed.assert_rsync_agrees();
     }
 
+    /// `hotspare wait`, again and again: for homes so large that a single command would be taken for one that hangs. Hours, at most.
+    pub(crate) fn wait_long(&self) {
+        for _ in 0..240 {
+            let waited = self.ask(&self.primary, &["wait", "--timeout", "60s"]);
+            if waited.code == Some(0) {
+                return;
+            }
+            assert_eq!(waited.code, Some(1), "{}{}\n{}", waited.stdout, waited.stderr, self.told());
+        }
+        panic!("it is never acked\n{}", self.told());
+    }
+
     /// Waits until the two sides are equal by the comparator; says what differs if they never are.
     pub(crate) fn until_equal(&mut self) {
         let mut last = Vec::new();

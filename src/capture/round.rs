@@ -79,7 +79,7 @@ impl Default for RoundOptions {
         Self {
             rounds: 4,
             persistence: Duration::from_millis(250),
-            paths: 60_000,
+            paths: 40_000,
             barrier_timeout: Duration::from_secs(5),
         }
     }

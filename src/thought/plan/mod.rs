@@ -166,7 +166,7 @@ struct Member<'a> {
 
 /// What is to be made, and the capture that has its content, if there is any.
 ///
-/// **Memory:** a generation has up to sixty thousand of these, so nothing is copied out of the captures before the steps are.
+/// **Memory:** a generation has up to forty thousand of these, so nothing is copied out of the captures before the steps are.
 struct Made<'a> {
     entry: &'a Entry,
     supplied: Option<&'a Encoded>,

@@ -346,6 +346,6 @@ fn an_inode_number_that_was_given_to_another_file_during_the_capture_makes_no_li
 
 #[test]
 fn what_a_path_takes_while_it_is_planned_is_little() {
-    // A generation has up to sixty thousand.
+    // A generation has up to forty thousand.
     assert!(size_of::<Present>() <= 288 && size_of::<Step>() <= 272 && size_of::<Made<'_>>() <= 16);
 }

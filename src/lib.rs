@@ -46,6 +46,7 @@
 //! | | `a_clock_that_is_set_under_live_daemons_does_no_harm` | the wall clock, two minutes forward and back under load: spoilt rounds, links, alarms, the replica in the end |
 //! | | `events_between_the_barriers_spoil_a_round_though_no_time_has_changed` | condition (c) by itself |
 //! | | `what_was_captured_and_is_written_by_a_name_that_came_and_went_is_captured_again` | a link that is gone at each look at the clock of a cut |
+//! | | `what_is_written_through_a_link_that_is_gone_before_the_cut_is_captured` | the same before the cut, 200 times, with and without a rename |
 //! | | `a_large_file_changed_in_one_block_and_appended_to_is_not_taken_for_an_append` | the probe rule: samples of a file before its tail is taken for all that changed |
 //! | | `logs_that_never_stop_growing_are_cut_consistently_as_true_prefixes` | files that only grow |
 //! | G4 | `any_change_arrives_and_stays` | random changes: content and metadata of both sides, by an independent comparator |

@@ -178,6 +178,12 @@ impl Log {
         self.ledger.progress(position).map(|progress| progress.state)
     }
 
+    /// The newest generation that is done, as far as the journal still says so.
+    pub fn newest_done(&self) -> Option<Position> {
+        let done = self.ledger.iter().filter(|(_, progress)| progress.state == State::Done);
+        done.map(|(position, _)| *position).max()
+    }
+
     /// Removes the oldest segments, as long as all their generations are done or dropped and at or before `up_to`; never the last.
     /// Syncs. Returns how many were removed. `up_to` must be on this replica's chain of reigns.
     pub fn prune(&mut self, up_to: Position) -> Result<usize, JournalError> {

@@ -38,8 +38,8 @@ pub(super) fn forget_index(path: &Path) -> Result<(), ReplicaError> {
 }
 
 impl Replica {
-    /// Brings an index that was not committed since to where the journal is. False if it stands where the journal was never: then it does not
-    /// describe this disk.
+    /// Brings an index that was not committed since to where the journal is. False if it stands where the journal was never, or before what is done,
+    /// of which the journal keeps no more than that: then it does not describe this disk.
     pub(super) fn catch_up(&mut self, generations: &[Kept]) -> Result<bool, ReplicaError> {
         let acked = generations.iter().filter(|kept| !matches!(kept.state, State::Staging | State::Dropped));
         let mut last = None;
@@ -65,7 +65,7 @@ impl Replica {
                 return Ok(false);
             }
         }
-        Ok(true)
+        Ok(self.log.newest_done().is_none_or(|done| done <= self.standing.position))
     }
 
     /// Applies one journalled generation to the index; false if it does not fit.

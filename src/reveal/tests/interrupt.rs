@@ -299,6 +299,40 @@ fn without_its_index_a_replica_is_read_again_and_goes_on() {
     }
 }
 
+/// An index put back from a backup, when the journal knows of what came since only that it is done.
+#[test]
+fn an_index_older_than_what_the_journal_has_forgotten_is_not_believed() {
+    let ground = Ground::new();
+    let mut replica = ground.open();
+    let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
+    let mut take = |replica: &mut Replica| {
+        take(replica, &primary.generation(), &mut Dice::new(1)).unwrap();
+        replica.settle().unwrap();
+    };
+    fs::write(ground.source().join("one"), "1").unwrap();
+    take(&mut replica);
+    drop(replica);
+    let (index, kept) = (ground.state().join("replica.redb"), ground.state().join("kept"));
+    fs::copy(&index, &kept).unwrap();
+    let mut replica = ground.open();
+    // More than a segment of the journal takes.
+    for number in 0..4400 {
+        let target = format!("{}/{number}", "long".repeat(990));
+        std::os::unix::fs::symlink(target, ground.source().join(format!("link-{number}"))).unwrap();
+    }
+    take(&mut replica);
+    let position = replica.standing().position;
+    assert_eq!(replica.log.stats().segments, 1, "its operations were pruned");
+    drop(replica);
+    fs::copy(&kept, &index).unwrap();
+    let (replica, opening) = ground.try_open().unwrap();
+    assert_eq!(opening, Opening::Reread);
+    assert!(replica.tree().row(&RelPath::parse(b"link-4399").unwrap()).unwrap().is_some());
+    drop(replica);
+    let (replica, opening) = ground.try_open().unwrap();
+    assert_eq!((opening, replica.standing().position), (Opening::Recovered(0), Default::default()), "not {position}");
+}
+
 #[test]
 fn an_index_that_was_never_finished_is_not_believed() {
     let Acked { ground, replica, after, .. } = acked();

@@ -283,8 +283,8 @@ fn a_standby_that_joins_while_something_inside_the_home_is_not_mounted_is_told_w
     for round in 0..3 {
         file(&pair.bed.src("jobs/3/config.xml"), format!("<job>meanwhile {round}</job>"));
         pair.until("the other goes on", |pair| {
-            let there = std::fs::read_to_string(pair.bed.dst("jobs/3/config.xml")).unwrap();
-            there.contains(&format!("meanwhile {round}"))
+            let there = std::fs::read_to_string(pair.bed.dst("jobs/3/config.xml"));
+            there.is_ok_and(|there| there.contains(&format!("meanwhile {round}")))
         });
         std::thread::sleep(std::time::Duration::from_millis(1100));
     }
@@ -335,7 +335,7 @@ fn what_was_mounted_inside_the_home_stays_on_the_standby_until_it_is_back_or_rel
     file(&point.join("under the mount point"), "not of what was mounted there");
     let goes_on = |pair: &mut Pair, content: &str| {
         pair.until("all else goes on", |pair| {
-            std::fs::read(pair.bed.dst("jobs/3/config.xml")).unwrap() == content.as_bytes()
+            std::fs::read(pair.bed.dst("jobs/3/config.xml")).is_ok_and(|there| there == content.as_bytes())
         });
     };
     goes_on(&mut pair, "<job>meanwhile</job>");

@@ -205,7 +205,9 @@ fn missed_write(pair: &mut Pair) {
     let mut command = std::process::Command::new("python3");
     command.args(["-c", script]).arg(&path).arg(&end);
     let mut writer = pair.bed.start(command);
-    let is_there = |pair: &mut Pair| fs::read(pair.bed.dst("jobs/job-2/config.xml")).unwrap().starts_with(b"by mmap");
+    let is_there = |pair: &mut Pair| {
+        fs::read(pair.bed.dst("jobs/job-2/config.xml")).is_ok_and(|there| there.starts_with(b"by mmap"))
+    };
     pair.until("what made no event is replicated", is_there);
     fs::write(&end, "").unwrap();
     assert_eq!(writer.wait(), Some(0), "{}", writer.stderr());

@@ -34,6 +34,20 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         Ok(())
     }
 
+    /// Marks what was captured and has been written by a further name since, which is gone, and the tree need not know the other.
+    pub(super) fn mark_linked(&mut self) {
+        let linked = self.walker.take_linked();
+        if linked.is_empty() {
+            return;
+        }
+        let now = self.now();
+        for (path, found) in &self.captures {
+            if found.as_ref().is_some_and(|present| linked.contains(&present.inode.id)) {
+                self.walker.mark_written(path, now);
+            }
+        }
+    }
+
     /// The other names of inodes that lost a name here: how many there are is part of what they are, and nobody reports it for them.
     pub(super) fn separated_names(&self) -> Result<BTreeSet<RelPath>, CutError> {
         let mut separated = BTreeSet::new();

@@ -106,6 +106,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         changed: &BTreeMap<RelPath, Doubt>,
         closing: &Edge,
     ) -> Result<BTreeSet<RelPath>, CutError> {
+        self.mark_linked();
         self.shaken = self.walker.take_shaken();
         let is_conflict = |doubt: &Doubt| match doubt {
             Doubt::Replaced | Doubt::Underway => true,

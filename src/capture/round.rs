@@ -287,7 +287,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         self.fitting(steps)
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         (self.clock)().realtime
     }
 
@@ -353,6 +353,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
 
     /// What is to be captured in this round: `stale`, what was captured and is dirty again, and as much of the rest as there is room for.
     fn due(&mut self, stale: BTreeSet<RelPath>) -> Result<BTreeSet<RelPath>, CutError> {
+        self.mark_linked();
         let shaken = self.walker.take_shaken();
         let mut due = stale;
         due.extend(self.captures.keys().filter(|path| self.walker.dirty().contains(path)).cloned());
@@ -410,8 +411,9 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         }
         self.give_back(conflicts, &grown, now, !reasons.is_empty())?;
         self.walker.forget_heard();
-        // None of it is in the cut, nor in its way.
+        // None of it is in the cut, nor in its way. The tree is about to know what was captured; who wrote to that by another name is asked for before.
         self.walker.take_behind(self.tree, now)?;
+        self.mark_linked();
         let findings = self.walker.findings();
         if self.walker.polled() > 0 {
             reasons.insert(Reason::Polled);

@@ -220,7 +220,9 @@ impl<W: Watch> Walker<W> {
     ) -> Result<(), TreeError> {
         match written {
             Written::Here => {}
+            Written::Linked(_) if self.linked.len() >= SHAKEN_CAP => self.lost_sight(path),
             Written::Linked(id) => {
+                self.linked.insert(id);
                 for name in tree.names_of(id, usize::MAX)? {
                     self.hear(tree, &name, true, now)?;
                 }

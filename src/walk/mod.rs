@@ -124,6 +124,8 @@ pub struct Walker<W: Watch = Watcher> {
     moves: Moves,
     /// Names that came since a cut.
     fleeting: Fleeting,
+    /// Inodes that were written by such names.
+    linked: BTreeSet<InodeId>,
     /// Inodes watched directly, with the names they were known by.
     inodes: BTreeMap<InodeId, BTreeSet<RelPath>>,
     /// Files that changed since then may hold other bytes than their times say.
@@ -156,6 +158,7 @@ impl<W: Watch> Walker<W> {
             emptied: BTreeMap::new(),
             moves: Moves::default(),
             fleeting: Fleeting::default(),
+            linked: BTreeSet::new(),
             inodes: BTreeMap::new(),
             doubted_since: None,
             has_changed: true,
@@ -238,6 +241,12 @@ impl<W: Watch> Walker<W> {
             self.lost_sight(&path);
         }
         self.moves.halves()
+    }
+
+    /// The inodes that something was written to by a further name since it was last asked. The names that the tree knows of them are marked; of one
+    /// that is new only a cut knows the name.
+    pub fn take_linked(&mut self) -> BTreeSet<InodeId> {
+        std::mem::take(&mut self.linked)
     }
 
     /// True if anything was marked dirty since it was last asked.

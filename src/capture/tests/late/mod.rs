@@ -78,6 +78,10 @@ const SCRIPTS: &[(&str, &[&[Call]])] = &[
         "a link written through and another file of its name",
         &[&[Link("a", "l"), Write("l", 0, "A"), Remove("l"), Create("l"), Write("l", 0, "B")]],
     ),
+    (
+        "a new file written through a link",
+        &[&[Create("n"), Link("n", "l"), Write("l", 0, "A"), Remove("l"), Write("a", 0, "B")]],
+    ),
     ("a file that moves", &[&[Write("a", 0, "A"), Rename("p/x", "q/x"), Write("q/x", 0, "B")]]),
     ("a new directory", &[&[MakeDirectory("d"), Create("d/f"), Write("a", 0, "A")]]),
     ("a directory that moves", &[&[Write("p/x", 0, "A"), Rename("p", "r"), Create("r/n")]]),

@@ -55,13 +55,21 @@ impl Work {
             let syncs = is_live && content.size >= SYNCED_FROM;
             match replica.hold(content) {
                 Ok(holding) => admitted.push(Admitted { holding, syncs }),
-                Err(error) => return self.refuse(error),
+                Err(error) => {
+                    self.not_admitted(admitted);
+                    return self.refuse(error);
+                }
             }
         }
         // Who asked may be gone with its link.
-        let unwanted = reply.send(admitted).err().unwrap_or_default();
-        unwanted.into_iter().for_each(|admitted| replica.cut_off(admitted.holding));
+        if let Err(unwanted) = reply.send(admitted) {
+            self.not_admitted(unwanted);
+        }
         Ok(())
+    }
+
+    fn not_admitted(&mut self, unwanted: Vec<Admitted>) {
+        self.cut_off(unwanted.into_iter().map(|admitted| admitted.holding).collect());
     }
 
     /// Contents are whole.

@@ -81,12 +81,16 @@ impl Lane {
                 break;
             }
         }
-        if let Stream::Arriving(arriving) = self.stream {
-            let Arriving { open, next, whole, .. } = *arriving;
-            let parts = open.into_iter().chain(next).map(|admitted| admitted.holding).collect();
-            // A holder that has ended has closed its replica.
-            self.line.tell(Job::Keep(whole)).and_then(|()| self.line.tell(Job::CutOff(parts))).ok();
-        }
+        // A holder that has ended has closed its replica.
+        self.leave(Stream::Nothing).ok();
+    }
+
+    /// Goes on with `next`; of a stream that was arriving what is whole is kept, and what is not is cut off.
+    fn leave(&mut self, next: Stream) -> Result<(), Ended> {
+        let Stream::Arriving(mut left) = std::mem::replace(&mut self.stream, next) else { return Ok(()) };
+        self.line.hand_over(&mut left)?;
+        let parts = left.open.into_iter().chain(left.next).map(|admitted| admitted.holding).collect();
+        self.line.tell(Job::CutOff(parts))
     }
 
     fn batch(&mut self, batch: Vec<Piece>) -> Result<(), Ended> {
@@ -97,10 +101,10 @@ impl Lane {
             match self.piece(piece, pieces.as_slice()) {
                 Ok(()) => {}
                 Err(Stopped::Ended) => return Err(Ended),
-                Err(Stopped::Refused) => self.stream = Stream::Refused,
+                Err(Stopped::Refused) => self.leave(Stream::Refused)?,
                 // Trouble with contents ends what arrives beside them as well: the primary goes on by comparing trees.
                 Err(Stopped::Unfit(error)) => {
-                    self.stream = Stream::Refused;
+                    self.leave(Stream::Refused)?;
                     self.line.tell(Job::InTurn(Parked::Refuse(Box::new(error))))?;
                 }
             }
@@ -113,28 +117,32 @@ impl Lane {
 
     fn piece(&mut self, piece: ContentsPiece, behind: &[Piece]) -> Result<(), Stopped> {
         match (piece, &mut self.stream) {
-            (ContentsPiece::Begin, stream) => *stream = Stream::Arriving(Box::default()),
-            (ContentsPiece::End, stream) => match std::mem::take(stream) {
-                Stream::Arriving(arriving) => self.end(*arriving)?,
-                // Who sent it waits for an answer.
-                Stream::Refused => self.line.tell(Job::InTurn(Parked::HeldNone))?,
-                Stream::Nothing => {}
-            },
+            (ContentsPiece::Begin, _) => self.leave(Stream::Arriving(Box::default()))?,
+            (ContentsPiece::End, _) => self.end()?,
             (piece, Stream::Arriving(arriving)) => arriving.piece(piece, behind, &self.line)?,
             (_, Stream::Nothing | Stream::Refused) => {}
         }
         Ok(())
     }
 
-    fn end(&self, mut arriving: Arriving) -> Result<(), Stopped> {
-        self.line.hand_over(&mut arriving)?;
-        if arriving.open.is_some() || !arriving.next.is_empty() {
-            self.line.tell(Job::InTurn(Parked::Refuse(Box::new(FormatError::Malformed("end of contents").into()))))?;
-            return Ok(self.line.tell(Job::InTurn(Parked::HeldNone))?);
+    fn end(&mut self) -> Result<(), Ended> {
+        match &mut self.stream {
+            Stream::Nothing => return Ok(()),
+            Stream::Arriving(arriving) if arriving.open.is_none() && arriving.next.is_empty() => {
+                let all = HeldAll { count: arriving.count };
+                self.leave(Stream::Nothing)?;
+                let events = self.events.upgrade().ok_or(Ended)?;
+                return events.blocking_send(Event::HeldAll(all)).map_err(|_| Ended);
+            }
+            Stream::Arriving(_) => {
+                let error = FormatError::Malformed("end of contents").into();
+                self.line.tell(Job::InTurn(Parked::Refuse(Box::new(error))))?;
+            }
+            Stream::Refused => {}
         }
-        let events = self.events.upgrade().ok_or(Ended)?;
-        let all = HeldAll { count: arriving.count };
-        events.blocking_send(Event::HeldAll(all)).map_err(|_| Stopped::Ended)
+        self.leave(Stream::Nothing)?;
+        // Who sent it waits for an answer.
+        self.line.tell(Job::InTurn(Parked::HeldNone))
     }
 }
 

@@ -127,6 +127,27 @@ async fn what_does_not_fit_is_refused_and_the_next_stream_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_stream_that_is_refused_what_was_whole_is_known_and_the_beginning_of_what_was_not() {
+    let fed = Fed::new().await;
+    let mut laned = Laned::new(&fed).await;
+    let ((content, packed), (whole, small)) = (sent(&Dice::new(1).noise(3 << 20)), sent(b"small"));
+    let pieces = vec![
+        ContentsPiece::Begin,
+        ContentsPiece::Hold(whole.clone()),
+        ContentsPiece::Payload(small),
+        ContentsPiece::Hold(content.clone()),
+        ContentsPiece::Payload(packed[..2 << 20].to_vec()),
+        ContentsPiece::Hold(whole.clone()),
+    ];
+    laned.send(pieces).await;
+    assert!(laned.told().await.starts_with("rejected: "));
+    assert!(has(&fed, whole.digest).await);
+    let lack = fed.holder.lack(vec![content.digest]).await.unwrap();
+    assert!(matches!(lack.begun[..], [begun] if begun.bytes >= 1 << 20), "{lack:?}");
+    laned.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_what_is_cut_off_the_beginning_is_known_when_the_lane_has_ended() {
     let fed = Fed::new().await;
     let laned = Laned::new(&fed).await;

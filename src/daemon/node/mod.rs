@@ -1,6 +1,7 @@
 //! A node: everything one daemon runs, in one role, and what it answers.
 
 mod configured;
+mod options;
 mod pause;
 mod release;
 mod resync;
@@ -20,86 +21,25 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::certificates::Certificates;
-use super::holder::Guards;
 use super::keeper::{Command, Shared};
 use super::keys::{Keys, KeysError, Rotating};
 use super::memory::{Memory, MemoryError, save_acks, trust_in, untrust_in};
 use super::peers::{Busy, Peers};
 use super::standby::{StandbyContext, StandbyReport};
-use super::window::WindowLimits;
 use crate::control::{PeerWait, Refusal, RefusalClass, Request, Rotation, Trusting, WaitOutcome};
 use crate::fs::FsError;
 use crate::net::NetError;
-use crate::net::authority::{CertificateFileError, CertificateFiles};
+use crate::net::authority::CertificateFileError;
 use crate::net::endpoint::Endpoint;
 use crate::net::identity::{IdentityError, NodeId};
 use crate::net::trust::TrustedPeers;
 use crate::observe::status::{ProgressStatus, ScrubStatus, Status};
 use crate::reveal::ReplicaError;
-use crate::thought::filter::Filter;
-use crate::thought::timing::Windows;
-use crate::thought::wire::message::Bandwidth;
-use crate::thought::wire::message::Role;
 use crate::words::position::{HomeId, InstanceNonce, NodeName, Position};
 
 pub use configured::{Configured, Handle};
+pub use options::{NodeOptions, PeerOptions};
 pub use scrub::ScrubOptions;
-
-/// How a node is to be run.
-#[derive(Clone, Debug)]
-pub struct NodeOptions {
-    /// Its name.
-    pub name: NodeName,
-    /// Its home, or replica.
-    pub home: PathBuf,
-    /// Its state directory.
-    pub state: PathBuf,
-    /// What it is.
-    pub role: Role,
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// The peers it knows.
-    pub peers: Vec<PeerOptions>,
-    /// Where certificates of a CA are, if there are any.
-    pub certificates: CertificateFiles,
-    /// What is replicated, to begin with.
-    pub filter: Filter,
-    /// How changes are batched.
-    pub windows: Windows,
-    /// New contents from so many bytes on are sent ahead, beside the generations.
-    pub large_from_bytes: u64,
-    /// How much of recent generations is kept for standbys that come back.
-    pub window: WindowLimits,
-    /// How changes are heard of.
-    pub watch: crate::watch::Options,
-    /// How often what no watch tells of is scanned.
-    pub poll: Duration,
-    /// How it is scrubbed; `None`: not at all.
-    pub scrub: Option<ScrubOptions>,
-    /// A standby's: the most that is to be sent to it.
-    pub bandwidth: Option<Bandwidth>,
-    /// All of the home is scanned as often, whatever file system it is on.
-    pub scan_always: bool,
-    /// What guards a replica.
-    pub guards: Guards,
-    /// A standby takes over a directory that has content of its own.
-    pub adopt: bool,
-    /// A standby begins anew in an empty directory although it had a replica in it.
-    pub anew: bool,
-    /// The state directory, or the home, was moved here on purpose.
-    pub moved: bool,
-}
-
-/// A peer from the configuration.
-#[derive(Clone, Debug)]
-pub struct PeerOptions {
-    /// Its name.
-    pub name: NodeName,
-    /// `host:port`, any number.
-    pub addresses: Vec<String>,
-    /// Its id, if it is pinned here.
-    pub id: Option<NodeId>,
-}
 
 /// Why a node cannot run.
 #[derive(Debug, thiserror::Error)]

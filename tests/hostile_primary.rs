@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::compare::{Snapshot, differences};
 use common::pair::Pair;
 use common::peer::{Frames, Hostile, Met, Outcome};
-use common::{build, note};
+use common::{build, memory_of, note};
 use hotspare::net::endpoint::{Endpoint, Limits};
 use hotspare::net::identity::Identity;
 use hotspare::net::link::Priority;
@@ -94,7 +94,7 @@ impl Victim {
         let pid = pair.standby.daemon.as_ref().unwrap().pid();
         let replica = pair.bed.destination();
         let look = Snapshot::of(&replica).unwrap();
-        let at_rest = peak_bytes(pid);
+        let at_rest = memory_of(pid, "VmHWM");
         Self { pid, look, replica, outside, at_rest }
     }
 
@@ -104,19 +104,12 @@ impl Victim {
         assert!(found.is_empty(), "{attack}: {found:?}");
         let names: Vec<_> = std::fs::read_dir(&self.outside).unwrap().collect();
         assert!(names.is_empty(), "{attack}: {names:?}");
-        let above = peak_bytes(self.pid).saturating_sub(self.at_rest);
+        let above = memory_of(self.pid, "VmHWM").saturating_sub(self.at_rest);
         note(&format!("{attack}: {} KiB above rest", above >> 10));
         assert!(above < MEMORY_BYTES, "{attack}: {above} bytes above rest");
         // The peak begins anew.
         std::fs::write(format!("/proc/{}/clear_refs", self.pid), "5").unwrap();
     }
-}
-
-/// The most that process `pid` had resident since that was reset.
-fn peak_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 /// Two nodes that streamed; then the primary has ended. The replica has a link that leads out of it, to the directory given back.
@@ -351,7 +344,7 @@ fn a_flood_of_strangers_takes_no_memory_and_keeps_nobody_out() {
     pair.until_streaming();
     pair.until_equal();
     let pid = pair.primary.daemon().pid();
-    let at_rest = peak_bytes(pid);
+    let at_rest = memory_of(pid, "VmHWM");
     let address = format!("127.0.0.1:{}", pair.primary.port);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let refused = runtime.block_on(async {
@@ -384,7 +377,7 @@ fn a_flood_of_strangers_takes_no_memory_and_keeps_nobody_out() {
     assert_eq!(refused, 16 * 60, "nobody whom nobody trusts gets in");
     build::file(&pair.bed.src("meanwhile"), "x");
     pair.converge();
-    let above = peak_bytes(pid).saturating_sub(at_rest);
+    let above = memory_of(pid, "VmHWM").saturating_sub(at_rest);
     note(&format!("{refused} handshakes: {} KiB above rest", above >> 10));
     assert!(above < STRANGERS_BYTES, "{above} bytes above rest");
     assert!(!pair.primary.log().contains("panicked"), "{}", pair.told());

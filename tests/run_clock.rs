@@ -114,16 +114,6 @@ impl Walked {
     }
 }
 
-/// What was written before `wait` returns is in the replica, which is held meanwhile.
-fn assert_nothing_lost(pair: &mut Pair, load: &Load) {
-    let done = load.ledger();
-    let waited = pair.ask(&pair.primary, &["wait", "--timeout", "120s"]);
-    assert_eq!(waited.code, Some(0), "{}{}\n{}", waited.stdout, waited.stderr, pair.told());
-    let mut hold = pair.hold(&[]);
-    assert_eq!(check_age(&pair.bed.destination(), &done, Promise::Whole), [], "{}", pair.told());
-    pair.let_go(&mut hold);
-}
-
 /// How often a link was made, as the standby tells it.
 fn links(pair: &Pair) -> usize {
     pair.standby.log().lines().filter(|line| line.contains("connected to the primary")).count()
@@ -152,12 +142,12 @@ fn a_clock_that_is_set_under_live_daemons_does_no_harm() {
     assert_undisturbed(&pair, "with the clock ahead");
     let mut walked = Walked::default();
     walked.look(&pair);
-    assert_nothing_lost(&mut pair, &load);
+    pair.assert_promised(&load);
     clock.away(-STEP).unwrap();
     std::thread::sleep(Duration::from_secs(1));
     assert_undisturbed(&pair, "with the clock behind");
     walked.look(&pair);
-    assert_nothing_lost(&mut pair, &load);
+    pair.assert_promised(&load);
     // Some of these fall between two barriers of a cut, which the primary tells of each of its rounds.
     let spoilt = |pair: &Pair| pair.primary.log().lines().filter(|line| line.contains("ClockStepped")).count();
     let mut steps = 0;
@@ -171,7 +161,7 @@ fn a_clock_that_is_set_under_live_daemons_does_no_harm() {
     let spoilt = spoilt(&pair);
     assert!(spoilt > 0, "no round noticed any of {steps} steps");
     assert_undisturbed(&pair, "with the clock to and fro");
-    assert_nothing_lost(&mut pair, &load);
+    pair.assert_promised(&load);
     walked.look(&pair);
     assert!(walked.standby.first() < walked.standby.last(), "nothing went on: {:?}", walked.standby);
     assert_eq!(links(&pair), linked, "a link ended\n{}", pair.told());

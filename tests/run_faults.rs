@@ -27,13 +27,7 @@ fn a_network_that_loses_a_twentieth_and_reorders_another_delays_and_does_no_more
     proxy.set(Weather { delay: Duration::from_millis(100), lost: 50, late: 50, rate: None });
     let load = Load::start(&pair.bed.source(), LoadOptions::default()).unwrap();
     for _ in 0..3 {
-        let done = load.ledger();
-        let waited = pair.ask(&pair.primary, &["wait", "--timeout", "120s"]);
-        assert_eq!(waited.code, Some(0), "{}{}\n{}", waited.stdout, waited.stderr, pair.told());
-        // What is acked is shown before a hold begins.
-        let mut hold = pair.hold(&[]);
-        assert_eq!(check_age(&pair.bed.destination(), &done, Promise::Whole), [], "{}", pair.told());
-        pair.let_go(&mut hold);
+        pair.assert_promised(&load);
     }
     let done = load.stop().unwrap();
     let log = pair.primary.log();

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use common::build::{self, Dice};
 use common::compare::{Snapshot, differences};
-use common::note;
 use common::pair::{Node, Pair};
 use common::proxy::{Proxy, Weather};
+use common::{memory_of, note, peak_mib};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -204,9 +204,7 @@ struct Sample {
 impl Sample {
     fn of(pair: &Pair) -> Self {
         let pid = pair.status(&pair.primary)["node"]["pid"].as_u64().unwrap();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let resident = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        let resident = memory_of(u32::try_from(pid).unwrap(), "VmRSS") >> 10;
         let files = u64::try_from(fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()).unwrap();
         // Unnamed files of the window are seen only through the daemon's own descriptors.
         let unnamed = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().filter_map(|fd| {
@@ -353,13 +351,8 @@ fn many_at_once(files: usize) -> [u64; 2] {
     let mut most = [0; 2];
     let mut look = |pair: &Pair| {
         for (most, node) in most.iter_mut().zip([&pair.primary, &pair.standby]) {
-            let status = pair.status(node);
-            let text = fs::read_to_string(format!("/proc/{}/status", status["node"]["pid"])).unwrap();
-            let of = |name: &str| -> u64 {
-                let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-                line.trim().trim_end_matches(" kB").parse().unwrap()
-            };
-            *most = of("VmHWM:").saturating_sub(of("RssFile:")).div_ceil(1024).max(*most);
+            let pid = pair.status(node)["node"]["pid"].as_u64().unwrap();
+            *most = peak_mib(u32::try_from(pid).unwrap()).max(*most);
         }
     };
     fs::rename(&aside, pair.bed.src("jobs")).unwrap();

@@ -12,8 +12,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use common::build::{self, Dice};
-use common::note;
 use common::pair::{Node, Pair};
+use common::{note, peak_mib};
 
 /// How large the long form is.
 fn wanted(name: &str, default: u64) -> u64 {
@@ -43,14 +43,9 @@ fn settle(pair: &Pair) {
 
 /// The most memory that a daemon had, its program apart, in MiB; and its descriptors now.
 fn taken(pair: &Pair, node: &Node) -> (u64, usize) {
-    let pid = count(pair, node, "/node/pid");
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let of = |name: &str| -> u64 {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
+    let pid = u32::try_from(count(pair, node, "/node/pid")).unwrap();
     let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-    (of("VmHWM:").saturating_sub(of("RssFile:")).div_ceil(1024), files)
+    (peak_mib(pid), files)
 }
 
 fn assert_small(pair: &Pair, mib: u64) {

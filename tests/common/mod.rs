@@ -24,6 +24,18 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(180);
 /// An ordinary user: nobody.
 pub(crate) const USER: u32 = 65_534;
 
+/// What the kernel says of a process's memory, in bytes: `VmHWM`, the most that was resident, or any other line of its status.
+pub(crate) fn memory_of(pid: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status.lines().find_map(|all| all.strip_prefix(line)?.strip_prefix(':')).unwrap();
+    value.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// The most memory that a process had, the program's own pages apart, in MiB.
+pub(crate) fn peak_mib(pid: u32) -> u64 {
+    memory_of(pid, "VmHWM").saturating_sub(memory_of(pid, "RssFile")).div_ceil(1 << 20)
+}
+
 /// A source and a destination of their own, removed in the end.
 pub(crate) struct Bed {
     directory: TempDir,

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use hotspare::jenkins::checks::{Promise, check_age};
+use hotspare::jenkins::load::Load;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -240,6 +242,16 @@ impl Pair {
     pub(crate) fn let_go(&self, hold: &mut Running) {
         std::fs::write(self.bed.path("end"), "").unwrap();
         assert_eq!(hold.wait(), Some(7), "its exit code is passed on: {}", hold.stderr());
+    }
+
+    /// What `load` wrote before `hotspare wait` returns is in the replica, which is held meanwhile: what is acked is shown before that begins.
+    pub(crate) fn assert_promised(&mut self, load: &Load) {
+        let done = load.ledger();
+        let waited = self.ask(&self.primary, &["wait", "--timeout", "120s"]);
+        assert_eq!(waited.code, Some(0), "{}{}\n{}", waited.stdout, waited.stderr, self.told());
+        let mut hold = self.hold(&[]);
+        assert_eq!(check_age(&self.bed.destination(), &done, Promise::Whole), [], "{}", self.told());
+        self.let_go(&mut hold);
     }
 
     /// `hotspare wait`, after which the two sides must be equal by both comparators. Nothing may be written meanwhile.

@@ -272,16 +272,22 @@ fn what_came_ahead_and_is_not_wanted_or_taken_for_long_goes() {
     assert_eq!(ground.look(), ground.look_at_source());
 }
 
-#[test]
-fn a_large_content_that_lies_elsewhere_is_copied_ahead_and_then_only_moved() {
-    use std::os::unix::fs::MetadataExt;
+/// A ground whose replica has a file of 3 MiB, and that one's content.
+fn one_large_file_taken() -> (Ground, Replica, Primary, Digest) {
     let ground = Ground::new();
-    let (large, copy) = (ground.source().join("large"), ground.source().join("copy"));
-    std::fs::write(&large, Dice::new(8).noise(3 << 20)).unwrap();
+    let content = Dice::new(8).noise(3 << 20);
+    std::fs::write(ground.source().join("large"), &content).unwrap();
     let mut replica = ground.open();
     let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
     take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
-    let digest = Digest::of(&std::fs::read(&large).unwrap());
+    (ground, replica, primary, Digest::of(&content))
+}
+
+#[test]
+fn a_large_content_that_lies_elsewhere_is_copied_ahead_and_then_only_moved() {
+    use std::os::unix::fs::MetadataExt;
+    let (ground, mut replica, mut primary, digest) = one_large_file_taken();
+    let (large, copy) = (ground.source().join("large"), ground.source().join("copy"));
     assert!(replica.copying(digest, 4 << 20).unwrap().is_none(), "it is not as large as that");
     assert!(replica.copying(Digest([9; 32]), 1 << 20).unwrap().is_none(), "it is nowhere");
 
@@ -308,13 +314,8 @@ fn a_large_content_that_lies_elsewhere_is_copied_ahead_and_then_only_moved() {
 /// Whoever asked for a copy may have gone, and another have asked again: a thread that is behind touches nothing that is relied upon.
 #[test]
 fn a_copy_that_comes_late_leaves_what_came_ahead_meanwhile_alone() {
-    let ground = Ground::new();
+    let (ground, mut replica, mut primary, digest) = one_large_file_taken();
     let (large, copy) = (ground.source().join("large"), ground.source().join("copy"));
-    std::fs::write(&large, Dice::new(8).noise(3 << 20)).unwrap();
-    let mut replica = ground.open();
-    let mut primary = Primary::new(&ground.source(), &ground.state(), replica.tree().root());
-    take(&mut replica, &primary.generation(), &mut Dice::new(1)).unwrap();
-    let digest = Digest::of(&std::fs::read(&large).unwrap());
     let [late, later, made] = [0; 3].map(|_| replica.copying(digest, 1 << 20).unwrap().unwrap());
     replica.copied(made.make().unwrap().unwrap()).unwrap();
     let before = std::fs::read(held(&ground, digest)).unwrap();

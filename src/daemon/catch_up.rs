@@ -4,8 +4,8 @@
 //! 1. A view of the tree; the differences to the standby's; the contents they need, as far as the standby does not have them, sent ahead, as deltas
 //!    to what it has in their place where that is large. Again, while much changes.
 //! 2. A fold: one more cut, in which the files touched since the view, and those that were found to be others than the tree says, are captured
-//!    whole. What it leads to is compared once more, and the
-//!    operations go out as one generation. Its contents were sent ahead, or are in the fold.
+//!    whole. What it leads to is compared once more, and the operations go out as one generation. Its contents were sent ahead, or are in the
+//!    fold.
 //!
 //! The standby's tree stands still meanwhile, so all of it is one step for it: from the generation it had to a whole one.
 

@@ -2,24 +2,34 @@
 //! files may be ahead, as true prefixes.
 //!
 //! The calls are numbered and follow from a seed (`script`), so what the home was after each of them is known without a record. Threads that
-//! only burn time take the writer's processor away in the middle of its calls. `HOTSPARE_CUTS` says how many cuts are made on each way
-//! to watch: what a few seconds give if it is not set, half a million in the long form.
+//! burn time now and then take the processor away from the writer in the middle of its calls, and from the cut. The writer rests while a cut is
+//! judged, and each cut waits for a call to begin: one of a home that stands still proves little, and does not count.
+//! `HOTSPARE_CUTS` says how many of something are made on each way to watch: what a few seconds give if it is not set, half a million in the
+//! long form.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::bench::{BACKENDS, Bench, now};
+use super::bench::{BACKENDS, Bench, Dice, now};
 use super::grown::meanwhile;
 use super::script::{Model, Script, State, is_log, is_said};
 use crate::thought::generation::Quality;
 use crate::words::path::RelPath;
 
 /// How many threads burn time.
-const HOGS: usize = 2;
+const HOGS: u64 = 2;
+/// For how long a hog burns time at most, and how long it rests, in microseconds.
+const HOG: (usize, usize) = (600, 1500);
+/// How long a call is waited for at most, and how long a cut begins after one at most.
+const AWAITED: Duration = Duration::from_millis(50);
+const PHASE: usize = 300;
 /// For how long cuts are made on each way to watch in the short form, and how many at least.
 const SECONDS: i64 = 4;
 const CUTS: u32 = 8;
+/// After how many cuts the long form tells how far it is.
+const TOLD: u32 = 50_000;
 
 /// What the bench's standby holds.
 fn state(bench: &Bench) -> State<'_> {
@@ -63,6 +73,7 @@ impl Known {
 
     fn nearest(mut self, state: &State<'_>, limit: u64) -> String {
         let begun = self.model.calls();
+        let mut calls = Vec::new();
         let mut nearest = (usize::MAX, String::new());
         while self.model.calls() <= limit {
             let differences = self.model.differences(state, self.script.peek());
@@ -70,10 +81,32 @@ impl Known {
                 let text = format!("after {} calls: {differences:#?}", self.model.calls());
                 nearest = (differences.len(), text);
             }
-            self.model.apply(&self.script.next());
+            let call = self.script.next();
+            self.model.apply(&call);
+            calls.push(format!("{}: {call}", self.model.calls()));
         }
-        format!("from call {begun} to {limit} the home never was so; nearest to it {}", nearest.1)
+        format!("from call {begun} to {limit} the home never was so; nearest to it {}; {calls:#?}", nearest.1)
     }
+}
+
+fn burn(mut dice: Dice, is_over: &AtomicBool) {
+    let mut time = |most| Duration::from_micros(dice.below(most) as u64);
+    while !is_over.load(Ordering::Relaxed) {
+        let (begun, burns) = (Instant::now(), time(HOG.0));
+        while begun.elapsed() < burns {
+            std::hint::spin_loop();
+        }
+        std::thread::sleep(time(HOG.1));
+    }
+}
+
+/// Waits for a call to begin, and some time more.
+fn await_call(done: &AtomicU64, dice: &mut Dice) {
+    let (begun, seen) = (Instant::now(), done.load(Ordering::SeqCst));
+    while done.load(Ordering::SeqCst) == seen && begun.elapsed() < AWAITED {
+        std::thread::sleep(Duration::from_micros(20));
+    }
+    std::thread::sleep(Duration::from_micros(dice.below(PHASE) as u64));
 }
 
 fn run(seed: u64, cuts: Option<u32>, backend: crate::watch::Backend) {
@@ -87,38 +120,48 @@ fn run(seed: u64, cuts: Option<u32>, backend: crate::watch::Backend) {
     }
     bench.settle();
     let home = bench.home.clone();
-    let done = AtomicU64::new(known.model.calls());
+    let (done, judging) = (AtomicU64::new(known.model.calls()), Mutex::new(()));
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
-    // How long the last cut took, in microseconds: so the writer leaves room for some to be proven, on any machine.
+    // What the last cut took, or twice that, in microseconds: so the writer leaves room for some to be proven, on any machine, and not
+    // for all to be proven at once.
     let pace = AtomicU64::new(20_000);
-    let (mut steps, mut changed, is_over) = (0, 0, AtomicBool::new(false));
+    let mut dice = Dice::new(seed);
+    let (mut steps, mut empty, is_over) = (0, 0, AtomicBool::new(false));
     let work = |_| {
         let call = written.next();
-        done.fetch_add(1, Ordering::SeqCst);
-        call.perform(&home);
+        {
+            let _judged = judging.lock();
+            done.fetch_add(1, Ordering::SeqCst);
+            call.perform(&home);
+        }
         std::thread::sleep(written.rest(Duration::from_micros(pace.load(Ordering::Relaxed))));
     };
     std::thread::scope(|scope| {
-        for _ in 0..HOGS {
-            scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            });
+        for hog in 0..HOGS {
+            let is_over = &is_over;
+            scope.spawn(move || burn(Dice::new(hog), is_over));
         }
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             meanwhile(work, || {
                 let end = now().seconds + SECONDS;
-                for cut in 0.. {
-                    if cuts.map_or(cut >= CUTS && now().seconds >= end, |cuts| cut >= cuts) {
-                        break;
-                    }
+                let mut cut = 0_u32;
+                while cuts.map_or(cut < CUTS || now().seconds < end, |cuts| cut < cuts) {
+                    await_call(&done, &mut dice);
                     let begun = Instant::now();
                     let made = bench.cut();
                     let took = u64::try_from(begun.elapsed().as_micros()).unwrap();
-                    pace.store(took.clamp(500, 100_000), Ordering::Relaxed);
-                    changed += u32::from(!made.captures.is_empty());
-                    *counts.entry(made.quality.told().0).or_default() += 1;
+                    pace.store(took.clamp(500, 100_000) << dice.below(2), Ordering::Relaxed);
+                    let _judged = judging.lock();
+                    match made.captures.is_empty() {
+                        true => empty += 1,
+                        false => {
+                            cut += 1;
+                            *counts.entry(made.quality.told().0).or_default() += 1;
+                            if cut.is_multiple_of(TOLD) {
+                                println!("{backend:?}, seed {seed}: {counts:?}");
+                            }
+                        }
+                    }
                     if made.quality == Quality::Consistent {
                         let found = known.find(&state(&bench), done.load(Ordering::SeqCst));
                         found.unwrap_or_else(|text| panic!("seed {seed}, cut {cut} in {} rounds: {text}", made.rounds));
@@ -130,7 +173,7 @@ fn run(seed: u64, cuts: Option<u32>, backend: crate::watch::Backend) {
         is_over.store(true, Ordering::Relaxed);
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
-    println!("{backend:?}, seed {seed}: {counts:?} cuts, {changed} of something, {steps} calls");
+    println!("{backend:?}, seed {seed}: {counts:?} cuts of something, {empty} of nothing, {steps} calls");
     assert!(counts.contains_key("consistent"), "no cut was consistent: {counts:?}");
     bench.settle();
     bench.assert_same();

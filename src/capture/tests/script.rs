@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -18,6 +19,11 @@ const SLOTS: usize = 4;
 const SLOT: usize = 9000;
 const BIGS: usize = 3;
 const LOGS: usize = 2;
+/// How many bytes of a big file differ from write to write, and how far apart the places are.
+const SPOT: usize = 64;
+const SPACED: usize = 16 << 10;
+/// Of multiples of it, all bytes look alike.
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// One system call on the home.
 #[derive(Clone)]
@@ -59,14 +65,28 @@ impl fmt::Display for Call {
     }
 }
 
+/// A MiB that differs from that of another number here and there: a delta of it costs little, so more cuts are made in the same time.
+fn spotted(number: u64) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..MIB as u64 / 8).flat_map(|word| word.wrapping_mul(ODD).to_le_bytes()).collect();
+    for (spot, noise) in bytes.chunks_exact_mut(SPACED).zip(noise(number, MIB / SPACED * SPOT).chunks_exact(SPOT)) {
+        spot[..SPOT].copy_from_slice(noise);
+    }
+    bytes
+}
+
 /// What a log says from `offset` on: the same whenever it is asked.
 fn said(path: &str, offset: usize, length: usize) -> Vec<u8> {
     let seed = path.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    let word = |at: usize| (seed ^ at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).to_le_bytes();
+    let word = |at: usize| (seed ^ at as u64).wrapping_mul(ODD).rotate_left(23).to_le_bytes();
     (offset..offset + length).map(|at| word(at / 8)[at % 8]).collect()
 }
 
 impl Call {
+    /// A write of bytes that no other call writes.
+    fn written(number: u64, path: String, offset: usize, length: usize) -> Self {
+        Self::Write { path, offset, bytes: noise(number ^ 0xabcd, length) }
+    }
+
     pub(super) fn perform(&self, home: &Path) {
         let at = |path: &String| home.join(path);
         match self {
@@ -111,6 +131,8 @@ pub(super) struct Script {
     /// Names that are there for a while, the oldest first.
     links: VecDeque<String>,
     fresh: VecDeque<String>,
+    young: VecDeque<String>,
+    kept: BTreeSet<String>,
     logs: VecDeque<String>,
     /// Where the room is, and the paper.
     room: usize,
@@ -128,16 +150,16 @@ impl Script {
             number: 0,
             links: VecDeque::new(),
             fresh: VecDeque::new(),
+            young: VecDeque::new(),
+            kept: BTreeSet::new(),
             logs: VecDeque::new(),
             room: 0,
             paper: 0,
         };
-        for (name, count, length) in [("slot", SLOTS, SLOT), ("big", BIGS, MIB)] {
-            for number in 0..count {
-                let path = format!("{name}-{number}");
-                let bytes = noise(number as u64, length);
-                script.waiting.extend([Call::Create(path.clone()), Call::Write { path, offset: 0, bytes }]);
-            }
+        let slots = (0..SLOTS).map(|number| (format!("slot-{number}"), noise(number as u64, SLOT)));
+        let bigs = (0..BIGS).map(|number| (format!("big-{number}"), spotted(number as u64)));
+        for (path, bytes) in slots.chain(bigs) {
+            script.waiting.extend([Call::Create(path.clone()), Call::Write { path, offset: 0, bytes }]);
         }
         for number in 0..LOGS {
             let path = format!("log-{number}");
@@ -179,8 +201,8 @@ impl Script {
     /// One more piece of work.
     fn think(&mut self) {
         let number = self.number;
-        let write = |path: String, offset, length| Call::Write { path, offset, bytes: noise(number ^ 0xabcd, length) };
-        match self.dice.below(16) {
+        let write = |path: String, offset, length| Call::written(number, path, offset, length);
+        match self.dice.below(19) {
             0..3 => {
                 let (slot, length) = (self.dice.below(SLOTS), 1 + self.dice.below(600));
                 let offset = self.dice.below(SLOT - length);
@@ -190,7 +212,7 @@ impl Script {
                 // Close upon another call: a cut that has the one without the other is none.
                 let (slot, big) = (self.dice.below(SLOTS), self.dice.below(BIGS));
                 self.waiting.push_back(write(format!("slot-{slot}"), 0, 200));
-                self.waiting.push_back(write(format!("big-{big}"), 0, MIB));
+                self.waiting.push_back(Call::Write { path: format!("big-{big}"), offset: 0, bytes: spotted(number) });
             }
             5 | 6 => {
                 let (log, length) = (self.dice.below(LOGS), 1 + self.dice.below(300));
@@ -210,17 +232,8 @@ impl Script {
                     Call::Rename("saving".into(), format!("saved-{saved}")),
                 ]);
             }
-            9 => {
-                let (slot, name) = (self.dice.below(SLOTS), format!("link-{number}"));
-                self.waiting.push_back(Call::Link(format!("slot-{slot}"), name.clone()));
-                self.links.push_back(name.clone());
-                // Written by its other name.
-                self.waiting.push_back(write(name, 0, 64));
-                if self.links.len() > 3 {
-                    self.waiting.extend(self.links.pop_front().map(Call::Remove));
-                }
-            }
-            10 => {
+            9..13 => self.think_of_links(),
+            13 => {
                 let (from, to) = (self.room, 1 - self.room);
                 self.waiting.push_back(Call::Rename(format!("room-{from}"), format!("room-{to}")));
                 let file = format!("room-{to}/file-{number}");
@@ -228,18 +241,18 @@ impl Script {
                 self.waiting.push_back(Call::Rename(file, format!("room-{to}/file")));
                 self.room = to;
             }
-            11 => {
+            14 => {
                 let name = |desk: usize| format!("desk-{desk}/paper");
                 self.waiting.push_back(Call::Rename(name(self.paper), name(1 - self.paper)));
                 self.paper = 1 - self.paper;
             }
-            12 | 13 => {
+            15 | 16 => {
                 // Both have a pad: one is at the other's name from now on, and has had no call of its own.
                 self.waiting.push_back(write(format!("desk-{}/pad", self.dice.below(2)), 0, 100));
                 self.waiting.push_back(Call::Exchange("desk-0".into(), "desk-1".into()));
                 self.paper = 1 - self.paper;
             }
-            14 => {
+            17 => {
                 let directory = format!("fresh-{number}");
                 let file = format!("{directory}/file");
                 self.waiting.extend([
@@ -259,6 +272,70 @@ impl Script {
             }
         }
     }
+
+    /// One more piece of work on files with several names.
+    fn think_of_links(&mut self) {
+        let number = self.number;
+        let slot = self.dice.below(SLOTS);
+        let write = |path: String, offset, length| Call::written(number, path, offset, length);
+        match self.dice.below(4) {
+            0 => {
+                let name = format!("link-{number}");
+                self.waiting.push_back(Call::Link(format!("slot-{slot}"), name.clone()));
+                self.links.push_back(name.clone());
+                // Written by its other name.
+                self.waiting.push_back(write(name, 0, 64));
+                if self.links.len() > 3 {
+                    self.waiting.extend(self.links.pop_front().map(Call::Remove));
+                }
+            }
+            1 => {
+                // Written by a name that nobody may have seen, beside a write that has its own events.
+                let name = format!("link-{number}");
+                self.waiting.extend([
+                    Call::Link(format!("slot-{slot}"), name.clone()),
+                    write(name.clone(), 0, 64),
+                    Call::Remove(name),
+                    write(format!("slot-{}", (slot + 1) % SLOTS), 0, 64),
+                ]);
+            }
+            2 => {
+                // The same of a file that is new itself, and is known by its second name alone at last.
+                let (young, name) = (format!("young-{number}"), format!("link-{number}"));
+                self.waiting.extend([
+                    Call::Create(young.clone()),
+                    write(young.clone(), 0, 300),
+                    Call::Link(young.clone(), name.clone()),
+                    write(name.clone(), 100, 64),
+                ]);
+                if self.dice.below(2) == 0 {
+                    self.waiting.extend([Call::Remove(name), write(young.clone(), 200, 64)]);
+                    self.young.push_back(young);
+                } else {
+                    self.waiting.extend([Call::Remove(young), write(name.clone(), 200, 64)]);
+                    self.young.push_back(name);
+                }
+                if self.young.len() > 3 {
+                    self.waiting.extend(self.young.pop_front().map(Call::Remove));
+                }
+            }
+            _ => {
+                // Moved into place by a link, as git and lock files do it.
+                let (temporary, kept) = (format!("temporary-{number}"), format!("kept-{}", self.dice.below(3)));
+                if self.kept.insert(kept.clone()) {
+                    self.waiting.extend([
+                        Call::Create(temporary.clone()),
+                        write(temporary.clone(), 0, 400),
+                        Call::Link(temporary.clone(), kept),
+                        Call::Remove(temporary),
+                    ]);
+                } else {
+                    self.kept.remove(&kept);
+                    self.waiting.extend([write(kept.clone(), 50, 64), Call::Remove(kept)]);
+                }
+            }
+        }
+    }
 }
 
 /// A home as it was found.
@@ -275,7 +352,7 @@ pub(super) struct Model {
     calls: u64,
     /// What is at each path: a directory, or a file by number.
     names: BTreeMap<String, Option<u64>>,
-    files: BTreeMap<u64, Vec<u8>>,
+    files: BTreeMap<u64, Arc<Vec<u8>>>,
 }
 
 impl Model {
@@ -285,7 +362,7 @@ impl Model {
 
     fn file(&mut self, path: &str) -> &mut Vec<u8> {
         let id = self.names[path].expect("a file");
-        self.files.get_mut(&id).unwrap()
+        Arc::make_mut(self.files.get_mut(&id).unwrap())
     }
 
     pub(super) fn apply(&mut self, call: &Call) {
@@ -293,7 +370,7 @@ impl Model {
         match call {
             Call::Create(path) => {
                 self.names.insert(path.clone(), Some(self.calls));
-                self.files.insert(self.calls, Vec::new());
+                self.files.insert(self.calls, Arc::default());
             }
             Call::MakeDirectory(path) => drop(self.names.insert(path.clone(), None)),
             Call::Write { path, offset, bytes } => written(self.file(path), *offset, bytes),
@@ -350,8 +427,8 @@ impl Model {
                 (Some(Some(found)), Some(Some(id))) => {
                     let wanted = &self.files[id];
                     let differ = |(found, wanted): (&u8, &u8)| found != wanted;
-                    let first = found.iter().zip(wanted).position(differ);
-                    let last = found.iter().zip(wanted).rposition(differ);
+                    let first = found.iter().zip(wanted.iter()).position(differ);
+                    let last = found.iter().zip(wanted.iter()).rposition(differ);
                     let lengths = (found.len(), wanted.len());
                     differences.push(format!("{path}: lengths {lengths:?}, differs from {first:?} to {last:?}"));
                 }
@@ -383,12 +460,12 @@ impl Model {
         if is_log(path) {
             return found.len() >= content.len();
         }
-        if found == content {
+        if found == content.as_slice() {
             return true;
         }
         match next {
             Call::Write { path: written_path, offset, bytes } if self.names[written_path] == Some(id) => {
-                let mut after = content.clone();
+                let mut after = content.to_vec();
                 written(&mut after, *offset, bytes);
                 is_part_written(found, content, &after)
             }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use hotspare::thought::dice::Dice;
 use tempfile::TempDir;
 
 /// One who is measured: does what must be done before, and tells how long the thing itself took.
@@ -108,35 +109,9 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// Numbers that are the same in every run.
-pub(crate) struct Numbers(u64);
-
-impl Numbers {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// `length` bytes that do not compress.
-    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(length + 8);
-        while bytes.len() < length {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
-        }
-        bytes.truncate(length);
-        bytes
-    }
-}
-
 /// Makes `count` files of 100 bytes to 8 KB, six to a directory and four levels deep, as builds in a home lie; their paths below `root`.
 pub(crate) fn small_files(root: &Path, count: usize) -> Result<Vec<PathBuf>> {
-    let mut numbers = Numbers::new(1);
+    let mut dice = Dice::new(1);
     let mut paths = Vec::with_capacity(count);
     for number in 0..count {
         let directory = number / 6;
@@ -147,19 +122,19 @@ pub(crate) fn small_files(root: &Path, count: usize) -> Result<Vec<PathBuf>> {
         {
             fs::create_dir_all(parent)?;
         }
-        let length = 100 + usize::try_from(numbers.next() % 8000)?;
-        fs::write(at, text(&mut numbers, length))?;
+        let length = 100 + usize::try_from(dice.roll() % 8000)?;
+        fs::write(at, text(&mut dice, length))?;
         paths.push(path);
     }
     Ok(paths)
 }
 
 /// What compresses about as a log or XML does.
-pub(crate) fn text(numbers: &mut Numbers, length: usize) -> Vec<u8> {
+pub(crate) fn text(dice: &mut Dice, length: usize) -> Vec<u8> {
     let mut text = String::with_capacity(length + 80);
     while text.len() < length {
         text += "  <build number=\"";
-        text += &numbers.next().to_string();
+        text += &dice.roll().to_string();
         text += "\"><result>SUCCESS</result></build>\n";
     }
     text.truncate(length);
@@ -168,11 +143,11 @@ pub(crate) fn text(numbers: &mut Numbers, length: usize) -> Vec<u8> {
 
 /// Makes a file of `length` bytes that do not compress.
 pub(crate) fn large_file(path: &Path, length: u64, seed: u64) -> Result<()> {
-    let mut numbers = Numbers::new(seed);
+    let mut dice = Dice::new(seed);
     let mut file = fs::File::create(path)?;
     let mut left = length;
     while left > 0 {
-        let piece = numbers.bytes(usize::try_from(left.min(1 << 20))?);
+        let piece = dice.noise(usize::try_from(left.min(1 << 20))?);
         file.write_all(&piece)?;
         left -= piece.len() as u64;
     }

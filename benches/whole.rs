@@ -11,8 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::ground::{Contestant, Ground, Numbers, large_file, small_files, text, timed};
+use crate::ground::{Contestant, Ground, large_file, small_files, text, timed};
 use anyhow::{Result, bail, ensure};
+use hotspare::thought::dice::Dice;
 
 const MIB: u64 = 1 << 20;
 /// After this long what was to become equal will not.
@@ -103,9 +104,9 @@ fn second_runs(ground: &Ground) -> Result<()> {
     let cases: [(&str, Change); 2] = [
         ("second run on 10 000 small files, nothing changed", |_, _| Ok(())),
         ("second run on 10 000 small files, 100 rewritten", |source, paths| {
-            let mut numbers = Numbers::new(u64::from(std::process::id()));
+            let mut dice = Dice::new(u64::from(std::process::id()));
             for path in paths.iter().step_by(100) {
-                let content = text(&mut numbers, 4000);
+                let content = text(&mut dice, 4000);
                 fs::write(source.join(path), content)?;
             }
             Ok(())
@@ -230,7 +231,7 @@ fn large_changes(ground: &Ground) -> Result<()> {
         ("rewrite of a 100 MiB file, 1 % changed", 100 * MIB, |path, seed| rewrite(path, 100 * MIB, seed)),
         ("replacement of a 100 MiB file by another", 100 * MIB, |path, seed| large_file(path, 100 * MIB, seed)),
         ("append of 1 MiB to a 1 GiB file", 1024 * MIB, |path, seed| {
-            let tail = Numbers::new(seed).bytes(usize::try_from(MIB)?);
+            let tail = Dice::new(seed).noise(usize::try_from(MIB)?);
             Ok(fs::File::options().append(true).open(path)?.write_all(&tail)?)
         }),
     ];
@@ -264,9 +265,9 @@ fn rewrite(path: &Path, length: u64, seed: u64) -> Result<()> {
     const PIECE: usize = 64 * 1024;
     let mut content = fs::read(path)?;
     ensure!(content.len() as u64 == length, "the file is not as long as it was");
-    let mut numbers = Numbers::new(seed);
+    let mut dice = Dice::new(seed);
     for piece in content.chunks_mut(PIECE).step_by(100) {
-        piece.copy_from_slice(&numbers.bytes(piece.len()));
+        piece.copy_from_slice(&dice.noise(piece.len()));
     }
     Ok(fs::write(path, content)?)
 }

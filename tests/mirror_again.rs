@@ -4,12 +4,13 @@
 
 mod common;
 
+use hotspare::thought::dice::Dice;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
 use common::Bed;
-use common::build::{self, Dice};
+use common::build;
 use common::compare::Snapshot;
 
 /// Changes a home at random; about one file in ten.
@@ -22,24 +23,24 @@ fn change(bed: &Bed, dice: &mut Dice) {
         .map(|(path, _)| bed.src(path))
         .collect();
     for _ in 0..files.len() / 10 {
-        let file = &files[dice.roll(files.len())];
+        let file = &files[dice.index(files.len())];
         if !file.is_file() {
             continue;
         }
-        match dice.roll(7) {
+        match dice.index(7) {
             0 => build::append(file, dice.noise(500)),
             1 => build::file(file, dice.noise(3000)),
             2 => build::overwrite(file, b"in place", 100),
             3 => fs::remove_file(file).unwrap(),
-            4 => fs::rename(file, file.with_extension(format!("moved-{}", dice.roll(1000)))).unwrap(),
+            4 => fs::rename(file, file.with_extension(format!("moved-{}", dice.index(1000)))).unwrap(),
             5 => build::mode(file, 0o600),
             _ => build::mtime(file, 1_500_000_000, 77),
         }
     }
     let job = |number: usize| bed.src(format!("jobs/job-{number}"));
-    fs::rename(job(dice.roll(4)), bed.src(format!("jobs/renamed-{}", dice.roll(1_000_000)))).ok();
-    fs::remove_dir_all(job(4 + dice.roll(4))).ok();
-    build::file(&bed.src(format!("jobs/new-{}/config.xml", dice.roll(1_000_000))), "<project/>");
+    fs::rename(job(dice.index(4)), bed.src(format!("jobs/renamed-{}", dice.index(1_000_000)))).ok();
+    fs::remove_dir_all(job(4 + dice.index(4))).ok();
+    build::file(&bed.src(format!("jobs/new-{}/config.xml", dice.index(1_000_000))), "<project/>");
 }
 
 #[test]

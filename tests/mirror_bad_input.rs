@@ -4,12 +4,13 @@
 
 mod common;
 
+use hotspare::thought::dice::Dice;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::build::{self, Dice};
+use common::build;
 use common::compare::{Snapshot, exists};
 use common::{Bed, Ended, finish, is_root, skip};
 

@@ -5,12 +5,13 @@
 
 mod common;
 
+use hotspare::thought::dice::Dice;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
 
-use common::build::{self, Dice};
+use common::build;
 use common::{Bed, finish, is_root, skip};
 
 /// An ACL as the kernel keeps it: owner rwx, user 1234 r, group r, mask rx, others none.

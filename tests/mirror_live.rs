@@ -11,8 +11,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::build::{self, Dice};
+use common::build;
 use common::{Bed, Running, has_tool, note, skip};
+use hotspare::thought::dice::Dice;
 use rustix::process::Signal;
 
 fn start(bed: &Bed) -> Running {
@@ -40,11 +41,11 @@ fn repository(directory: &Path, revisions: usize) {
     run("git", directory, &["init", "-q"]);
     for revision in 0..revisions {
         for _ in 0..60 {
-            let path = directory.join(format!("src/d{}/e{}/f{}", dice.roll(8), dice.roll(5), dice.roll(6)));
-            if dice.roll(4) == 0 {
+            let path = directory.join(format!("src/d{}/e{}/f{}", dice.index(8), dice.index(5), dice.index(6)));
+            if dice.index(4) == 0 {
                 fs::remove_file(path).ok();
             } else {
-                let length = dice.roll(20_000);
+                let length = dice.index(20_000);
                 build::file(&path, dice.noise(length));
             }
         }
@@ -81,13 +82,13 @@ fn a_working_tree_that_is_checked_out_copied_moved_and_removed() {
             build::file(&bed.src("growing.log"), "");
             let mut dice = Dice::new(21);
             while !is_done.load(Ordering::Relaxed) {
-                build::append(&bed.src("growing.log"), format!("a line {}\n", dice.roll(1_000_000)).repeat(100));
+                build::append(&bed.src("growing.log"), format!("a line {}\n", dice.index(1_000_000)).repeat(100));
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
         let mut dice = Dice::new(22);
         for step in 0..20 {
-            let revision = format!("r{}", dice.roll(8));
+            let revision = format!("r{}", dice.index(8));
             run("git", &bed.src("repo"), &["checkout", "-q", "--force", &revision]);
             match step % 4 {
                 0 => run("cp", &bed.source(), &["-a", "repo", &format!("copy-{step}")]),
@@ -167,12 +168,12 @@ fn a_mirror_killed_while_it_works_converges_when_it_is_started_again() {
         let mut running = start(&bed);
         for step in 0..20 {
             let name = format!("round-{round}/{step}");
-            let length = dice.roll(200_000);
+            let length = dice.index(200_000);
             build::file(&bed.src(&name), dice.noise(length));
             if step % 3 == 2 {
                 fs::rename(bed.src(&name), bed.src(format!("{name}-moved"))).unwrap();
             }
-            std::thread::sleep(Duration::from_millis(u64::try_from(dice.roll(40)).unwrap()));
+            std::thread::sleep(Duration::from_millis(u64::try_from(dice.index(40)).unwrap()));
         }
         assert_eq!(running.ended(), None, "{}", running.stderr());
         running.signal(Signal::KILL);

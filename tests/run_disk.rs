@@ -4,11 +4,12 @@
 
 mod common;
 
+use hotspare::thought::dice::Dice;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::build::{Dice, file};
+use common::build::file;
 use common::compare::{Snapshot, differences};
 use common::pair::{Node, Pair};
 use common::{is_root, skip};

@@ -11,7 +11,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::build::{self, Dice};
+use common::build;
 use common::note;
 use common::pair::Pair;
 use common::whole::{Place, acked, litter, place, shown_whole};
@@ -19,6 +19,7 @@ use hotspare::jenkins::checks::{Promise, check, check_age};
 use hotspare::jenkins::home::{HomeSize, make};
 use hotspare::jenkins::ledger::Ledger;
 use hotspare::jenkins::load::{Load, LoadOptions};
+use hotspare::thought::dice::Dice;
 use rustix::process::Signal;
 
 /// Who is killed.
@@ -34,7 +35,7 @@ fn kills() -> u32 {
 }
 
 fn nap(dice: &mut Dice, below_ms: usize) {
-    std::thread::sleep(Duration::from_millis(u64::try_from(dice.roll(below_ms)).unwrap()));
+    std::thread::sleep(Duration::from_millis(u64::try_from(dice.index(below_ms)).unwrap()));
 }
 
 /// A pair under load, and what is known of it.
@@ -175,7 +176,7 @@ fn a_standby_killed_in_its_first_sync_shows_nothing_or_all() {
     let mut dice = Dice::new(u64::from(std::process::id()) + 1);
     make(&pair.bed.source(), HomeSize::default(), 73).unwrap();
     for number in 0..1500 {
-        let length = dice.roll(40_000);
+        let length = dice.index(40_000);
         build::file(&pair.bed.src(format!("many/{}/{number}", number % 30)), dice.noise(length));
     }
     pair.start_primary();

@@ -4,10 +4,11 @@
 
 mod common;
 
+use hotspare::thought::dice::Dice;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 
-use common::build::{self, Dice};
+use common::build;
 use common::pair::Pair;
 
 const MIB: usize = 1 << 20;

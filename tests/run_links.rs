@@ -4,9 +4,10 @@
 
 mod common;
 
+use hotspare::thought::dice::Dice;
 use std::process::Command;
 
-use common::build::{self, Dice};
+use common::build;
 use common::pair::{Pair, free_port};
 use common::proxy::Weather;
 

@@ -12,11 +12,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::build::{self, Dice};
+use common::build;
 use common::compare::{Snapshot, differences};
 use common::pair::{Node, Pair};
 use common::proxy::{Proxy, Weather};
 use common::{memory_of, note, peak_mib};
+use hotspare::thought::dice::Dice;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -174,12 +175,12 @@ fn load(home: &Path, ending: &AtomicBool) {
     let mut step = 0_usize;
     while !ending.load(Ordering::Relaxed) {
         step += 1;
-        let job = home.join(format!("jobs/job-{}", dice.roll(12)));
+        let job = home.join(format!("jobs/job-{}", dice.index(12)));
         let build = job.join(format!("builds/{step}"));
-        let length = dice.roll(16_000);
+        let length = dice.index(16_000);
         build::file(&build.join("log"), dice.noise(length));
-        build::file(&build.join("build.xml"), "<build/>\n".repeat(dice.roll(400)));
-        build::append(&home.join("audit.log"), format!("{step}\n").repeat(dice.roll(100)));
+        build::file(&build.join("build.xml"), "<build/>\n".repeat(dice.index(400)));
+        build::append(&home.join("audit.log"), format!("{step}\n").repeat(dice.index(100)));
         if step > 60 {
             // The home stays as large as it is.
             fs::remove_dir_all(home.join("old")).ok();
@@ -188,7 +189,7 @@ fn load(home: &Path, ending: &AtomicBool) {
             }
         }
         // Less than what gets through the bad link: at 200 ms and 0.5 % loss that is some 100 KB/s.
-        std::thread::sleep(Duration::from_millis(150 + u64::try_from(dice.roll(200)).unwrap()));
+        std::thread::sleep(Duration::from_millis(150 + u64::try_from(dice.index(200)).unwrap()));
     }
     fs::remove_dir_all(home.join("old")).ok();
 }

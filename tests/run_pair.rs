@@ -7,8 +7,9 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use common::build::{self, Dice};
+use common::build;
 use common::pair::Pair;
+use hotspare::thought::dice::Dice;
 use serde_json::Value;
 
 #[test]

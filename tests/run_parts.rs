@@ -5,11 +5,12 @@
 
 mod common;
 
+use hotspare::thought::dice::Dice;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use common::build::{self, Dice};
+use common::build;
 use common::pair::Pair;
 use common::proxy::{Proxy, Weather};
 

@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use common::build::Dice;
 use common::pair::Pair;
 use common::whole::{acked, shown_whole};
 use common::{has_tool, is_root, note, skip};
@@ -21,6 +20,7 @@ use hotspare::jenkins::checks::{Promise, check, check_age};
 use hotspare::jenkins::home::{HomeSize, make};
 use hotspare::jenkins::ledger::Ledger;
 use hotspare::jenkins::load::{Load, LoadOptions};
+use hotspare::thought::dice::Dice;
 use rustix::process::Signal;
 
 fn cuts() -> u32 {
@@ -124,7 +124,7 @@ fn cut_power_on(kind: &str, test: &str) {
         let floor = load.ledger();
         let waited = pair.ask(&pair.primary, &["wait", "--timeout", "120s"]);
         assert_eq!(waited.code, Some(0), "{}{}\n{}", waited.stdout, waited.stderr, pair.told());
-        std::thread::sleep(Duration::from_millis(u64::try_from(dice.roll(900)).unwrap()));
+        std::thread::sleep(Duration::from_millis(u64::try_from(dice.index(900)).unwrap()));
         known = known.max(acked(&pair));
         disk.cut();
         // Nothing more is sent, and nothing of what ran then goes on.

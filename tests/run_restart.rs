@@ -4,13 +4,14 @@
 
 mod common;
 
+use hotspare::thought::dice::Dice;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::build::{self, Dice};
+use common::build;
 use common::pair::{Node, Pair};
 
 /// How much content a daemon has read since its start.

@@ -7,11 +7,12 @@
 
 mod common;
 
+use hotspare::thought::dice::Dice;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use common::build::{self, Dice};
+use common::build;
 use common::pair::{Node, Pair};
 use common::{note, peak_mib};
 

@@ -19,6 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
 
 use super::*;
+use crate::thought::dice::Dice;
 
 mod moves;
 mod ways;
@@ -205,13 +206,8 @@ fn a_barrier_comes_behind_all_that_was_done_before_it() {
         house.watch("");
         (0..5).for_each(|number| house.make(&format!("d{number}")));
         house.settled();
-        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut below = |limit: u64| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random % limit
-        };
+        let mut dice = Dice::new(1);
+        let mut below = |limit: u64| dice.below(limit);
         let mut expected: Vec<String> = Vec::new();
         let mut files: Vec<String> = Vec::new();
         for number in 0..2000 {

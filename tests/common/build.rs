@@ -4,35 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use hotspare::thought::dice::Dice;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
-
-/// Small numbers that look random and are the same in every run.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15))
-    }
-
-    /// From 0 up to `below`, without it.
-    pub(crate) fn roll(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(below.max(1)).unwrap()).unwrap()
-    }
-
-    /// Bytes that no compressor makes smaller.
-    pub(crate) fn noise(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(length + 8);
-        while bytes.len() < length {
-            self.roll(1);
-            bytes.extend_from_slice(&self.0.to_le_bytes());
-        }
-        bytes.truncate(length);
-        bytes
-    }
-}
 
 /// Writes a file, with the directories above it.
 pub(crate) fn file(path: &Path, content: impl AsRef<[u8]>) {
@@ -90,12 +63,12 @@ pub(crate) fn home(top: &Path, seed: u64) {
     let mut dice = Dice::new(seed);
     for job in 0..12 {
         let job = top.join(format!("jobs/job-{job}"));
-        file(&job.join("config.xml"), format!("<project>{}</project>", dice.roll(1_000_000)));
+        file(&job.join("config.xml"), format!("<project>{}</project>", dice.index(1_000_000)));
         for build in 1..4 {
             let build = job.join(format!("builds/{build}"));
-            let length = [0, 80, 4096, 70_000, 300_000][dice.roll(5)];
+            let length = [0, 80, 4096, 70_000, 300_000][dice.index(5)];
             file(&build.join("log"), dice.noise(length));
-            file(&build.join("build.xml"), "<build/>\n".repeat(dice.roll(400)));
+            file(&build.join("build.xml"), "<build/>\n".repeat(dice.index(400)));
         }
         std::os::unix::fs::symlink("builds/3", job.join("last")).unwrap();
     }

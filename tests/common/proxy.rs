@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use hotspare::thought::dice::Dice;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-use super::build::Dice;
 
 /// What waits behind a slow line is dropped beyond this, as a router does.
 const QUEUE_BYTES: u64 = 256 * 1024;
@@ -163,7 +162,7 @@ impl Line {
     fn accept(&mut self, bytes: Vec<u8>, client: SocketAddr, back: bool) {
         let weather = *self.shared.weather.lock().unwrap();
         let side = usize::from(back);
-        let (lost, late) = (self.dice[side].roll(1000) < weather.lost, self.dice[side].roll(1000) < weather.late);
+        let (lost, late) = (self.dice[side].index(1000) < weather.lost, self.dice[side].index(1000) < weather.late);
         if lost || self.shared.is_cut.load(Ordering::SeqCst) {
             return;
         }

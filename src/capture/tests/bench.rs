@@ -17,9 +17,10 @@ use crate::spool::{Spool, SpoolReader};
 use crate::thought::delta::ReadAt as _;
 use crate::thought::delta::pack::Unpacker;
 use crate::thought::delta::patch::Patcher;
+use crate::thought::dice::Dice;
 use crate::thought::filter::{Filter, Preset};
 use crate::thought::generation::{Action, Content, Operation, Quality};
-use crate::thought::plan::{Captures, Step};
+use crate::thought::plan::{Captures, Step, learn};
 use crate::thought::store::MemoryStore;
 use crate::thought::tree::{ApplyError, Arrived, Row, Tree, TreeError, Witness};
 use crate::walk::{DIRTY_CAP, TELLING, Walker};
@@ -214,6 +215,7 @@ pub(super) fn take(tree: &mut Tree<MemoryStore>, standby: &mut Standby, cut: &Cu
     tree.apply(&operations, &mut receiver).unwrap_or_else(|error| {
         panic!("{error}: {:?}\n{operations:#?}", std::error::Error::source(&error));
     });
+    learn(tree, &cut.captures).unwrap();
     for signed in signatures.iter() {
         let (digest, signature) = signed.unwrap();
         tree.keep_signature(digest, signature).unwrap();
@@ -373,28 +375,5 @@ impl Witness for Receiver<'_> {
 
 /// Bytes that no packer makes smaller, the same for the same seed.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    let mut bytes = vec![0; length];
-    hasher.finalize_xof().fill(&mut bytes);
-    bytes
-}
-
-/// A source of choices, the same for the same seed.
-#[derive(Clone)]
-pub(crate) struct Dice(blake3::OutputReader);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&seed.to_le_bytes());
-        Self(hasher.finalize_xof())
-    }
-
-    /// A number below `limit`.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        usize::try_from(u64::from_le_bytes(bytes) % limit as u64).unwrap()
-    }
+    Dice::new(seed).noise(length)
 }

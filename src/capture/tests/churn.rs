@@ -5,11 +5,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use super::bench::{BACKENDS, Bench, Dice, noise, path};
+use super::bench::{BACKENDS, Bench, noise, path};
 use super::grown::meanwhile;
 use super::random::Writer;
 use crate::capture::Wanted;
 use crate::fs::Root;
+use crate::thought::dice::Dice;
 use crate::thought::generation::{Action, Quality, Reason};
 use crate::words::entry::{Digest, Timestamp};
 use crate::words::path::RelPath;

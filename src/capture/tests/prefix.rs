@@ -12,9 +12,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::bench::{BACKENDS, Bench, Dice, now};
+use super::bench::{BACKENDS, Bench, now};
 use super::grown::meanwhile;
 use super::script::{Model, Script, State, is_log, is_said};
+use crate::thought::dice::Dice;
 use crate::thought::generation::Quality;
 use crate::words::path::RelPath;
 
@@ -90,7 +91,7 @@ impl Known {
 }
 
 fn burn(mut dice: Dice, is_over: &AtomicBool) {
-    let mut time = |most| Duration::from_micros(dice.below(most) as u64);
+    let mut time = |most| Duration::from_micros(dice.index(most) as u64);
     while !is_over.load(Ordering::Relaxed) {
         let (begun, burns) = (Instant::now(), time(HOG.0));
         while begun.elapsed() < burns {
@@ -106,7 +107,7 @@ fn await_call(done: &AtomicU64, dice: &mut Dice) {
     while done.load(Ordering::SeqCst) == seen && begun.elapsed() < AWAITED {
         std::thread::sleep(Duration::from_micros(20));
     }
-    std::thread::sleep(Duration::from_micros(dice.below(PHASE) as u64));
+    std::thread::sleep(Duration::from_micros(dice.index(PHASE) as u64));
 }
 
 fn run(seed: u64, cuts: Option<u32>, backend: crate::watch::Backend) {
@@ -150,7 +151,7 @@ fn run(seed: u64, cuts: Option<u32>, backend: crate::watch::Backend) {
                     let begun = Instant::now();
                     let made = bench.cut();
                     let took = u64::try_from(begun.elapsed().as_micros()).unwrap();
-                    pace.store(took.clamp(500, 100_000) << dice.below(2), Ordering::Relaxed);
+                    pace.store(took.clamp(500, 100_000) << dice.index(2), Ordering::Relaxed);
                     let _judged = judging.lock();
                     match made.captures.is_empty() {
                         true => empty += 1,

@@ -7,7 +7,8 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::bench::{BACKENDS, Bench, Dice, noise};
+use super::bench::{BACKENDS, Bench, noise};
+use crate::thought::dice::Dice;
 use crate::thought::generation::Quality;
 use crate::watch::Options;
 
@@ -37,27 +38,27 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     fn pick(&mut self, fits: impl Fn(&Path) -> bool) -> Option<PathBuf> {
         let all: Vec<_> = paths(self.home).into_iter().filter(|path| path != self.home && fits(path)).collect();
-        (!all.is_empty()).then(|| all[self.dice.below(all.len())].clone())
+        (!all.is_empty()).then(|| all[self.dice.index(all.len())].clone())
     }
 
     fn directory(&mut self) -> PathBuf {
-        self.pick(is_directory).filter(|_| self.dice.below(3) > 0).unwrap_or_else(|| self.home.to_owned())
+        self.pick(is_directory).filter(|_| self.dice.index(3) > 0).unwrap_or_else(|| self.home.to_owned())
     }
 
     /// A path for something new or replaced.
     fn target(&mut self) -> PathBuf {
         let directory = self.directory();
-        directory.join(["a", "b", "c", "d", "e", "config.xml", "log"][self.dice.below(7)])
+        directory.join(["a", "b", "c", "d", "e", "config.xml", "log"][self.dice.index(7)])
     }
 
     fn content(&mut self) -> Vec<u8> {
-        let length = [0, 1, 100, 5000, 70_000, 200_000, 1_100_000][self.dice.below(7)];
-        noise(self.dice.below(50) as u64, length)
+        let length = [0, 1, 100, 5000, 70_000, 200_000, 1_100_000][self.dice.index(7)];
+        noise(self.dice.index(50) as u64, length)
     }
 
     /// One operation, if it makes sense; errors (a name taken, a directory moved into itself) are part of the game.
     pub(super) fn step(&mut self) {
-        let mut kind = self.dice.below(19);
+        let mut kind = self.dice.index(19);
         // A name that came, was written through and went before anyone looked leaves no word of what other names it had: no name goes in a
         // batch in which a link was made.
         if self.log.iter().any(|done| done.starts_with("link")) && [7, 8, 9, 10, 12, 13, 17, 18].contains(&kind) {
@@ -65,7 +66,7 @@ impl Writer<'_> {
         }
         let to = self.target();
         let content = self.content();
-        let at = u64::try_from(self.dice.below(100_000)).unwrap();
+        let at = u64::try_from(self.dice.index(100_000)).unwrap();
         let file = self.pick(|path| is_file(path) && path.metadata().is_ok_and(|found| found.len() < 3_000_000));
         let any = self.pick(|_| true);
         let done = match (kind, file, any) {
@@ -178,7 +179,7 @@ fn play(seed: u64, batches: usize) {
         let again: BTreeSet<_> = bench.walker.dirty().paths().cloned().collect();
         assert!(again.is_empty(), "seed {seed} batch {batch} {backend:?}: still dirty {again:?}\n{log}");
         writer.log.clear();
-        for _ in 0..1 + writer.dice.below(12) {
+        for _ in 0..1 + writer.dice.index(12) {
             writer.step();
         }
     }
@@ -200,7 +201,7 @@ fn play_with_little_room(seed: u64, batches: usize) {
     let home = bench.home.clone();
     let mut writer = Writer { home: &home, dice: Dice::new(seed), log: Vec::new() };
     for _ in 0..batches {
-        for _ in 0..1 + writer.dice.below(25) {
+        for _ in 0..1 + writer.dice.index(25) {
             writer.step();
         }
         println!("seed {seed}: {}", writer.log.join("\n"));
@@ -208,7 +209,7 @@ fn play_with_little_room(seed: u64, batches: usize) {
         // What a cut took and could not prove comes on top.
         let dirty = bench.walker.dirty().len();
         assert!(dirty <= DIRTY_CAP + 2 * bench.rounds.paths, "seed {seed}: {dirty} paths are dirty");
-        for _ in 0..writer.dice.below(10) {
+        for _ in 0..writer.dice.index(10) {
             writer.step();
         }
         bench.settle();

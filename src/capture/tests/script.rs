@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::bench::{Dice, noise};
+use super::bench::noise;
 use crate::jenkins::instruments::is_part_written;
+use crate::thought::dice::Dice;
 
 const MIB: usize = 1 << 20;
 const SLOTS: usize = 4;
@@ -202,22 +203,22 @@ impl Script {
     fn think(&mut self) {
         let number = self.number;
         let write = |path: String, offset, length| Call::written(number, path, offset, length);
-        match self.dice.below(19) {
+        match self.dice.index(19) {
             0..3 => {
-                let (slot, length) = (self.dice.below(SLOTS), 1 + self.dice.below(600));
-                let offset = self.dice.below(SLOT - length);
+                let (slot, length) = (self.dice.index(SLOTS), 1 + self.dice.index(600));
+                let offset = self.dice.index(SLOT - length);
                 self.waiting.push_back(write(format!("slot-{slot}"), offset, length));
             }
             3 | 4 => {
                 // Close upon another call: a cut that has the one without the other is none.
-                let (slot, big) = (self.dice.below(SLOTS), self.dice.below(BIGS));
+                let (slot, big) = (self.dice.index(SLOTS), self.dice.index(BIGS));
                 self.waiting.push_back(write(format!("slot-{slot}"), 0, 200));
                 self.waiting.push_back(Call::Write { path: format!("big-{big}"), offset: 0, bytes: spotted(number) });
             }
             5 | 6 => {
-                let (log, length) = (self.dice.below(LOGS), 1 + self.dice.below(300));
+                let (log, length) = (self.dice.index(LOGS), 1 + self.dice.index(300));
                 self.waiting.push_back(Call::Append { path: self.logs[log].clone(), length });
-                if self.dice.below(200) == 0 {
+                if self.dice.index(200) == 0 {
                     let path = format!("log-{number}");
                     self.waiting.extend([Call::Create(path.clone()), Call::Append { path: path.clone(), length: 100 }]);
                     self.logs.push_back(path);
@@ -225,7 +226,7 @@ impl Script {
                 }
             }
             7 | 8 => {
-                let saved = self.dice.below(3);
+                let saved = self.dice.index(3);
                 self.waiting.extend([
                     Call::Create("saving".into()),
                     write("saving".into(), 0, 500),
@@ -248,7 +249,7 @@ impl Script {
             }
             15 | 16 => {
                 // Both have a pad: one is at the other's name from now on, and has had no call of its own.
-                self.waiting.push_back(write(format!("desk-{}/pad", self.dice.below(2)), 0, 100));
+                self.waiting.push_back(write(format!("desk-{}/pad", self.dice.index(2)), 0, 100));
                 self.waiting.push_back(Call::Exchange("desk-0".into(), "desk-1".into()));
                 self.paper = 1 - self.paper;
             }
@@ -276,9 +277,9 @@ impl Script {
     /// One more piece of work on files with several names.
     fn think_of_links(&mut self) {
         let number = self.number;
-        let slot = self.dice.below(SLOTS);
+        let slot = self.dice.index(SLOTS);
         let write = |path: String, offset, length| Call::written(number, path, offset, length);
-        match self.dice.below(4) {
+        match self.dice.index(4) {
             0 => {
                 let name = format!("link-{number}");
                 self.waiting.push_back(Call::Link(format!("slot-{slot}"), name.clone()));
@@ -308,7 +309,7 @@ impl Script {
                     Call::Link(young.clone(), name.clone()),
                     write(name.clone(), 100, 64),
                 ]);
-                if self.dice.below(2) == 0 {
+                if self.dice.index(2) == 0 {
                     self.waiting.extend([Call::Remove(name), write(young.clone(), 200, 64)]);
                     self.young.push_back(young);
                 } else {
@@ -321,7 +322,7 @@ impl Script {
             }
             _ => {
                 // Moved into place by a link, as git and lock files do it.
-                let (temporary, kept) = (format!("temporary-{number}"), format!("kept-{}", self.dice.below(3)));
+                let (temporary, kept) = (format!("temporary-{number}"), format!("kept-{}", self.dice.index(3)));
                 if self.kept.insert(kept.clone()) {
                     self.waiting.extend([
                         Call::Create(temporary.clone()),

@@ -8,7 +8,7 @@ use crate::daemon::window::{Operations as Shipped, Shipment};
 use crate::reveal::Records;
 use crate::spool::Spool;
 use crate::thought::generation::{HEADER_VERSION, Header, Joint, Operation, OperationsDigest, Quality, Section};
-use crate::thought::plan::Captures;
+use crate::thought::plan::{Captures, learn};
 use crate::thought::tree::{ApplyError, Arrived, Operations, Row, Witness};
 use crate::words::position::Position;
 
@@ -83,15 +83,7 @@ impl Keeper {
         let position = self.position;
         let mut captured = Captured(captures);
         self.tree.apply(operations, &mut captured).map_err(|source| KeeperError::Apply { position, source })?;
-        // What a capture found out without a difference: new times of the inode itself.
-        for (path, found) in captures {
-            let Some(present) = found else { continue };
-            let Some(row) = self.tree.row(path)? else { continue };
-            if row.entry == present.entry && row.inode != present.inode {
-                let memory = present.memory.clone().or_else(|| row.memory.clone());
-                self.tree.update(path, Row { inode: present.inode, memory, ..row })?;
-            }
-        }
+        learn(&mut self.tree, captures)?;
         Ok(())
     }
 

@@ -5,12 +5,11 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::net::endpoint::{DATA_STREAMS, Limits, STREAM_WINDOW_BYTES};
 use crate::net::tests::{Node, PATIENCE, friends, linked};
+use crate::thought::dice::Dice;
 
 /// `len` bytes that look like no others, from `seed`.
 fn noise(seed: u8, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
-    bytes
+    Dice::new(seed.into()).noise(len)
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {

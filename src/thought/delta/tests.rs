@@ -12,6 +12,7 @@ use super::{
     signature::{Signature, SignatureBuilder, SignatureOptions},
     spans::{SpanCollector, Spans},
 };
+use crate::thought::dice::Dice;
 
 const BLOCK: usize = 512;
 /// Never gives up.
@@ -27,9 +28,7 @@ fn signature(content: &[u8], piece: usize) -> Signature {
 
 /// `len` bytes that repeat nowhere, another sequence for each `seed`.
 fn noise(seed: u8, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
-    bytes
+    Dice::new(seed.into()).noise(len)
 }
 
 /// The encoded delta, what the diff said, and the spans if nothing moved.

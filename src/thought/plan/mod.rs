@@ -143,6 +143,19 @@ pub fn plan<S: Store>(tree: &Tree<S>, captures: &Captures) -> Result<Planned, Tr
     Ok(planner.finish())
 }
 
+/// Takes in what captures found out without a difference that a step would tell of: new times of the inode itself.
+pub fn learn<S: Store>(tree: &mut Tree<S>, captures: &Captures) -> Result<(), TreeError> {
+    for (path, found) in captures {
+        let Some(present) = found else { continue };
+        let Some(row) = tree.row(path)? else { continue };
+        if row.entry == present.entry && row.inode != present.inode {
+            let memory = present.memory.clone().or_else(|| row.memory.clone());
+            tree.update(path, Row { inode: present.inode, memory, ..row })?;
+        }
+    }
+    Ok(())
+}
+
 /// The paths that were found to be one inode and are not names of one file. They were captured at different instants: all but one of
 /// them have gone since, by a rename, or by a removal after which the number was given to another.
 fn contradictions(captures: &Captures) -> BTreeSet<RelPath> {

@@ -1,11 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::thought::dice::Dice;
 
 fn noise(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-    bytes
+    Dice::new(1).noise(len)
 }
 
 fn log(lines: usize) -> Vec<u8> {

@@ -5,6 +5,9 @@
 //! Where it came too late the file could be any, and the home is compared with the tree.
 //!
 //! It may have come too late and seen the next file of the same name. Then that one's own look sees the same inode again.
+//!
+//! It may have come while the name was being taken away. The kernel takes it from the count of links before it takes it out of sight, so a second
+//! name may be seen as the only one: that it was the only one is believed as long as the name is there.
 
 use std::collections::BTreeMap;
 
@@ -36,9 +39,20 @@ impl Fresh {
 
     fn written(self) -> Written {
         match self.seen {
-            Some(inode) if inode.nlink > 1 => Written::Linked(inode.id),
+            Some(inode) if inode.nlink > 1 || self.is_gone => Written::Linked(inode.id),
             None if self.is_gone => Written::Any,
             _ => Written::Here,
+        }
+    }
+
+    /// What was written to under the name that goes, as far as it was not known before.
+    fn goes(&mut self) -> Written {
+        if std::mem::replace(&mut self.is_gone, true) || !self.is_written {
+            return Written::Here;
+        }
+        match self.seen {
+            Some(inode) if inode.nlink > 1 => Written::Here,
+            _ => self.written(),
         }
     }
 
@@ -64,17 +78,17 @@ pub(super) enum Written {
 pub(super) struct Fleeting(BTreeMap<RelPath, Fresh>);
 
 impl Fleeting {
-    /// `path` came to be a name of `fresh`. What was written to by what is known of it only now.
-    pub(super) fn came(&mut self, path: &RelPath, fresh: Fresh) -> Written {
+    /// `path` came to be a name of `fresh`. What was written to under it by what is known only now: before it came, and since.
+    pub(super) fn came(&mut self, path: &RelPath, fresh: Fresh) -> [Written; 2] {
         let before = self.0.insert(path.clone(), fresh);
-        let is_any = before.is_some_and(|before| match (before.seen, fresh.seen) {
-            (Some(one), Some(other)) => before.is_written && one.is_same(&other),
-            _ => before.is_any() && !before.is_gone,
-        });
-        if is_any || !self.has_room() {
-            return Written::Any;
+        if !self.has_room() {
+            return [Written::Any, Written::Here];
         }
-        if fresh.is_written { fresh.written() } else { Written::Here }
+        let replaced = before.map_or(Written::Here, |mut before| match (before.seen, fresh.seen) {
+            (Some(one), Some(other)) if before.is_written && one.is_same(&other) => Written::Any,
+            _ => before.goes(),
+        });
+        [replaced, if fresh.is_written { fresh.written() } else { Written::Here }]
     }
 
     /// Something was written under `path`.
@@ -86,17 +100,12 @@ impl Fleeting {
 
     /// The name `path` went.
     pub(super) fn went(&mut self, path: &RelPath) -> Written {
-        let Some(fresh) = self.0.get_mut(path).filter(|fresh| !fresh.is_gone) else { return Written::Here };
-        fresh.is_gone = true;
-        if fresh.is_any() { Written::Any } else { Written::Here }
+        self.0.get_mut(path).map_or(Written::Here, Fresh::goes)
     }
 
     /// `path` came to be a name of a file that has been known for longer.
     pub(super) fn is_known(&mut self, path: &RelPath) -> Written {
-        match self.0.remove(path) {
-            Some(before) if before.is_any() && !before.is_gone => Written::Any,
-            _ => Written::Here,
-        }
+        self.0.remove(path).map_or(Written::Here, |mut before| before.goes())
     }
 
     /// The file moves from `path` to another name; what is known of it.
@@ -133,6 +142,8 @@ impl Fleeting {
 mod tests {
     use super::*;
 
+    const NOTHING: [Written; 2] = [Written::Here; 2];
+
     fn path(text: &str) -> RelPath {
         RelPath::parse(text.as_bytes()).unwrap()
     }
@@ -144,11 +155,12 @@ mod tests {
     #[test]
     fn what_is_written_under_a_name_that_was_seen_is_written_to_that_file() {
         let mut fleeting = Fleeting::default();
-        assert_eq!(fleeting.came(&path("one"), Fresh::seen(inode(7, 1))), Written::Here);
-        assert_eq!(fleeting.came(&path("two"), Fresh::seen(inode(8, 2))), Written::Here);
+        assert_eq!(fleeting.came(&path("one"), Fresh::seen(inode(7, 1))), NOTHING);
+        assert_eq!(fleeting.came(&path("two"), Fresh::seen(inode(8, 2))), NOTHING);
         assert_eq!(fleeting.written(&path("one")), Written::Here);
         assert_eq!(fleeting.written(&path("two")), Written::Linked(InodeId { dev: 1, ino: 8 }));
-        assert_eq!([fleeting.went(&path("one")), fleeting.went(&path("two"))], [Written::Here; 2]);
+        assert_eq!(fleeting.went(&path("one")), Written::Linked(InodeId { dev: 1, ino: 7 }), "it may have had others");
+        assert_eq!(fleeting.went(&path("two")), Written::Here, "that was told when it was written");
         assert_eq!(fleeting.written(&path("old")), Written::Here, "a name that was there before");
         assert_eq!(
             fleeting.written(&path("two")),
@@ -161,7 +173,7 @@ mod tests {
     fn what_was_written_under_a_name_that_nobody_saw_may_be_in_any_file_unless_it_is_seen_elsewhere() {
         let mut fleeting = Fleeting::default();
         let come = |fleeting: &mut Fleeting, name: &str| {
-            assert_eq!(fleeting.came(&path(name), Fresh::seen(None)), Written::Here);
+            assert_eq!(fleeting.came(&path(name), Fresh::seen(None)), NOTHING);
             assert_eq!(fleeting.written(&path(name)), Written::Here);
         };
         come(&mut fleeting, "gone");
@@ -169,7 +181,7 @@ mod tests {
         assert_eq!(fleeting.went(&path("gone")), Written::Here, "told twice");
         assert_eq!(fleeting.written(&path("gone")), Written::Any);
 
-        assert_eq!(fleeting.came(&path("empty"), Fresh::seen(None)), Written::Here);
+        assert_eq!(fleeting.came(&path("empty"), Fresh::seen(None)), NOTHING);
         assert_eq!(fleeting.went(&path("empty")), Written::Here, "nothing was written");
 
         come(&mut fleeting, "untold");
@@ -179,25 +191,28 @@ mod tests {
         come(&mut fleeting, "temporary");
         let moving = fleeting.moves(&path("temporary")).unwrap();
         assert!(moving.is_any());
-        assert_eq!(fleeting.came(&path("kept"), moving.or_seen(inode(9, 1))), Written::Here);
-        assert_eq!(fleeting.went(&path("kept")), Written::Here);
+        assert_eq!(fleeting.came(&path("kept"), moving.or_seen(inode(9, 1))), NOTHING);
+        assert_eq!(fleeting.went(&path("kept")), Written::Linked(InodeId { dev: 1, ino: 9 }));
         let linked = moving.or_seen(inode(9, 2));
-        assert_eq!(fleeting.came(&path("other"), linked), Written::Linked(InodeId { dev: 1, ino: 9 }));
+        assert_eq!(fleeting.came(&path("other"), linked), [Written::Here, Written::Linked(InodeId { dev: 1, ino: 9 })]);
 
         come(&mut fleeting, "replaced");
-        assert_eq!(fleeting.came(&path("replaced"), Fresh::seen(inode(10, 1))), Written::Any);
+        assert_eq!(fleeting.came(&path("replaced"), Fresh::seen(inode(10, 1)))[0], Written::Any);
+        fleeting.written(&path("replaced"));
+        let replaced = fleeting.came(&path("replaced"), Fresh::seen(inode(11, 1)));
+        assert_eq!(replaced, [Written::Linked(InodeId { dev: 1, ino: 10 }), Written::Here]);
     }
 
     #[test]
     fn a_look_that_saw_the_next_file_of_the_name_saw_none() {
         let mut fleeting = Fleeting::default();
-        let come = |fleeting: &mut Fleeting, ino| fleeting.came(&path("x"), Fresh::seen(inode(ino, 1)));
+        let come = |fleeting: &mut Fleeting, ino| fleeting.came(&path("x"), Fresh::seen(inode(ino, 1)))[0];
         assert_eq!(come(&mut fleeting, 7), Written::Here);
         fleeting.written(&path("x"));
-        assert_eq!(fleeting.went(&path("x")), Written::Here);
+        assert_eq!(fleeting.went(&path("x")), Written::Linked(InodeId { dev: 1, ino: 7 }));
         assert_eq!(come(&mut fleeting, 7), Written::Any);
         fleeting.written(&path("x"));
-        assert_eq!(fleeting.went(&path("x")), Written::Here);
+        assert_eq!(fleeting.went(&path("x")), Written::Linked(InodeId { dev: 1, ino: 7 }));
         assert_eq!(come(&mut fleeting, 8), Written::Here);
     }
 
@@ -206,10 +221,10 @@ mod tests {
         let mut fleeting = Fleeting::default();
         for number in 0..NAMES_CAP * 2 {
             let fresh = Fresh::seen(inode(number as u64, 1));
-            assert_eq!(fleeting.came(&path(&number.to_string()), fresh), Written::Here);
+            assert_eq!(fleeting.came(&path(&number.to_string()), fresh), NOTHING);
         }
         assert!(fleeting.0.len() < NAMES_CAP);
-        let mut come = |number: usize| fleeting.came(&path(&format!("unseen-{number}")), Fresh::seen(None));
+        let mut come = |number: usize| fleeting.came(&path(&format!("unseen-{number}")), Fresh::seen(None))[0];
         assert!((0..NAMES_CAP).any(|number| come(number) == Written::Any), "then all are compared");
     }
 }

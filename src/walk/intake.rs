@@ -41,8 +41,9 @@ impl<W: Watch> Walker<W> {
             ChangeKind::Appeared { path, directory, seen } => {
                 self.arrived(&path, directory, now);
                 if !directory && self.may_be_replicated(&path) {
-                    let written = self.fleeting.came(&path, Fresh::seen(seen));
-                    self.written_to(tree, &path, written, now)?;
+                    for written in self.fleeting.came(&path, Fresh::seen(seen)) {
+                        self.written_to(tree, &path, written, now)?;
+                    }
                 }
             }
             // A source that is not told what moved in has it looked at as if it were a directory; a scan finds that out.
@@ -55,9 +56,11 @@ impl<W: Watch> Walker<W> {
                 if self.may_be_replicated(&path) {
                     let written = match fresh {
                         Some(fresh) => self.fleeting.came(&path, fresh),
-                        None => self.fleeting.is_known(&path),
+                        None => [self.fleeting.is_known(&path), Written::Here],
                     };
-                    self.written_to(tree, &path, written, now)?;
+                    for written in written {
+                        self.written_to(tree, &path, written, now)?;
+                    }
                 }
             }
             ChangeKind::Vanished { path, directory } => {

@@ -39,6 +39,8 @@ pub(super) enum Step {
     Put(Ino, usize, u8),
     /// No cell is left.
     Clear(Ino),
+    /// A name is among the links of an inode no more, and in sight still.
+    Uncount(Ino),
     /// Names come and go.
     Names(Vec<(Ino, String, Option<Ino>)>),
     /// The watch of a directory is told.
@@ -152,6 +154,7 @@ impl Plain {
                 let directory = is_directory(ino);
                 vec![
                     Step::Stamp(vec![ino, parent]),
+                    Step::Uncount(ino),
                     Step::Names(vec![(parent, name, None)]),
                     Step::PostInode(ino),
                     Step::Post(parent, ChangeKind::Vanished { path: at(path), directory }),

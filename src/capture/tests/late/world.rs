@@ -35,6 +35,8 @@ pub(super) enum Touch {
     /// What time is stamped on things, and what time it is.
     Stamping,
     Clock,
+    /// What may be seen of a name that has just come.
+    Sight,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +69,8 @@ pub(super) struct State {
     monotonic: u64,
     nodes: BTreeMap<Ino, Node>,
     names: BTreeMap<(Ino, String), Ino>,
+    /// One name of each is not counted any more.
+    uncounted: BTreeSet<Ino>,
     queues: Vec<Queue>,
     watched: BTreeMap<Ino, RelPath>,
     inodes: BTreeSet<Ino>,
@@ -117,6 +121,7 @@ impl World {
             monotonic: 10,
             nodes,
             names,
+            uncounted: BTreeSet::new(),
             queues,
             watched: BTreeMap::new(),
             inodes: BTreeSet::new(),
@@ -184,12 +189,14 @@ impl State {
             Step::Stamp(inodes) => inodes.iter().map(|ino| Touch::Inode(*ino)).chain([Touch::Stamping]).collect(),
             Step::Clear(ino) => (0..CELLS).map(|cell| Touch::Cell(*ino, cell)).chain([Touch::Inode(*ino)]).collect(),
             Step::Put(ino, cell, _) => vec![Touch::Cell(*ino, *cell), Touch::Inode(*ino)],
+            Step::Uncount(ino) => vec![Touch::Inode(*ino), Touch::Sight],
             Step::Names(names) => names
                 .iter()
                 .flat_map(|(directory, name, ino)| {
                     let inode = ino.map(Touch::Inode);
                     [Touch::Name(*directory, name.clone()), Touch::Listing(*directory)].into_iter().chain(inode)
                 })
+                .chain([Touch::Sight])
                 .collect(),
             Step::Post(directory, _) => vec![Touch::Queue(self.queue_of(*directory))],
             Step::PostInode(_) => vec![Touch::Queue(0)],
@@ -223,12 +230,16 @@ impl State {
                     None => cells.push(cell),
                 }
             }
+            Step::Uncount(ino) => drop(self.uncounted.insert(ino)),
             Step::Names(names) => {
                 for (directory, name, ino) in names {
                     match ino {
-                        Some(ino) => self.names.insert((directory, name), ino),
-                        None => self.names.remove(&(directory, name)),
-                    };
+                        Some(ino) => drop(self.names.insert((directory, name), ino)),
+                        None => {
+                            let ino = self.names.remove(&(directory, name)).expect("a name that is there");
+                            self.uncounted.remove(&ino);
+                        }
+                    }
                 }
             }
             Step::Post(directory, kind) => {
@@ -291,7 +302,9 @@ impl State {
 
     /// What comes out of the queues: of each nothing, all up to the barrier that is awaited, or all.
     pub(super) fn drain(&mut self) -> Vec<Change> {
-        self.look("drain", &self.every_queue());
+        // Each new name is looked at as it comes out.
+        let touches: Vec<Touch> = self.every_queue().into_iter().chain([Touch::Sight]).collect();
+        self.look("drain", &touches);
         let awaited = self.awaited.map(|name| ChangeKind::Barrier { name });
         let all: Vec<usize> = self.queues.iter().map(|queue| queue.waiting.len()).collect();
         let up_to = |queue: &Queue| queue.waiting.iter().position(|kind| Some(kind) == awaited.as_ref());
@@ -359,6 +372,7 @@ impl State {
     pub(super) fn stat(&self, ino: Ino) -> Stat {
         let node = &self.nodes[&ino];
         let names = self.names.values().filter(|named| **named == ino).count();
+        let names = names - usize::from(self.uncounted.contains(&ino));
         let (what, nlink) = match node.cells {
             Some(_) => (FileType::File, u32::try_from(names).unwrap()),
             None => (FileType::Directory, 2),

@@ -10,7 +10,7 @@ use crate::thought::generation::Reason;
 use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
 use crate::watch::{Change, ChangeKind, SourceId, Watch};
-use crate::words::entry::Timestamp;
+use crate::words::entry::{Inode, Timestamp};
 use crate::words::path::RelPath;
 
 /// More names that came and went than this are not told one from the other: then all of the home counts as shaken.
@@ -40,7 +40,9 @@ impl<W: Watch> Walker<W> {
             }
             ChangeKind::Appeared { path, directory, seen } => {
                 self.arrived(&path, directory, now);
-                if !directory && self.may_be_replicated(&path) {
+                if !self.may_be_replicated(&path) {
+                    self.linked_from_left_out(tree, &path, seen, now)?;
+                } else if !directory {
                     for written in self.fleeting.came(&path, Fresh::seen(seen)) {
                         self.written_to(tree, &path, written, now)?;
                     }
@@ -61,6 +63,8 @@ impl<W: Watch> Walker<W> {
                     for written in written {
                         self.written_to(tree, &path, written, now)?;
                     }
+                } else {
+                    self.linked_from_left_out(tree, &path, seen, now)?;
                 }
             }
             ChangeKind::Vanished { path, directory } => {
@@ -233,6 +237,21 @@ impl<W: Watch> Walker<W> {
             Written::Any => self.lost_sight(path),
         }
         Ok(())
+    }
+
+    /// A name that is left out may be a further one of a file that is not, and be written by: that file is captured, and watched itself from then on.
+    /// Of one that was gone before it was looked at nothing is made: comparing the home for each short-lived temporary would cost too much.
+    fn linked_from_left_out<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        path: &RelPath,
+        seen: Option<Inode>,
+        now: Timestamp,
+    ) -> Result<(), TreeError> {
+        match seen.filter(|inode| inode.nlink > 1) {
+            Some(inode) => self.written_to(tree, path, Written::Linked(inode.id), now),
+            None => Ok(()),
+        }
     }
 
     /// What had the name `path` could not be followed, and what was written to it may have been written to any file: all are compared. The watches are

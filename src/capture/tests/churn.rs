@@ -12,6 +12,7 @@ use crate::capture::Wanted;
 use crate::fs::Root;
 use crate::thought::dice::Dice;
 use crate::thought::generation::{Action, Quality, Reason};
+use crate::watch::Options;
 use crate::words::entry::{Digest, Timestamp};
 use crate::words::path::RelPath;
 
@@ -220,6 +221,28 @@ fn an_inode_with_names_outside_stays_watched_though_not_every_round_looks_at_it(
     fs::write(&other, "three").unwrap();
     bench.settle();
     assert_eq!(bench.content("file"), b"three");
+}
+
+#[test]
+fn what_is_written_by_a_name_that_is_left_out_is_captured() {
+    for backend in BACKENDS {
+        let options = Options { backend, ..Options::default() };
+        let mut bench = Bench::with(options, &["*.tmp"]);
+        bench.make("file", "one");
+        bench.settle();
+        fs::hard_link(bench.at("file"), bench.at("link.tmp")).unwrap();
+        fs::write(bench.at("link.tmp"), "two").unwrap();
+        bench.settle();
+        assert_eq!(bench.content("file"), b"two", "{backend:?}");
+        fs::write(bench.at("link.tmp"), "three").unwrap();
+        bench.settle();
+        assert_eq!(bench.content("file"), b"three", "{backend:?}");
+        fs::rename(bench.at("link.tmp"), bench.at("again.tmp")).unwrap();
+        fs::write(bench.at("again.tmp"), "four").unwrap();
+        fs::remove_file(bench.at("again.tmp")).unwrap();
+        bench.settle();
+        assert_eq!(bench.content("file"), b"four", "{backend:?}");
+    }
 }
 
 /// Condition (c) by itself: a write whose change time was taken before the first barrier and whose bytes came after it has nothing to show but

@@ -330,14 +330,15 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         Ok(edge)
     }
 
-    /// Raises a barrier and waits until every queue has answered it, or it is known that one will not.
+    /// Raises a barrier and waits until every queue has answered it, or it is known that one will not. A doubt alone is no reason to stop: the events
+    /// that still wait would come after the captures, and all of those would seem to be changed since.
     fn barrier(&mut self) -> Result<Edge, CutError> {
         let barrier = self.walker.raise_barrier()?;
         let moment = (self.clock)();
         let mut waited = Duration::ZERO;
         let step = Duration::from_millis(20);
         let mut reasons = BTreeSet::new();
-        while !self.walker.has_answered(&barrier) && !self.walker.has_doubts() {
+        while !self.walker.has_answered(&barrier) && !self.walker.has_lost(&barrier) {
             if waited >= self.options.barrier_timeout {
                 reasons.insert(Reason::BarrierLate);
                 break;

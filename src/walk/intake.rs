@@ -144,6 +144,9 @@ impl<W: Watch> Walker<W> {
     /// Nothing that `source` told or watched can be relied on any more.
     fn begin_anew(&mut self, source: SourceId, reason: Reason) -> Result<(), WalkError> {
         self.doubts.insert(reason);
+        if let Some(awaited) = &mut self.awaited {
+            awaited.is_lost |= !awaited.sources.contains(&source);
+        }
         self.watcher.restart(source)?;
         self.watched.clear();
         self.inodes.clear();

@@ -81,6 +81,8 @@ struct Awaited {
     sources: BTreeSet<SourceId>,
     /// Whether nothing awaited its watch or scan when the last answer came.
     was_settled: bool,
+    /// A queue that had not answered yet has begun anew, and may never answer.
+    is_lost: bool,
 }
 
 impl Walker {
@@ -225,11 +227,6 @@ impl<W: Watch> Walker<W> {
         std::mem::take(&mut self.doubts)
     }
 
-    /// True if there are such doubts.
-    pub fn has_doubts(&self) -> bool {
-        !self.doubts.is_empty()
-    }
-
     /// The paths at which names came or went since it was last asked; the root if there were too many to tell.
     pub fn take_shaken(&mut self) -> BTreeSet<RelPath> {
         std::mem::take(&mut self.shaken)
@@ -287,7 +284,7 @@ impl<W: Watch> Walker<W> {
     /// Raises a barrier; [`Walker::has_answered`] tells when it has come through every queue.
     pub fn raise_barrier(&mut self) -> Result<Barrier, WalkError> {
         let barrier = self.watcher.raise_barrier()?;
-        self.awaited = Some(Awaited { barrier, sources: BTreeSet::new(), was_settled: false });
+        self.awaited = Some(Awaited { barrier, sources: BTreeSet::new(), was_settled: false, is_lost: false });
         Ok(barrier)
     }
 
@@ -296,6 +293,11 @@ impl<W: Watch> Walker<W> {
         self.awaited.as_ref().is_some_and(|awaited| {
             awaited.barrier.name == barrier.name && awaited.sources.len() >= self.watcher.sources()
         })
+    }
+
+    /// True if not every source will answer `barrier`.
+    pub fn has_lost(&self, barrier: &Barrier) -> bool {
+        self.awaited.as_ref().is_some_and(|awaited| awaited.barrier.name == barrier.name && awaited.is_lost)
     }
 
     /// True if `barrier` was answered, and no directory awaited its watch or scan at that moment.

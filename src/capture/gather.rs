@@ -38,8 +38,9 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
     /// Plans what was captured, if that is all that a plan needs.
     pub(super) fn attempt(&mut self) -> Result<Attempt, CutError> {
         for _ in 0..PLANS {
-            let separated = self.separated_names()?;
-            let wanted = self.untried(separated);
+            let mut beyond = self.separated_names()?;
+            beyond.extend(self.places_left()?);
+            let wanted = self.untried(beyond);
             if !wanted.is_empty() {
                 return Ok(Attempt::Wants(wanted));
             }

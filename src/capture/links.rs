@@ -84,6 +84,19 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         Ok(separated)
     }
 
+    /// The places that files left. That a file has one link says that it has one name, but while a second name is being removed both are in
+    /// sight: it has not left a place where nobody looked.
+    pub(super) fn places_left(&self) -> Result<BTreeSet<RelPath>, CutError> {
+        let mut places = BTreeSet::new();
+        for old in self.capturer.identities.left() {
+            let place = self.capturer.identities.new_slot(old);
+            if !self.captures.contains_key(&place) && self.tree.row(old)?.is_some_and(|row| !row.entry.is_directory()) {
+                places.insert(place);
+            }
+        }
+        Ok(places)
+    }
+
     fn other_names(&self, row: &Row, names: &mut BTreeSet<RelPath>) -> Result<(), CutError> {
         let known = self.tree.names_of(row.inode.id, NAMES_CAP)?;
         names.extend(known.iter().map(|name| self.capturer.identities.new_slot(name)));

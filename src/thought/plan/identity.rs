@@ -244,6 +244,11 @@ impl Identities {
         Ok((Identity::New { sibling: None }, is_unknown))
     }
 
+    /// The old paths whose inode was found elsewhere, if they do not go with a directory.
+    pub fn left(&self) -> impl Iterator<Item = &RelPath> {
+        self.claimed.iter().filter(|old| !self.goes_with_its_directory(old))
+    }
+
     /// Takes an old path for a rename; false if it was taken already.
     pub(super) fn claim(&mut self, old: &RelPath) -> bool {
         self.claimed.insert(old.clone())

@@ -140,7 +140,7 @@ pub fn plan<S: Store>(tree: &Tree<S>, captures: &Captures) -> Result<Planned, Tr
         }
         planner.inode(tree, captures, id, &members)?;
     }
-    Ok(planner.finish(captures))
+    Ok(planner.finish())
 }
 
 /// Takes in what captures found out without a difference that a step would tell of: new times of the inode itself.
@@ -195,8 +195,6 @@ struct Planner<'a> {
     /// Those captured as edits, and the capture that each is taken from.
     edits: BTreeMap<&'a RelPath, (&'a Entry, &'a Encoded)>,
     attributes: BTreeMap<&'a RelPath, &'a Entry>,
-    /// The old paths of what is no directory and was found elsewhere.
-    left: Vec<RelPath>,
     wanting: BTreeSet<RelPath>,
 }
 
@@ -222,10 +220,6 @@ impl<'a> Planner<'a> {
         members: &[Member<'a>],
     ) -> Result<(), TreeError> {
         let Some(first) = members.first() else { return Ok(()) };
-        self.left.extend(members.iter().filter_map(|member| match &member.identity {
-            Identity::Moved { from, .. } => Some(from.clone()),
-            _ => None,
-        }));
         let known = members.iter().find_map(|member| member.identity.row());
         let Some(known) = known else {
             self.fresh(members);
@@ -350,19 +344,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Asks for the places that files left, where nobody looked. That a file has one link says that it has one name, but while a second name is being
-    /// removed both are in sight.
-    fn want_what_was_left(&mut self, captures: &Captures) {
-        for old in std::mem::take(&mut self.left) {
-            let new = self.identities.new_slot(&old);
-            if !captures.contains_key(&new) && !self.identities.goes_with_its_directory(&old) {
-                self.wanting.insert(new);
-            }
-        }
-    }
-
-    fn finish(mut self, captures: &Captures) -> Planned {
-        self.want_what_was_left(captures);
+    fn finish(self) -> Planned {
         if !self.wanting.is_empty() {
             return Planned::Incomplete(self.wanting);
         }

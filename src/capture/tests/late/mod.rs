@@ -14,6 +14,8 @@
 //! - without (a), one queue's answer taken for all: at once, in `writes in place`;
 //! - without (b): in `a directory that moves`;
 //! - without the look after the capture, (d): in `two writes of one file`;
+//! - without the look at places that files left, or with a name believed to have been the only one though it went (the kernel uncounts a name before it
+//!   takes it out of sight): in `a link written through and removed`;
 //! - without the wait for what was emptied, or without (c) and the change times of (d) together: in `a file cut short`.
 //!
 //! Three things fail nothing by themselves. They follow from the others wherever the model's kernel is the real one:

@@ -66,6 +66,8 @@ pub struct Identities {
     /// New path at which a directory is not what it was, to the old path of the directory that is there now; `None` if that is
     /// new, or if none is there any more.
     moved: BTreeMap<RelPath, Option<RelPath>>,
+    /// Old path of a directory that was renamed, to its new one.
+    renamed: BTreeMap<RelPath, RelPath>,
     /// Old paths whose inode was found at a new path.
     claimed: BTreeSet<RelPath>,
     /// Old paths whose inode is not there any more.
@@ -96,13 +98,14 @@ impl Identities {
 
     /// Where the entry with old path `old` is expected in the new state.
     pub fn new_slot(&self, old: &RelPath) -> RelPath {
-        self.moved
-            .iter()
-            .filter_map(|(new, from)| from.as_ref().map(|from| (new, from)))
-            .filter(|(_, from)| old.is_within(from))
-            .max_by_key(|(_, from)| from.depth())
-            .and_then(|(new, from)| old.rebase(from, new))
-            .unwrap_or_else(|| old.clone())
+        let mut ancestor = Some(old.clone());
+        while let Some(directory) = ancestor {
+            if let Some(new) = self.renamed.get(&directory).and_then(|new| old.rebase(&directory, new)) {
+                return new;
+            }
+            ancestor = directory.parent();
+        }
+        old.clone()
     }
 
     /// Notes that nothing is at `path`.
@@ -214,6 +217,7 @@ impl Identities {
                 Identity::Moved { from, .. } => Some(from.clone()),
                 _ => None,
             };
+            self.renamed.extend(from.clone().map(|from| (from, path.clone())));
             self.moved.insert(path.clone(), from);
         }
         Ok(identity)

@@ -3,8 +3,8 @@
 //! A round is: barrier B1; capture what is dirty; look at it once more; barrier B2. It proves the state at B1 if the design's conditions hold:
 //! (a) both barriers came through every queue and none overflowed, lost a watch or was unmounted; (b) at B1 no directory awaited its watch or
 //! scan; (c) in between no event came for a captured path, for a name above one, or for another name of its inode; (d) after its
-//! last read, in the round that captured it, each captured path, and the directory of each captured absence, has the inode it had and a change time older than B1's file; (e) the clock
-//! was not set; (f) everything deferred or in conflict before is included: it stays dirty until it is.
+//! last read, in the round that captured it, each captured path, and the directory of each captured absence, has the inode it had and a change time
+//! older than B1's file; (e) the clock was not set; (f) everything deferred or in conflict before is included: it stays dirty until it is.
 //!
 //! **Calls under way.** A call sets change times, then does what it does, then tells of it, and may be kept from going on between any two of those for
 //! as long as the whole round. It counts as undone, done or, if it is a write, part done; so what was captured must be one of these:

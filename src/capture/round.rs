@@ -98,6 +98,9 @@ pub struct Cut {
     pub deferred: NamedPaths,
     /// Large files among that, which are sent ahead or taken piece by piece. They stay dirty.
     pub later: BTreeSet<RelPath>,
+    /// At and below these the cut may not have all that was written when it was asked for, large files apart: what was in conflict, could not
+    /// be captured or is to be scanned anew. `None` if not everything was known by then, or was more than one cut takes.
+    pub left: Option<BTreeSet<RelPath>>,
     /// Files that grew during the capture and were cut at the size first seen.
     pub grown: BTreeSet<RelPath>,
     /// How many rounds it took.
@@ -399,18 +402,21 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         grown: BTreeSet<RelPath>,
     ) -> Result<Cut, CutError> {
         let now = self.now();
+        let is_full = self.captures.len() >= self.options.paths;
+        let is_all_known = reasons.is_empty() && !is_full;
         if !conflicts.is_empty() {
             reasons.insert(Reason::Conflict);
         }
         let mut deferred = NamedPaths::default();
-        if self.captures.len() >= self.options.paths {
+        if is_full {
             self.walker.dirty().paths().for_each(|path| deferred.add(path));
         }
         self.missed.union(&self.later).for_each(|path| deferred.add(path));
         if deferred.count > NAMED_PATHS_CAP as u64 {
             reasons.insert(Reason::Deferred);
         }
-        self.give_back(conflicts, &grown, now, !reasons.is_empty())?;
+        let mut left = self.give_back(conflicts, &grown, now, !reasons.is_empty())?;
+        left.extend(conflicts.union(&self.missed).cloned());
         self.walker.forget_heard();
         // None of it is in the cut, nor in its way. The tree is about to know what was captured; who wrote to that by another name is asked for before.
         self.walker.take_behind(self.tree, now)?;
@@ -433,18 +439,19 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         let cut_time = opening.moment.realtime;
         let oldest_change = self.heard.values().min().copied().unwrap_or(cut_time);
         let Self { captures, later, .. } = self;
-        Ok(Cut { steps, captures, quality, deferred, later, grown, rounds, cut_time, oldest_change })
+        let left = is_all_known.then_some(left);
+        Ok(Cut { steps, captures, quality, deferred, later, left, grown, rounds, cut_time, oldest_change })
     }
 
     /// Marks what must be captured again, with the time it was first heard of. What the tree is about to be told of it must match no file;
-    /// and what was found while names moved above it may be missing at its new place.
+    /// and what was found while names moved above it may be missing at its new place. What is scanned anew for that.
     fn give_back(
         &mut self,
         conflicts: &BTreeSet<RelPath>,
         grown: &BTreeSet<RelPath>,
         now: Timestamp,
         is_unproven: bool,
-    ) -> Result<(), CutError> {
+    ) -> Result<BTreeSet<RelPath>, CutError> {
         let severed = self.captures.iter().filter_map(|(path, found)| Some((path, found.as_ref()?)));
         let severed = severed.filter(|(_, present)| self.severed.contains(&present.inode.id));
         let conflicts: BTreeSet<RelPath> = severed.map(|(path, _)| path).chain(conflicts).cloned().collect();
@@ -477,12 +484,9 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 }
             }
         }
-        for path in rescans {
-            if self.directory_at(&path).is_some() {
-                self.walker.rescan(&path);
-            }
-        }
-        Ok(())
+        rescans.retain(|path| self.directory_at(path).is_some());
+        rescans.iter().for_each(|path| self.walker.rescan(path));
+        Ok(rescans)
     }
 
     /// The inode of the directory that is at `path`.

@@ -50,9 +50,12 @@ pub(super) async fn wait(args: &WaitArgs) -> anyhow::Result<Answer> {
 
 fn wait_text(outcome: &WaitOutcome) -> String {
     let reached = outcome.peers.iter().filter(|peer| peer.reached).count();
-    let verdict = if outcome.reached { "acked" } else { "not acked in time" };
-    let position = outcome.position.as_deref().map_or_else(String::new, |position| format!(" at {position}"));
-    let mut text = format!("{verdict}{position}: {reached} of {} standbys have it all", outcome.peers.len());
+    let verdict = match (&outcome.position, outcome.reached) {
+        (Some(position), true) => format!("acked at {position}"),
+        (Some(position), false) => format!("not acked in time at {position}"),
+        (None, _) => "not all in a generation in time".to_owned(),
+    };
+    let mut text = format!("{verdict}: {reached} of {} standbys have it all", outcome.peers.len());
     for peer in outcome.peers.iter().filter(|peer| !peer.reached) {
         let acked = peer.acked.as_deref().unwrap_or("nothing");
         write!(text, "\n  {} has acked {acked}", peer.name).unwrap_or_default();
@@ -247,6 +250,9 @@ mod tests {
             peers: vec![peer("b", true), peer("c", false)],
         };
         let expected = "not acked in time at 1.7: 1 of 2 standbys have it all\n  c has acked 1.6";
+        assert_eq!(wait_text(&outcome), expected);
+        let outcome = WaitOutcome { position: None, peers: vec![peer("c", false)], ..outcome };
+        let expected = "not all in a generation in time: 0 of 1 standbys have it all\n  c has acked 1.6";
         assert_eq!(wait_text(&outcome), expected);
     }
 }

@@ -8,6 +8,7 @@ mod guard;
 mod home;
 mod lasting;
 mod later;
+mod mark;
 mod poll;
 mod publish;
 mod refilter;
@@ -98,8 +99,8 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Fold>,
     },
-    /// A cut of all that was written so far; the position that has it.
-    Mark(oneshot::Sender<Position>),
+    /// A cut of all that was written so far.
+    Mark(oneshot::Sender<Marked>),
     /// A person's word that what the guard holds back is meant so; what that was.
     Release(oneshot::Sender<Vec<String>>),
     /// What is replicated from now on.
@@ -108,15 +109,24 @@ pub enum Command {
     Reign(Reign, ChainDigest, oneshot::Sender<()>),
     /// The tree as it is now, to be compared with the home.
     Snapshot(oneshot::Sender<Snapshot>),
-    /// Another look at everything at and below `paths` (none: everywhere), and a cut that has what was missed; the position that has it.
+    /// Another look at everything at and below `paths` (none: everywhere), and a cut that has what was missed.
     Rescan {
         /// Where.
         paths: Vec<RelPath>,
         /// What is read whole, whatever the kernel says of it.
         whole: BTreeSet<RelPath>,
         /// Where the answer goes.
-        reply: oneshot::Sender<Position>,
+        reply: oneshot::Sender<Marked>,
     },
+}
+
+/// What became of taking all that was written so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Marked {
+    /// Where history stands.
+    pub position: Position,
+    /// All of it is in the generations up to there. If not: there was more than was heard of in time, and the question can be asked again.
+    pub has_all: bool,
 }
 
 /// The tree at one position.

@@ -1,6 +1,7 @@
 //! Cuts that cannot be proven, or cannot take everything: whatever they made of it, nothing is forgotten (G4).
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use super::bench::{BACKENDS, Bench, noise, path};
 use super::grown::meanwhile;
 use super::random::Writer;
-use crate::capture::Wanted;
+use crate::capture::{RoundOptions, Wanted};
 use crate::fs::Root;
 use crate::thought::dice::Dice;
 use crate::thought::generation::{Action, Quality, Reason};
@@ -261,14 +262,29 @@ fn events_between_the_barriers_spoil_a_round_though_no_time_has_changed() {
         for seed in 0..500 {
             bench.make("slot", noise(seed, 500));
             std::thread::sleep(Duration::from_millis(20));
-            is_spoilt = bench.cut().quality == Quality::Fuzzy(vec![Reason::Conflict]);
+            let cut = bench.cut();
+            is_spoilt = cut.quality == Quality::Fuzzy(vec![Reason::Conflict]);
             if is_spoilt {
+                assert_eq!(cut.left, Some([path("slot")].into()), "what it left");
                 break;
             }
         }
     });
     assert!(is_spoilt, "no cut met an event between its barriers");
     bench.settle();
+    bench.assert_same();
+}
+
+#[test]
+fn a_cut_that_no_event_came_in_time_for_does_not_say_that_it_left_nothing() {
+    let mut bench = Bench::new(BACKENDS[0]);
+    bench.settle();
+    let patient = bench.rounds;
+    bench.rounds = RoundOptions { rounds: 1, persistence: Duration::ZERO, barrier_timeout: Duration::ZERO, ..patient };
+    bench.make("a", "x");
+    assert_eq!(bench.cut().left, None);
+    bench.rounds = patient;
+    assert_eq!(bench.cut().left, Some(BTreeSet::new()));
     bench.assert_same();
 }
 

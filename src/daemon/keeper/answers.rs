@@ -13,8 +13,6 @@ use crate::words::position::Position;
 
 /// How many touched files a view keeps track of.
 const TOUCHED_CAP: usize = 20_000;
-/// How many cuts are made to take all that is dirty, beside those that took as much as a cut takes.
-const TRIES: u32 = 10;
 
 impl Keeper {
     /// Answers what was asked so far.
@@ -50,10 +48,10 @@ impl Keeper {
                 }
             }
             Command::Mark(reply) => {
-                let position = self.catch_all(&BTreeSet::new())?;
+                let marked = self.catch_all(&BTreeSet::new())?;
                 // Whoever asked may look at the status next.
                 self.report();
-                self.answer_when_taken(position, reply);
+                self.answer_when_taken(marked, reply);
             }
             Command::Release(reply) => {
                 let released = self.release()?;
@@ -76,28 +74,11 @@ impl Keeper {
                 reply.send(self.tree.store().snapshot()?).ok();
             }
             Command::Rescan { paths, whole, reply } => {
-                let position = self.rescan(&paths, &whole)?;
-                self.answer_when_taken(position, reply);
+                let marked = self.rescan(&paths, &whole)?;
+                self.answer_when_taken(marked, reply);
             }
         }
         Ok(())
-    }
-
-    /// Makes generations until all that is dirty by now is in one, `whole` in the first; the position that has it.
-    pub(super) fn catch_all(&mut self, whole: &BTreeSet<RelPath>) -> Result<Position, KeeperError> {
-        let mut made = self.generation(whole)?;
-        // What is left out of one cut comes in the next; a path that changes without end does not keep us here.
-        let mut tries = 1;
-        while let Some(cut) = made.filter(|cut| !cut.deferred.is_empty() || !self.walker.is_settled()) {
-            tries += u32::from(cut.captures.len() < self.options.rounds.paths);
-            // What it captured need not stand in memory beside what the next one captures.
-            drop(cut);
-            if tries > TRIES || self.shared.is_stopping() {
-                break;
-            }
-            made = self.generation(&BTreeSet::new())?;
-        }
-        Ok(self.position)
     }
 
     fn view(&mut self) -> Result<View, KeeperError> {

@@ -1,26 +1,15 @@
 //! What a cut leaves for later: large files, read beside the cuts and sent ahead, or taken piece by piece.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-
-use tokio::sync::oneshot;
 
 use super::Shared;
 use super::work::{Keeper, instant};
 use crate::capture::{CaptureError, Cut, read_large};
 use crate::daemon::explain;
 use crate::fs::Root;
-use crate::words::path::RelPath;
-use crate::words::position::Position;
-
-/// Who waits until all that was written before is in a generation, and for what still.
-pub(super) struct Awaited {
-    later: BTreeSet<RelPath>,
-    reply: oneshot::Sender<Position>,
-}
 
 impl Keeper {
     /// Takes note of what a cut left.
@@ -31,32 +20,6 @@ impl Keeper {
         // What was taken in part goes on at once; what is sent ahead waits until it is there.
         if cut.later.iter().any(|path| cut.captures.contains_key(path)) {
             self.timer.touched(instant());
-        }
-    }
-
-    /// Says `position` when nothing written before is left for later.
-    pub(super) fn answer_when_taken(&mut self, position: Position, reply: oneshot::Sender<Position>) {
-        // What the guard holds back is in no position.
-        if self.guard.is_holding() {
-            return;
-        }
-        if self.later.is_empty() {
-            // Whoever asked may have gone.
-            reply.send(position).ok();
-        } else {
-            self.awaited.push(Awaited { later: self.later.clone(), reply });
-        }
-    }
-
-    /// Answers whom the last generation has brought what they waited for.
-    pub(super) fn answer_awaited(&mut self) {
-        for mut awaited in std::mem::take(&mut self.awaited) {
-            awaited.later.retain(|path| self.later.contains(path));
-            if awaited.later.is_empty() {
-                awaited.reply.send(self.position).ok();
-            } else if !awaited.reply.is_closed() {
-                self.awaited.push(awaited);
-            }
         }
     }
 }

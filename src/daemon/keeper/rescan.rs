@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::Marked;
 use super::work::{Keeper, KeeperError, wall_clock};
 use crate::words::path::RelPath;
-use crate::words::position::Position;
 
 /// How many entries are looked at between two looks at what else is to be done.
 const PIECE: usize = 20_000;
 
 impl Keeper {
     /// Compares everything at and below `paths` (none: everywhere) with the tree, by what the kernel says of it, reads `whole` whatever it
-    /// says, and makes generations of what differs; the position that has it.
-    pub(super) fn rescan(&mut self, paths: &[RelPath], whole: &BTreeSet<RelPath>) -> Result<Position, KeeperError> {
+    /// says, and makes generations of what differs.
+    pub(super) fn rescan(&mut self, paths: &[RelPath], whole: &BTreeSet<RelPath>) -> Result<Marked, KeeperError> {
         let root = [RelPath::root()];
         for path in if paths.is_empty() { &root[..] } else { paths } {
             // What it is now, a file or nothing, is for the capture to find out.

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use super::guard::Guard;
 use super::home::Home;
 use super::lasting::doubted_since;
-use super::later::{Awaited, Reader};
+use super::later::Reader;
+use super::mark::Awaited;
 use super::poll::{Poller, Turn};
 use super::report::Told;
 use super::{Command, KeeperOptions, Shared, Touched};
@@ -293,7 +294,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Makes a generation of what is dirty, if anything is.
+    /// Makes a cut of what is dirty, and a generation of it if anything changed; `None` if the guard does not allow that now.
     pub(super) fn generation(&mut self, whole: &BTreeSet<RelPath>) -> Result<Option<Cut>, KeeperError> {
         if self.walker.dirty().len() >= MANY_PATHS && self.tree.store().overlay_bytes() > FEW_BYTES {
             self.commit()?;
@@ -303,11 +304,11 @@ impl Keeper {
         let Some((cut, spool)) = self.guarded_capture(whole, payloads)? else { return Ok(None) };
         self.note_later(&cut);
         let made = match cut.captures.is_empty() && cut.steps.is_empty() {
-            true => None,
-            false => Some(self.publish(cut, spool, ships, false)?),
+            true => cut,
+            false => self.publish(cut, spool, ships, false)?,
         };
         self.answer_awaited();
-        Ok(made)
+        Ok(Some(made))
     }
 
     pub(super) fn capture(

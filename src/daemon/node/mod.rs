@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::certificates::Certificates;
-use super::keeper::{Command, Shared};
+use super::keeper::{Command, Marked, Shared};
 use super::keys::{Keys, KeysError, Rotating};
 use super::memory::{Memory, MemoryError, save_acks, trust_in, untrust_in};
 use super::peers::{Busy, Peers};
@@ -234,7 +234,7 @@ impl Node {
 
     /// A cut of all that was written so far, on a primary: the position that has it.
     pub async fn mark(&self) -> Option<Position> {
-        self.inner.mark().await
+        self.inner.mark_all().await
     }
 
     /// What a standby's replica shows, as far as its primary knows.
@@ -300,7 +300,8 @@ impl Inner {
         }
     }
 
-    async fn mark(&self) -> Option<Position> {
+    /// A cut of all that was written so far; `None` where there is none to be had now.
+    async fn mark(&self) -> Option<Marked> {
         let Part::Primary { shared, keeper } = &self.part else { return None };
         let (reply, answer) = tokio::sync::oneshot::channel();
         keeper.send(Command::Mark(reply)).await.ok()?;
@@ -308,7 +309,20 @@ impl Inner {
         answer.await.ok()
     }
 
+    /// The position that has all that was written so far, however long it takes to know of it.
+    async fn mark_all(&self) -> Option<Position> {
+        loop {
+            let marked = self.mark().await?;
+            if marked.has_all {
+                return Some(marked.position);
+            }
+            tracing::debug!(position = %marked.position, "not all that was written is known yet");
+        }
+    }
+
     async fn wait(&self, standbys: Option<usize>, timeout: Option<Duration>) -> Result<WaitOutcome, Refusal> {
+        // The position that has it all, once there is one.
+        let mut wanted = None;
         let waiting = async {
             let not_primary = || {
                 Refusal::new(RefusalClass::Guard, "this node is a standby; what was written is known to the primary")
@@ -319,13 +333,13 @@ impl Inner {
             }
             self.refuse_if_paused()?;
             let ending = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
-            let position = match self.mark().await {
-                Some(position) => position,
-                None => return Err(self.held().unwrap_or_else(ending)),
-            };
+            wanted = self.mark_all().await;
+            if wanted.is_none() {
+                return Err(self.held().unwrap_or_else(ending));
+            }
             let mut changed = self.peers.subscribe();
             loop {
-                let outcome = self.reached(position, standbys);
+                let outcome = self.reached(wanted, standbys);
                 if outcome.reached || changed.changed().await.is_err() {
                     return Ok(outcome);
                 }
@@ -334,10 +348,7 @@ impl Inner {
         match timeout {
             Some(timeout) => match tokio::time::timeout(timeout, waiting).await {
                 Ok(outcome) => outcome,
-                Err(_) => {
-                    let position = self.position().unwrap_or_default();
-                    Ok(WaitOutcome { reached: false, ..self.reached(position, standbys) })
-                }
+                Err(_) => Ok(WaitOutcome { reached: false, ..self.reached(wanted, standbys) }),
             },
             None => waiting.await,
         }
@@ -359,7 +370,7 @@ impl Inner {
         }
     }
 
-    fn reached(&self, position: Position, standbys: Option<usize>) -> WaitOutcome {
+    fn reached(&self, position: Option<Position>, standbys: Option<usize>) -> WaitOutcome {
         let all = self.peers.all();
         let peers: Vec<PeerWait> = self
             .trusted
@@ -369,7 +380,7 @@ impl Inner {
                 let peer = all.get(&name);
                 let acked = peer.and_then(|peer| peer.acked);
                 let is_there = peer.is_some_and(|peer| peer.busy != Busy::Absent);
-                let reached = is_there && acked.is_some_and(|acked| acked >= position);
+                let reached = is_there && position.is_some() && acked >= position;
                 PeerWait { name: name.to_string(), acked: acked.map(|acked| acked.to_string()), reached }
             })
             .collect();
@@ -378,7 +389,7 @@ impl Inner {
             Some(wanted) => count >= wanted,
             None => count == peers.len() && count > 0,
         };
-        WaitOutcome { reached, position: Some(position.to_string()), peers }
+        WaitOutcome { reached, position: position.map(|position| position.to_string()), peers }
     }
 
     fn trust(&self, id: &str, name: NodeName, also: bool) -> Result<Trusting, Refusal> {

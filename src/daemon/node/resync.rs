@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::verify::{absent, report};
 use super::{Inner, Part};
 use crate::control::{Difference, Refusal, RefusalClass, ResyncAsk, ResyncReport, ResyncedPeer, VerifyReport};
-use crate::daemon::keeper::Command;
+use crate::daemon::keeper::{Command, Marked};
 use crate::daemon::peers::{Ask, Busy};
 use crate::daemon::primary::now;
 use crate::observe::status::ProgressStatus;
@@ -57,7 +57,7 @@ impl Inner {
         Ok(audited.differences.into_values().collect())
     }
 
-    pub(super) async fn rescan(&self, paths: Vec<RelPath>, whole: BTreeSet<RelPath>) -> Result<Position, Refusal> {
+    pub(super) async fn rescan(&self, paths: Vec<RelPath>, whole: BTreeSet<RelPath>) -> Result<Marked, Refusal> {
         let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
         let Part::Primary { shared, keeper } = &self.part else { return Err(ended()) };
         let (reply, answer) = oneshot::channel();
@@ -91,7 +91,7 @@ impl Inner {
         };
         if strayed > 0 {
             self.resync_is_at(&format!("{name} is being mended"));
-            let position = self.mark().await.ok_or_else(ended)?;
+            let position = self.mark().await.ok_or_else(ended)?.position;
             if self.is_shown_by(name, position).await {
                 peer.mended = strayed;
             } else {

@@ -239,6 +239,10 @@ impl Inner {
             Part::Primary { .. } => {
                 let suspects = suspects.into_iter().map(|found| found.path).collect();
                 let Ok(audited) = self.steady_audit(suspects, true).await else { return };
+                // What is on its way is not missed. If any of it is, the next pass comes by again.
+                if !audited.is_followed {
+                    return;
+                }
                 let whole: std::collections::BTreeSet<RelPath> = audited.differences.keys().cloned().collect();
                 for path in whole.iter().take(100) {
                     tracing::warn!(%path, "the scrub found a change that nothing told of; it is captured now");

@@ -20,7 +20,9 @@ use crate::daemon::window::WindowLimits;
 use crate::net::authority::CertificateFiles;
 use crate::thought::filter::Filter;
 use crate::thought::timing::Windows;
+use crate::thought::tree::Tree;
 use crate::thought::wire::message::Role;
+use crate::words::path::RelPath;
 use crate::words::position::{ChainDigest, NodeName, Position, Reign, ReignId};
 
 /// A primary that knows no peers.
@@ -102,5 +104,30 @@ async fn a_reign_that_two_standbys_have_begun_gives_no_position_twice() {
     reign = Reign { id: ReignId([8; 16]), epoch: 1, ..reign };
     command_reign(&node, reign).await;
     assert_eq!(head(&node), made, "an earlier reign took the place of a later one");
+    node.end().await.unwrap();
+}
+
+/// What stands behind a mark is in the tree, though of a directory without a watch no event tells.
+#[tokio::test]
+async fn a_mark_has_what_was_written_where_nothing_is_watched() {
+    let (home, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    for name in ["a", "b", "c"] {
+        fs::create_dir(home.path().join(name)).unwrap();
+    }
+    let options = lone_primary(home.path(), state.path());
+    let watch = crate::watch::Options { max_watches: Some(2), ..options.watch };
+    let node = Node::start(NodeOptions { watch, poll: Duration::from_secs(3600), ..options }).await.unwrap();
+    node.mark().await.unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(home.path().join(name).join("file"), "content").unwrap();
+    }
+    node.mark().await.unwrap();
+    let Part::Primary { shared, .. } = &node.inner.part else { panic!("it is a standby") };
+    assert!(shared.report().polled > 0, "everything is watched");
+    let tree = Tree::view(node.inner.view().await.unwrap().tree).unwrap().unwrap();
+    for name in ["a/file", "b/file", "c/file"] {
+        let path = RelPath::parse(name.as_bytes()).unwrap();
+        assert!(tree.row(&path).unwrap().is_some(), "{name} is missing");
+    }
     node.end().await.unwrap();
 }

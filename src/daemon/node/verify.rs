@@ -55,7 +55,7 @@ impl Inner {
             };
             let mut last = None;
             for _ in 0..TRIES {
-                let position = self.mark().await.ok_or_else(ended)?;
+                let position = self.mark().await.ok_or_else(ended)?.position;
                 self.acked_by(&name, position).await;
                 let view = self.view().await.ok_or_else(ended)?;
                 let (reply, answer) = oneshot::channel();
@@ -87,11 +87,15 @@ impl Inner {
         }
         if !home.differences.is_empty() {
             let total = home.differences.len() as u64;
+            let trouble = match home.is_followed {
+                true => "the home is not what the primary's own index says",
+                false => "the home changes faster than is heard of: its own index does not have all of it yet",
+            };
             let differences = home.differences.into_values().take(VerifyReport::DIFFERENCES_MAX).collect();
             peers.push(PeerReport {
                 name: self.options.name.to_string(),
                 equal: false,
-                trouble: Some("the home is not what the primary's own index says".into()),
+                trouble: Some(trouble.into()),
                 position: self.position().map(|position| position.to_string()),
                 differences,
                 differences_total: total,
@@ -103,7 +107,8 @@ impl Inner {
     }
 
     /// Compares the home with the primary's index until what differs goes on differing. Before each look there is a cut, so what an event told of
-    /// is in the index by the next; and a file that is being written is another at each look: what counts stands still and is not followed.
+    /// is in the index by the next, if that cut has all; and a file that is being written is another at each look: what counts stands still and is
+    /// not followed.
     pub(super) async fn steady_audit(&self, paths: Vec<RelPath>, content: bool) -> Result<HomeAudit, Refusal> {
         let mut home = self.audit_home(paths, content).await?;
         let mut before = BTreeMap::new();
@@ -114,6 +119,7 @@ impl Inner {
             let again = home.differences.keys().cloned().collect();
             let newer = self.audit_home(again, content).await?;
             before = std::mem::replace(&mut home.differences, newer.differences);
+            home.is_followed = newer.is_followed;
         }
         home.differences.retain(|path, found| before.get(path) == Some(found));
         Ok(home)
@@ -149,7 +155,7 @@ impl Inner {
     async fn audit_home(&self, paths: Vec<RelPath>, content: bool) -> Result<HomeAudit, Refusal> {
         let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
         let failed = |text: String| Refusal::new(RefusalClass::Other, text);
-        self.mark().await.ok_or_else(ended)?;
+        let is_followed = self.mark().await.ok_or_else(ended)?.has_all;
         let view = self.view().await.ok_or_else(ended)?;
         let (home, filter) = (self.options.home.clone(), view.filter.clone());
         let work = move || {
@@ -171,15 +177,18 @@ impl Inner {
                 }
             });
             let audited = audited.map_err(|error| crate::daemon::explain(&error))?;
-            Ok(HomeAudit { entries: audited.entries, differences })
+            Ok(HomeAudit { entries: audited.entries, differences, is_followed })
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| ended())?.map_err(failed)
     }
 }
 
+/// What a look at the home found, beside the primary's index.
 pub(super) struct HomeAudit {
     entries: u64,
     pub(super) differences: BTreeMap<RelPath, Difference>,
+    /// The index had all that had been written before the look. If not, what differs may have been told of, and not been heard of yet.
+    pub(super) is_followed: bool,
 }
 
 pub(super) fn kind(kind: Kind) -> PathKind {

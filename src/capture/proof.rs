@@ -92,7 +92,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 .or_insert_with(|| self.walker.root().stat(&directory).ok().flatten());
             if let Some(stat) = found {
                 let is_recent = opening.barrier.ctime.since(stat.inode.ctime) < TELLING;
-                let is_untold = is_recent && self.heard.contains_key(path) && !self.was_told_gone(path);
+                let is_untold = is_recent && self.has_gone_lately(path) && !self.was_told_gone(path);
                 return changed_since(stat, opening).or(is_untold.then_some(Doubt::Underway));
             }
         }
@@ -135,24 +135,39 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         Ok(conflicts)
     }
 
+    /// True if what was at `path` may have gone just now: something was heard of it, or it was found elsewhere.
+    fn has_gone_lately(&self, path: &RelPath) -> bool {
+        let identities = &self.capturer.identities;
+        self.heard.contains_key(path) || identities.old_slot(path).is_some_and(|old| identities.has_left(&old))
+    }
+
     /// True if it was told that `path` went: by its name, or by the one it had before a directory above it moved.
     fn was_told_gone(&self, path: &RelPath) -> bool {
         let old = || self.capturer.identities.old_slot(path);
         self.walker.has_gone(path) || old().is_some_and(|old| self.walker.has_gone(&old))
     }
 
-    /// Captured absences of what had moved away at the first barrier and is not among what was captured elsewhere: its new name may be told
-    /// after the second.
-    pub(super) fn half_moved(&self, opening: &Edge) -> Result<BTreeSet<RelPath>, CutError> {
-        let mut halves = BTreeSet::new();
-        for path in opening.half_moved.iter().filter(|path| matches!(self.captures.get(*path), Some(None))) {
-            let old = self.tree.row(path)?.map(|row| row.inode.id);
-            let is_elsewhere = |id| self.captures.values().flatten().any(|present| present.inode.id == id);
-            if !old.is_some_and(is_elsewhere) {
-                halves.insert(path.clone());
+    /// Captured absences of what had moved away at the first barrier, to where was not told: its new name may be told after the second, and so may it
+    /// that something else had that name before.
+    pub(super) fn half_moved(&self, opening: &Edge) -> BTreeSet<RelPath> {
+        let is_absent = |path: &&RelPath| matches!(self.captures.get(*path), Some(None));
+        opening.half_moved.iter().filter(is_absent).cloned().collect()
+    }
+
+    /// Where that was found of which the old place is in conflict: what came to one is what went from the other.
+    pub(super) fn other_halves(&self, conflicts: &BTreeSet<RelPath>) -> Result<BTreeSet<RelPath>, CutError> {
+        let identities = &self.capturer.identities;
+        let mut moved = BTreeSet::new();
+        for path in conflicts.iter().filter(|path| matches!(self.captures.get(*path), Some(None))) {
+            if let Some(old) = identities.old_slot(path).filter(|old| identities.has_left(old)) {
+                moved.extend(self.tree.row(&old)?.map(|row| row.inode.id));
             }
         }
-        Ok(halves)
+        if moved.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let found = self.captures.iter().filter_map(|(path, found)| Some((path, found.as_ref()?)));
+        Ok(found.filter(|(_, present)| moved.contains(&present.inode.id)).map(|(path, _)| path.clone()).collect())
     }
 
     /// Captured files that were emptied and have not been found so for long: nothing else tells of a truncation under way, of which the time is set

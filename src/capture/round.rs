@@ -12,7 +12,7 @@
 //!   so in between.
 //! - Content of which a write was told is read although its change time is known: that is older than the bytes.
 //! - An absence is told of, if it is recent: a rename under way has taken the old name away and has told of neither.
-//! - What moved away has been told to have arrived somewhere, if that was just now.
+//! - What moved away has been told to have arrived somewhere, if that was just now: something else may have had that name before, and been written by it.
 //! - A file that was emptied was found so for a while: truncation alone is done before it sets the time.
 //!
 //! `tests/late` goes through the interleavings; each of these is what it found missing.
@@ -222,9 +222,10 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             let closing = self.close(&opening)?;
             reasons.extend(closing.reasons.iter().copied());
             let mut conflicts = self.conflicts(&changed, &closing)?;
-            conflicts.extend(self.half_moved(&opening)?);
+            conflicts.extend(self.half_moved(&opening));
             conflicts.extend(self.being_emptied(&opening)?);
             conflicts.extend(fresh_watches);
+            conflicts.extend(self.other_halves(&conflicts)?);
             let grown = self.forgive_growth(&mut conflicts)?;
             let planned = match planned {
                 None if conflicts.is_empty() && reasons.is_empty() => Some(self.attempt()?),

@@ -4,7 +4,9 @@
 //! second one, made, written through and removed. The watch looks at each new name as soon as it is heard of, and what it saw tells the file.
 //! Where it came too late the file could be any, and the home is compared with the tree.
 //!
-//! It may have come too late and seen the next file of the same name. Then that one's own look sees the same inode again.
+//! It may have come too late and seen a later file of the same name. Then the look for that one sees the same inode again, or one that is later still,
+//! and so on: in the end one sees what another has seen before, or nothing. So it is kept what was seen of the files that had a name one after the
+//! other.
 //!
 //! It may have come while the name was being taken away. The kernel takes it from the count of links before it takes it out of sight, so a second
 //! name may be seen as the only one: that it was the only one is believed as long as the name is there.
@@ -16,6 +18,8 @@ use crate::words::path::RelPath;
 
 /// Beyond so many names, those that were seen to be the only ones of their files are not kept.
 const NAMES_CAP: usize = 100_000;
+/// Of a name that was another file's so often between two cuts no more is kept.
+const EARLIER_CAP: usize = 1000;
 
 /// A name that came, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,12 +28,19 @@ pub(super) struct Fresh {
     seen: Option<Inode>,
     /// Something was written under it, or may have been.
     is_written: bool,
+    /// The file was known by another name. Whatever becomes of it, the tree knows its names.
+    is_known: bool,
     is_gone: bool,
 }
 
 impl Fresh {
     pub(super) fn seen(seen: Option<Inode>) -> Self {
-        Self { seen, is_written: false, is_gone: false }
+        Self { seen, is_written: false, is_known: false, is_gone: false }
+    }
+
+    /// A name of a file that has been known for longer.
+    pub(super) fn known(seen: Option<Inode>) -> Self {
+        Self { is_known: true, ..Self::seen(seen) }
     }
 
     /// The same file under another name, where it was seen as `seen`.
@@ -39,20 +50,10 @@ impl Fresh {
 
     fn written(self) -> Written {
         match self.seen {
+            _ if self.is_known => Written::Here,
             Some(inode) if inode.nlink > 1 || self.is_gone => Written::Linked(inode.id),
             None if self.is_gone => Written::Any,
             _ => Written::Here,
-        }
-    }
-
-    /// What was written to under the name that goes, as far as it was not known before.
-    fn goes(&mut self) -> Written {
-        if std::mem::replace(&mut self.is_gone, true) || !self.is_written {
-            return Written::Here;
-        }
-        match self.seen {
-            Some(inode) if inode.nlink > 1 => Written::Here,
-            _ => self.written(),
         }
     }
 
@@ -73,44 +74,88 @@ pub(super) enum Written {
     Any,
 }
 
+/// A name, and who has it.
+#[derive(Debug)]
+struct Bearer {
+    fresh: Fresh,
+    /// Something was written under it before that.
+    was_written: bool,
+    /// What was seen of those who had it then.
+    earlier: Vec<Inode>,
+}
+
+impl Bearer {
+    /// What was written to under the name that goes, as far as it was not known before.
+    fn goes(&mut self) -> Written {
+        if std::mem::replace(&mut self.fresh.is_gone, true) {
+            return Written::Here;
+        }
+        match self.fresh.seen {
+            None if self.was_written => Written::Any,
+            Some(inode) if inode.nlink > 1 => Written::Here,
+            _ if self.fresh.is_written => self.fresh.written(),
+            _ => Written::Here,
+        }
+    }
+
+    /// The next of its name, and what was written to under it before, as far as that is known only now.
+    fn next(mut self, fresh: Fresh) -> (Self, Written) {
+        let was_written = self.was_written || self.fresh.is_written;
+        let replaced = self.goes();
+        let mut earlier = self.earlier;
+        earlier.extend(self.fresh.seen);
+        let is_late = fresh.seen.is_some_and(|inode| earlier.iter().any(|known| known.is_same(&inode)));
+        let next = Self { fresh, was_written, earlier };
+        match was_written {
+            true if is_late || replaced == Written::Any || next.earlier.len() > EARLIER_CAP => {
+                (fresh.into(), Written::Any)
+            }
+            true => (next, replaced),
+            false => (fresh.into(), replaced),
+        }
+    }
+}
+
+impl From<Fresh> for Bearer {
+    /// The first of its name.
+    fn from(fresh: Fresh) -> Self {
+        Self { fresh, was_written: false, earlier: Vec::new() }
+    }
+}
+
 /// Those names.
 #[derive(Debug, Default)]
-pub(super) struct Fleeting(BTreeMap<RelPath, Fresh>);
+pub(super) struct Fleeting(BTreeMap<RelPath, Bearer>);
 
 impl Fleeting {
     /// `path` came to be a name of `fresh`. What was written to under it by what is known only now: before it came, and since.
     pub(super) fn came(&mut self, path: &RelPath, fresh: Fresh) -> [Written; 2] {
-        let before = self.0.insert(path.clone(), fresh);
+        let (bearer, replaced) = match self.0.remove(path) {
+            Some(before) => before.next(fresh),
+            None => (fresh.into(), Written::Here),
+        };
+        self.0.insert(path.clone(), bearer);
         if !self.has_room() {
             return [Written::Any, Written::Here];
         }
-        let replaced = before.map_or(Written::Here, |mut before| match (before.seen, fresh.seen) {
-            (Some(one), Some(other)) if before.is_written && one.is_same(&other) => Written::Any,
-            _ => before.goes(),
-        });
         [replaced, if fresh.is_written { fresh.written() } else { Written::Here }]
     }
 
     /// Something was written under `path`.
     pub(super) fn written(&mut self, path: &RelPath) -> Written {
-        let Some(fresh) = self.0.get_mut(path) else { return Written::Here };
+        let Some(Bearer { fresh, .. }) = self.0.get_mut(path) else { return Written::Here };
         fresh.is_written = true;
         fresh.written()
     }
 
     /// The name `path` went.
     pub(super) fn went(&mut self, path: &RelPath) -> Written {
-        self.0.get_mut(path).map_or(Written::Here, Fresh::goes)
-    }
-
-    /// `path` came to be a name of a file that has been known for longer.
-    pub(super) fn is_known(&mut self, path: &RelPath) -> Written {
-        self.0.remove(path).map_or(Written::Here, |mut before| before.goes())
+        self.0.get_mut(path).map_or(Written::Here, Bearer::goes)
     }
 
     /// The file moves from `path` to another name; what is known of it.
     pub(super) fn moves(&mut self, path: &RelPath) -> Option<Fresh> {
-        let fresh = self.0.get_mut(path).filter(|fresh| !fresh.is_gone)?;
+        let Bearer { fresh, .. } = self.0.get_mut(path).filter(|bearer| !bearer.fresh.is_gone)?;
         let moving = *fresh;
         fresh.is_gone = true;
         Some(moving)
@@ -118,7 +163,8 @@ impl Fleeting {
 
     /// Of other names than those `is_wanted` of a cut knows all, unless what became of one was not told yet.
     pub(super) fn retain(&mut self, is_wanted: impl Fn(&RelPath) -> bool) {
-        self.0.retain(|path, fresh| is_wanted(path) || (fresh.seen.is_none() && !fresh.is_gone));
+        let is_untold = |fresh: &Fresh| fresh.seen.is_none() && !fresh.is_gone && !fresh.is_known;
+        self.0.retain(|path, Bearer { fresh, .. }| is_wanted(path) || is_untold(fresh));
     }
 
     pub(super) fn forget(&mut self) {
@@ -129,7 +175,7 @@ impl Fleeting {
         if self.0.len() < NAMES_CAP {
             return true;
         }
-        self.0.retain(|_, fresh| !fresh.is_gone && fresh.seen.is_none_or(|inode| inode.nlink > 1));
+        self.0.retain(|_, Bearer { fresh, .. }| !fresh.is_gone && fresh.seen.is_none_or(|inode| inode.nlink > 1));
         let has_room = self.0.len() < NAMES_CAP / 2;
         if !has_room {
             self.0.clear();

@@ -51,16 +51,14 @@ impl<W: Watch> Walker<W> {
             // A source that is not told what moved in has it looked at as if it were a directory; a scan finds that out.
             ChangeKind::MovedTo { path, cookie, directory, seen } => {
                 let fresh = match self.moves.arrived(cookie) {
-                    Some(moved) => moved.map(|fresh| fresh.or_seen(seen)),
-                    None => Some(Fresh::seen(seen)),
+                    Some((_, Some(fresh))) => fresh.or_seen(seen),
+                    // What it leads to now may be what came after that.
+                    Some((from, None)) => Fresh::known(tree.row(&from)?.map(|row| row.inode).or(seen)),
+                    None => Fresh::seen(seen),
                 };
                 self.arrived(&path, directory.unwrap_or(true), now);
                 if self.may_be_replicated(&path) {
-                    let written = match fresh {
-                        Some(fresh) => self.fleeting.came(&path, fresh),
-                        None => [self.fleeting.is_known(&path), Written::Here],
-                    };
-                    for written in written {
+                    for written in self.fleeting.came(&path, fresh) {
                         self.written_to(tree, &path, written, now)?;
                     }
                 } else {

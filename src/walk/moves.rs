@@ -47,8 +47,8 @@ impl Moves {
         has_room
     }
 
-    /// Something moved to a path that is watched. `None` if from where was not told; else what is known of it.
-    pub(super) fn arrived(&mut self, cookie: u32) -> Option<Option<Fresh>> {
+    /// Something moved to a path that is watched. `None` if from where was not told; else that, and what is known of it if it came only lately.
+    pub(super) fn arrived(&mut self, cookie: u32) -> Option<(RelPath, Option<Fresh>)> {
         let half = self.left.remove(&cookie);
         if half.is_none() {
             self.arrived.insert(cookie);
@@ -56,7 +56,7 @@ impl Moves {
                 self.arrived.pop_first();
             }
         }
-        half.map(|half| half.fresh)
+        half.map(|half| (half.from, half.fresh))
     }
 
     /// The paths from which something moved, to where is not told yet.
@@ -93,7 +93,7 @@ mod tests {
         let path = |text: &str| RelPath::parse(text.as_bytes()).unwrap();
         let mut moves = Moves::default();
         assert!(moves.left(1, &path("a"), None) && moves.left(2, &path("b"), None));
-        assert_eq!(moves.arrived(2), Some(None));
+        assert_eq!(moves.arrived(2), Some((path("b"), None)));
         // Told by another queue, the new name first.
         assert_eq!(moves.arrived(3), None);
         assert!(moves.left(3, &path("c"), None));

@@ -279,7 +279,7 @@ impl Script {
         let number = self.number;
         let slot = self.dice.index(SLOTS);
         let write = |path: String, offset, length| Call::written(number, path, offset, length);
-        match self.dice.index(4) {
+        match self.dice.index(5) {
             0 => {
                 let name = format!("link-{number}");
                 self.waiting.push_back(Call::Link(format!("slot-{slot}"), name.clone()));
@@ -319,6 +319,18 @@ impl Script {
                 if self.young.len() > 3 {
                     self.waiting.extend(self.young.pop_front().map(Call::Remove));
                 }
+            }
+            3 => {
+                // The same, and the name is another file's next: whoever looks late sees that one.
+                let name = format!("link-{number}");
+                self.waiting.extend([Call::Link(format!("slot-{slot}"), name.clone()), write(name.clone(), 0, 64)]);
+                let count = self.young.len().min(1 + self.dice.index(2));
+                let others: Vec<String> = self.young.drain(..count).collect();
+                match others.is_empty() {
+                    true => self.waiting.push_back(Call::Remove(name.clone())),
+                    false => self.young.push_back(name.clone()),
+                }
+                self.waiting.extend(others.into_iter().map(|other| Call::Rename(other, name.clone())));
             }
             _ => {
                 // Moved into place by a link, as git and lock files do it.

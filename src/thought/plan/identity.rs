@@ -253,6 +253,11 @@ impl Identities {
         self.claimed.iter().filter(|old| !self.goes_with_its_directory(old))
     }
 
+    /// True if the inode of the old path `old` was found elsewhere.
+    pub fn has_left(&self, old: &RelPath) -> bool {
+        self.claimed.contains(old)
+    }
+
     /// Takes an old path for a rename; false if it was taken already.
     pub(super) fn claim(&mut self, old: &RelPath) -> bool {
         self.claimed.insert(old.clone())

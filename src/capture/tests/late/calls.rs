@@ -130,15 +130,17 @@ impl Plain {
                 std::iter::once(Step::Stamp(vec![ino])).chain(puts).chain([told, Step::PostInode(ino)]).collect()
             }
             Call::Rename(from, to) => {
-                let (ino, victim) = (self.names[from], self.names.get(to));
+                let (ino, victim) = (self.names[from], self.names.get(to).copied());
                 let ((old, old_name), (new, new_name)) = (self.place(from), self.place(to));
                 let directory = Some(is_directory(ino));
-                vec![
-                    Step::Stamp([ino, old, new].into_iter().chain(victim.copied()).collect()),
-                    Step::Names(vec![(old, old_name, None), (new, new_name, Some(ino))]),
-                    Step::Post(old, ChangeKind::MovedFrom { path: at(from), cookie: 7, directory }),
-                    Step::Post(new, ChangeKind::MovedTo { path: at(to), cookie: 7, directory, seen: None }),
-                ]
+                let cookie = u32::try_from(fresh).unwrap();
+                let mut steps = vec![Step::Stamp([ino, old, new].into_iter().chain(victim).collect())];
+                steps.extend(victim.map(Step::Uncount));
+                steps.push(Step::Names(vec![(old, old_name, None), (new, new_name, Some(ino))]));
+                steps.push(Step::Post(old, ChangeKind::MovedFrom { path: at(from), cookie, directory }));
+                steps.push(Step::Post(new, ChangeKind::MovedTo { path: at(to), cookie, directory, seen: None }));
+                steps.extend(victim.map(Step::PostInode));
+                steps
             }
             Call::Link(from, to) => {
                 let (ino, (parent, name)) = (self.names[from], self.place(to));

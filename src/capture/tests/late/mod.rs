@@ -16,6 +16,8 @@
 //! - without the look after the capture, (d): in `two writes of one file`;
 //! - without the look at places that files left, or with a name believed to have been the only one though it went (the kernel uncounts a name before it
 //!   takes it out of sight): in `a link written through and removed`;
+//! - without a word awaited of what was found elsewhere, at its old place and its new one, or without what was seen of the files that had a name
+//!   before: in `a link written through and replaced`, once or twice;
 //! - without the wait for what was emptied, or without (c) and the change times of (d) together: in `a file cut short`.
 //!
 //! Three things fail nothing by themselves. They follow from the others wherever the model's kernel is the real one:
@@ -79,6 +81,20 @@ const SCRIPTS: &[(&str, &[&[Call]])] = &[
     (
         "a link written through and another file of its name",
         &[&[Link("a", "l"), Write("l", 0, "A"), Remove("l"), Create("l"), Write("l", 0, "B")]],
+    ),
+    ("a link written through and replaced", &[&[Link("a", "q/l"), Write("q/l", 0, "AB"), Rename("q/y", "q/l")]]),
+    ("a file written through a link and replaced", &[&[Link("a", "q/l"), Write("q/l", 0, "A"), Rename("p/x", "a")]]),
+    (
+        "a link written through and replaced twice",
+        &[&[Link("a", "l"), Write("l", 0, "A"), Rename("q/y", "l"), Rename("p/x", "l")]],
+    ),
+    (
+        "a link written through and replaced by a new file",
+        &[&[Link("a", "l"), Write("l", 0, "A"), Create("p/t"), Rename("p/t", "l")]],
+    ),
+    (
+        "a link written through and two other files of its name",
+        &[&[Link("a", "l"), Write("l", 0, "A"), Remove("l"), Create("l"), Remove("l"), Create("l")]],
     ),
     (
         "a new file written through a link",

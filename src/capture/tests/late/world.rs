@@ -233,12 +233,12 @@ impl State {
             Step::Uncount(ino) => drop(self.uncounted.insert(ino)),
             Step::Names(names) => {
                 for (directory, name, ino) in names {
-                    match ino {
-                        Some(ino) => drop(self.names.insert((directory, name), ino)),
-                        None => {
-                            let ino = self.names.remove(&(directory, name)).expect("a name that is there");
-                            self.uncounted.remove(&ino);
-                        }
+                    let gone = match ino {
+                        Some(ino) => self.names.insert((directory, name), ino),
+                        None => Some(self.names.remove(&(directory, name)).expect("a name that is there")),
+                    };
+                    if let Some(gone) = gone {
+                        self.uncounted.remove(&gone);
                     }
                 }
             }

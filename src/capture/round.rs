@@ -44,12 +44,12 @@ use std::time::Duration;
 
 use super::gather::Attempt;
 use super::{CaptureError, Capturer, Moment, Wanted};
-use crate::fs::Look as _;
+use crate::fs::{Look as _, Stat};
 use crate::thought::generation::{NAMED_PATHS_CAP, NamedPaths, Quality, Reason};
 use crate::thought::plan::{Captures, Present, Step};
 use crate::thought::store::Store;
 use crate::thought::tree::{Tree, TreeError};
-use crate::walk::{WalkError, Walker};
+use crate::walk::{TELLING, WalkError, Walker};
 use crate::watch::{Barrier, Watch};
 use crate::words::entry::{InodeId, Timestamp};
 use crate::words::path::RelPath;
@@ -150,6 +150,8 @@ pub(super) struct Round<'a, S, W: Watch> {
     clock: &'a dyn Fn() -> Moment,
     /// More is to be scanned than can be dirty at a time.
     is_partial: bool,
+    /// The last barrier before a capture, by the clock of change times.
+    raised: Timestamp,
     /// What is captured whole.
     pub(super) whole: Wanted,
     pub(super) captures: Captures,
@@ -189,6 +191,7 @@ pub fn cut<S: Store, W: Watch>(
         options,
         clock,
         is_partial: false,
+        raised: Timestamp::default(),
         whole: whole.clone(),
         captures: Captures::new(),
         heard: BTreeMap::new(),
@@ -211,9 +214,11 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         let mut after = Timestamp::default();
         let mut round = 0;
         let mut begun = None;
+        self.walker.pay_for_lost();
         loop {
             round += 1;
             let opening = self.open(after)?;
+            self.raised = opening.barrier.ctime;
             let due = self.due(stale)?;
             let planned = self.gather(round, due)?;
             let fresh_watches = self.watch_outside_links()?;
@@ -253,7 +258,11 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                     let opened = *begun.get_or_insert(opening.moment.before);
                     let is_last = round >= self.options.rounds && took(opened) >= self.options.persistence;
                     // What is not even known cannot be proven.
-                    if is_last || self.is_partial { Some(self.unproven(planned)?) } else { None }
+                    if is_last || self.is_partial || self.walker.must_wait_for_lost(self.tree) {
+                        Some(self.unproven(planned)?)
+                    } else {
+                        None
+                    }
                 }
             };
             if let Some(steps) = steps {
@@ -303,7 +312,7 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         loop {
             let now = self.now();
             self.walker.take_behind(self.tree, now)?;
-            self.walker.scan(self.tree, SCAN_BUDGET, now)?;
+            self.scan(now)?;
             // What is more than one cut takes need not be known yet: of a home of a million new files not all wait in memory.
             let is_full = self.walker.is_full();
             self.is_partial = is_full && !self.walker.is_settled();
@@ -318,11 +327,28 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
             if !self.walker.was_settled_at(&edge.barrier) {
                 edge.reasons.insert(Reason::AwaitingScan);
             }
-            if edge.reasons.is_empty() || edge.reasons.contains(&Reason::BarrierLate) || is_full || opening >= OPENINGS
-            {
+            let is_hopeless =
+                edge.reasons.contains(&Reason::BarrierLate) || is_full || self.walker.must_wait_for_lost(self.tree);
+            if edge.reasons.is_empty() || is_hopeless || opening >= OPENINGS {
                 return Ok(edge);
             }
         }
+    }
+
+    /// Scans what awaits it. What was captured before, and is as it was found, need not be captured again, if it has been so for so long that no call on
+    /// it is under way: otherwise each further look at the home would spoil all of the cut.
+    fn scan(&mut self, now: Timestamp) -> Result<(), CutError> {
+        let (captures, raised) = (&self.captures, self.raised);
+        let has = |path: &RelPath, found: Option<&Stat>| match (captures.get(path), found) {
+            (Some(None), None) => true,
+            (Some(Some(present)), Some(stat)) => {
+                present.inode == stat.inode && raised.since(stat.inode.ctime) > TELLING
+            }
+            _ => false,
+        };
+        self.walker.compare_lost(self.tree);
+        self.walker.scan_beside(self.tree, &has, SCAN_BUDGET, now)?;
+        Ok(())
     }
 
     fn close(&mut self, opening: &Edge) -> Result<Edge, CutError> {

@@ -100,7 +100,7 @@ impl<W: Watch> Walker<W> {
             ChangeKind::Barrier { name } => {
                 if let Some(awaited) = self.awaited.as_mut().filter(|awaited| awaited.barrier.name == name) {
                     awaited.sources.insert(source);
-                    awaited.was_settled = self.pending.is_empty();
+                    awaited.was_settled = self.pending.is_empty() && !self.lost.is_lost();
                 }
             }
         }
@@ -150,6 +150,7 @@ impl<W: Watch> Walker<W> {
         self.inodes.clear();
         self.moves.forget();
         self.fleeting.forget();
+        self.lost.is_found();
         self.pending = BTreeMap::from([(RelPath::root(), Reach::Below)]);
         Ok(())
     }
@@ -253,14 +254,6 @@ impl<W: Watch> Walker<W> {
             Some(inode) => self.written_to(tree, path, Written::Linked(inode.id), now),
             None => Ok(()),
         }
-    }
-
-    /// What had the name `path` could not be followed, and what was written to it may have been written to any file: all are compared. The watches are
-    /// what they were.
-    pub(super) fn lost_sight(&mut self, path: &RelPath) {
-        tracing::debug!(%path, "gone before it was looked at, and it may have been a name of any file; comparing the home");
-        self.doubts.insert(Reason::AwaitingScan);
-        self.await_scan(&RelPath::root(), Reach::Again);
     }
 
     pub(super) fn forget_pending_within(&mut self, path: &RelPath) {

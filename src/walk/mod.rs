@@ -12,6 +12,7 @@ mod findings;
 mod fleeting;
 mod inodes;
 mod intake;
+mod lost;
 mod moves;
 mod poll;
 mod scan;
@@ -36,6 +37,7 @@ use crate::words::path::RelPath;
 
 pub use findings::{Findings, Listed};
 use fleeting::Fleeting;
+use lost::Lost;
 use moves::Moves;
 pub use moves::TELLING;
 pub use survey::{LeftOut, Survey, TEMPORARIES, Tally, Vital};
@@ -128,6 +130,8 @@ pub struct Walker<W: Watch = Watcher> {
     fleeting: Fleeting,
     /// Inodes that were written by such names.
     linked: BTreeSet<InodeId>,
+    /// Whether one of them was lost from sight.
+    lost: Lost,
     /// Inodes watched directly, with the names they were known by.
     inodes: BTreeMap<InodeId, BTreeSet<RelPath>>,
     /// Files that changed since then may hold other bytes than their times say.
@@ -161,6 +165,7 @@ impl<W: Watch> Walker<W> {
             moves: Moves::default(),
             fleeting: Fleeting::default(),
             linked: BTreeSet::new(),
+            lost: Lost::default(),
             inodes: BTreeMap::new(),
             doubted_since: None,
             has_changed: true,

@@ -13,10 +13,21 @@ use crate::words::path::{Name, RelPath};
 impl<W: Watch> Walker<W> {
     /// Scans pending directories until about `budget` entries were looked at, or too much is dirty; true if none is left.
     pub fn scan<S: Store>(&mut self, tree: &Tree<S>, budget: usize, now: Timestamp) -> Result<bool, WalkError> {
+        self.scan_beside(tree, &|_, _| false, budget, now)
+    }
+
+    /// The same for a cut, which has captured what the tree does not know yet: what it says that it has, as it is found, or absent, is not marked.
+    pub fn scan_beside<S: Store>(
+        &mut self,
+        tree: &Tree<S>,
+        has: &dyn Fn(&RelPath, Option<&Stat>) -> bool,
+        budget: usize,
+        now: Timestamp,
+    ) -> Result<bool, WalkError> {
         let mut looked = 0;
         while looked < budget && !self.is_full() {
             let Some((path, reach)) = self.pending.pop_first() else { return Ok(true) };
-            looked += self.scan_directory(tree, &path, reach, now)?;
+            looked += self.scan_directory(tree, has, &path, reach, now)?;
         }
         Ok(self.pending.is_empty())
     }
@@ -24,6 +35,7 @@ impl<W: Watch> Walker<W> {
     fn scan_directory<S: Store>(
         &mut self,
         tree: &Tree<S>,
+        has: &dyn Fn(&RelPath, Option<&Stat>) -> bool,
         path: &RelPath,
         reach: Reach,
         now: Timestamp,
@@ -53,7 +65,7 @@ impl<W: Watch> Walker<W> {
         let (stat, names) = listing;
         self.findings.unreadable.forget(path);
         let known = known_directory(tree, path, &stat)?;
-        if !known.as_ref().is_some_and(|row| is_unchanged(row, &stat)) {
+        if !known.as_ref().is_some_and(|row| is_unchanged(row, &stat)) && !has(path, Some(&stat)) {
             self.mark(path, now);
         }
         let mut before = match known.and_then(|row| row.directory) {
@@ -77,20 +89,24 @@ impl<W: Watch> Walker<W> {
             }
             let old = before.remove(&name);
             match directory.stat(&RelPath::root().join(&name)) {
-                Ok(Some(stat)) => self.compare(tree, &child, &stat, old.as_ref(), reach, now)?,
+                Ok(Some(stat)) => self.compare(tree, has, &child, &stat, old.as_ref(), reach, now)?,
                 Ok(None) => self.mark(&child, now),
                 Err(error) => self.findings.unreadable.note(&child, error.reason()),
             }
         }
-        for name in before.into_keys() {
-            self.mark(&path.join(&name), now);
+        for child in before.into_keys().map(|name| path.join(&name)) {
+            if !has(&child, None) {
+                self.mark(&child, now);
+            }
         }
         Ok(count)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one continuation of scan_directory, called once")]
     fn compare<S: Store>(
         &mut self,
         tree: &Tree<S>,
+        has: &dyn Fn(&RelPath, Option<&Stat>) -> bool,
         path: &RelPath,
         stat: &Stat,
         old: Option<&Row>,
@@ -109,8 +125,11 @@ impl<W: Watch> Walker<W> {
         }
         if stat.is_file() && self.doubted_since.is_some_and(|since| stat.inode.ctime >= since) {
             self.mark_written(path, now);
-        } else if !old.is_some_and(|row| is_unchanged(row, stat)) || self.has_unwatched_names(tree, stat)? {
-            self.mark(path, now);
+        } else {
+            let is_known = old.is_some_and(|row| is_unchanged(row, stat)) || has(path, Some(stat));
+            if !is_known || self.has_unwatched_names(tree, stat)? {
+                self.mark(path, now);
+            }
         }
         let has_watch = self.watched.contains(path) || self.polled.contains(path);
         let is_known = has_watch && old.is_some_and(|row| row.inode.is_same(&stat.inode));

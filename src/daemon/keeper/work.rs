@@ -242,7 +242,9 @@ impl Keeper {
         if !self.walker.is_settled() {
             self.walker.scan(&self.tree, 20_000, wall_clock())?;
         }
-        if self.walker.take_changed() || self.shared.larges.settle(instant()) {
+        // The comparison that is due for a name lost from sight is a cut's.
+        let is_owed = self.walker.has_lost_sight();
+        if self.walker.take_changed() || is_owed || self.shared.larges.settle(instant()) {
             self.timer.touched(instant());
         }
         self.poll();

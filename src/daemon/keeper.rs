@@ -364,6 +364,8 @@ impl Drop for Interest {
 #[derive(Debug, Default)]
 struct Touched {
     files: BTreeSet<RelPath>,
+    /// What was renamed since, or is below what was: the path in the view, and that by now.
+    renamed: BTreeMap<RelPath, RelPath>,
     /// More than could be kept: another view must be taken.
     overflowed: bool,
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::work::{Keeper, KeeperError, Payloads, instant};
 use super::{Command, Fold, Touched, View, Whole};
 use crate::capture::Cut;
-use crate::thought::generation::Content;
-use crate::thought::plan::{Captures, Encoded, Present};
+use crate::thought::generation::{Action, Content};
+use crate::thought::plan::{Captures, Encoded, Present, Step};
 use crate::thought::tree::CONTENT_LOOKUP_BYTES;
 use crate::words::path::RelPath;
 use crate::words::position::Position;
@@ -98,11 +98,17 @@ impl Keeper {
     }
 
     fn fold(&mut self, ticket: u64, missed: BTreeSet<RelPath>) -> Result<Option<Fold>, KeeperError> {
+        // What was renamed before is known by its new name then.
+        self.generation(&BTreeSet::new())?;
         let touched = self.views.remove(&ticket).unwrap_or(Touched { overflowed: true, ..Touched::default() });
         // What is dirty by now is taken whole as well: what the standby was sent of it is older.
-        let mut due = touched.files;
-        due.extend(missed);
+        let missed = missed.into_iter().map(|path| moved(&touched.renamed, &path).unwrap_or(path));
+        let due: BTreeSet<RelPath> = touched.files.iter().cloned().chain(missed).collect();
         let Some((cut, spool)) = self.guarded_capture(&due, Payloads::Whole)? else { return Ok(None) };
+        let has_moved = {
+            let renames = renames_of(&cut.steps);
+            due.iter().any(|path| moved(&renames, path).is_some())
+        };
         self.note_later(&cut);
         let mut whole = BTreeMap::new();
         for (path, found) in &cut.captures {
@@ -117,14 +123,35 @@ impl Keeper {
         let Cut { quality, deferred, cut_time, oldest_change, .. } = self.publish(cut, spool, true, true)?;
         self.answer_awaited();
         let view = self.view()?;
-        let is_complete = !touched.overflowed;
+        let is_complete = !touched.overflowed && !has_moved;
         let quality = self.quality(&quality);
         Ok(Some(Fold { view, quality, deferred, cut_time, oldest_change, whole, payloads, is_complete }))
     }
 }
 
+/// Where what a cut renames goes: old path, new path.
+pub(super) fn renames_of(steps: &[Step]) -> BTreeMap<RelPath, RelPath> {
+    let renames = steps.iter().filter_map(|step| match &step.operation.action {
+        Action::Rename { from, to } => Some((from.clone(), to.clone())),
+        _ => None,
+    });
+    renames.collect()
+}
+
+/// Where what was at `path` goes with `renames`, if it does.
+fn moved(renames: &BTreeMap<RelPath, RelPath>, path: &RelPath) -> Option<RelPath> {
+    if renames.is_empty() {
+        return None;
+    }
+    let mut above = std::iter::successors(Some(path.clone()), RelPath::parent);
+    above.find_map(|from| path.rebase(&from, renames.get(&from)?))
+}
+
 impl Touched {
-    pub(super) fn note(&mut self, captures: &Captures) {
+    pub(super) fn note(&mut self, renames: &BTreeMap<RelPath, RelPath>, captures: &Captures) {
+        if !renames.is_empty() {
+            self.follow(renames);
+        }
         for (path, found) in captures {
             // What is as it was has come with the view, under whatever name, if a standby can find it by its digest.
             let is_new = |present: &Present| {
@@ -137,5 +164,16 @@ impl Touched {
                 self.overflowed = true;
             }
         }
+    }
+    /// Everything is known by its new name from now on.
+    fn follow(&mut self, renames: &BTreeMap<RelPath, RelPath>) {
+        let files = std::mem::take(&mut self.files).into_iter();
+        self.files = files.map(|path| moved(renames, &path).unwrap_or(path)).collect();
+        let known = std::mem::take(&mut self.renamed);
+        let back: BTreeMap<RelPath, RelPath> = known.iter().map(|(old, new)| (new.clone(), old.clone())).collect();
+        let fresh = renames.iter().map(|(from, to)| (moved(&back, from).unwrap_or_else(|| from.clone()), to.clone()));
+        let gone_on = known.into_iter().map(|(old, new)| (old, moved(renames, &new).unwrap_or(new)));
+        self.renamed = gone_on.chain(fresh).collect();
+        self.overflowed |= self.renamed.len() > TOUCHED_CAP;
     }
 }

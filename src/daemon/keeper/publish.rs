@@ -1,7 +1,9 @@
 //! What becomes of a cut: the tree follows it, and a generation of it goes into the window.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::answers::renames_of;
 use super::work::{Keeper, KeeperError};
 use crate::capture::Cut;
 use crate::daemon::window::{Operations as Shipped, Shipment};
@@ -23,6 +25,7 @@ impl Keeper {
     ) -> Result<Cut, KeeperError> {
         let tree_before = self.tree.digest()?;
         let count = cut.steps.len() as u64;
+        let renames = if self.views.is_empty() { BTreeMap::new() } else { renames_of(&cut.steps) };
         let mut operations = Records::new(Spool::create(&self.options.state)?);
         let mut digest = OperationsDigest::default();
         // They go to disk before the tree follows them: what that takes need not stand in memory beside them.
@@ -35,7 +38,7 @@ impl Keeper {
         self.apply(&Located(&operations), &cut.captures)?;
         let tree_after = self.tree.digest()?;
         for view in self.views.values_mut() {
-            view.note(&cut.captures);
+            view.note(&renames, &cut.captures);
         }
         // A standby that is caught up gets a position of its own, so that it goes forward even where nothing changed.
         if count == 0 && !is_wanted {

@@ -131,3 +131,40 @@ async fn a_mark_has_what_was_written_where_nothing_is_watched() {
     }
     node.end().await.unwrap();
 }
+
+/// What a standby is brought up to date with has the content of every file that changed since the view it began from, by whatever name it is known
+/// since: the directory above it may have moved, before the last cut or in it.
+#[tokio::test]
+async fn what_changed_since_a_view_is_folded_in_though_it_moved() {
+    let (home, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let at = |path: &str| home.path().join(path);
+    fs::create_dir_all(at("jobs/one")).unwrap();
+    fs::write(at("jobs/one/missed"), "found under its old name no more").unwrap();
+    let node = Node::start(lone_primary(home.path(), state.path())).await.unwrap();
+    node.mark().await.unwrap();
+    let ticket = node.inner.view().await.unwrap().ticket;
+    for name in ["jobs/one/small", "jobs/one/large", "jobs/one/late", "alone"] {
+        fs::write(at(name), name.repeat(if name.ends_with("small") { 1 } else { 1000 })).unwrap();
+    }
+    node.mark().await.unwrap();
+    fs::rename(at("jobs/one"), at("jobs/two")).unwrap();
+    fs::rename(at("alone"), at("jobs/alone")).unwrap();
+    node.mark().await.unwrap();
+    fs::rename(at("jobs/two"), at("jobs/three")).unwrap();
+    node.mark().await.unwrap();
+    fs::rename(at("jobs"), at("work")).unwrap();
+    let Part::Primary { shared, keeper } = &node.inner.part else { panic!("it is a standby") };
+    let (reply, fold) = oneshot::channel();
+    let missed = [RelPath::parse(b"jobs/one/missed").unwrap()].into();
+    keeper.send(Command::Fold { ticket, missed, reply }).await.unwrap();
+    shared.wake();
+    let fold = fold.await.unwrap();
+    let tree = Tree::view(fold.view.tree).unwrap().unwrap();
+    for name in ["work/three/small", "work/three/large", "work/three/late", "work/three/missed", "work/alone"] {
+        let row = tree.row(&RelPath::parse(name.as_bytes()).unwrap()).unwrap().unwrap();
+        let digest = row.entry.content().unwrap();
+        assert!(fold.whole.values().any(|whole| whole.digest == digest), "the content of {name} is missing");
+    }
+    assert!(fold.is_complete);
+    node.end().await.unwrap();
+}

@@ -121,12 +121,14 @@ pub enum Command {
 }
 
 /// What became of taking all that was written so far.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Marked {
     /// Where history stands.
     pub position: Position,
     /// All of it is in the generations up to there. If not: there was more than was heard of in time, and the question can be asked again.
     pub has_all: bool,
+    /// At and below these something was in motion in each of the cuts, and is there as one of them found it.
+    in_motion: BTreeSet<RelPath>,
 }
 
 /// The tree at one position.

@@ -24,7 +24,7 @@ const ENOUGH: u32 = 4;
 /// Who waits until all that was written before is in a generation, and for which large files still.
 pub(super) struct Awaited {
     later: BTreeSet<RelPath>,
-    has_all: bool,
+    marked: Marked,
     reply: oneshot::Sender<Marked>,
 }
 
@@ -49,11 +49,7 @@ impl Keeper {
             drop(cut.captures);
             made = self.generation(&BTreeSet::new())?;
         }
-        Ok(self.marked(left.has_all()))
-    }
-
-    fn marked(&self, has_all: bool) -> Marked {
-        Marked { position: self.position, has_all }
+        Ok(Marked { position: self.position, has_all: left.has_all(), in_motion: left.paths })
     }
 
     /// Says `marked` when nothing written before is left for later.
@@ -66,7 +62,7 @@ impl Keeper {
             // Whoever asked may have gone.
             reply.send(marked).ok();
         } else {
-            self.awaited.push(Awaited { later: self.later.clone(), has_all: marked.has_all, reply });
+            self.awaited.push(Awaited { later: self.later.clone(), marked, reply });
         }
     }
 
@@ -75,11 +71,18 @@ impl Keeper {
         for mut awaited in std::mem::take(&mut self.awaited) {
             awaited.later.retain(|path| self.later.contains(path));
             if awaited.later.is_empty() {
-                awaited.reply.send(self.marked(awaited.has_all)).ok();
+                awaited.reply.send(Marked { position: self.position, ..awaited.marked }).ok();
             } else if !awaited.reply.is_closed() {
                 self.awaited.push(awaited);
             }
         }
+    }
+}
+
+impl Marked {
+    /// True if what is at `path` was in motion in every cut, or may have been.
+    pub fn was_in_motion(&self, path: &RelPath) -> bool {
+        meets(&self.in_motion, path)
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) const IDLE: Duration = Duration::from_millis(250);
 /// Before so many paths are captured the index is committed, if more than so much of it is not: both need not stand in memory at once.
 const MANY_PATHS: usize = 10_000;
 const FEW_BYTES: usize = 4 << 20;
+/// After so many rounds over a home that was listed whole it is read as far as it can be while so much changes in it.
+const SETTLING: u32 = 10;
 /// How often the index is committed while the keeper runs. A commit waits for the disk, and no cut is made meanwhile. What is lost with
 /// it after a crash is found by its change times and read again.
 const COMMIT_EVERY: Duration = Duration::from_secs(60);
@@ -268,7 +270,7 @@ impl Keeper {
 
     /// Reads the home into the tree, in pieces, as long as there is more; makes no generation of it.
     fn settle(&mut self) -> Result<(), KeeperError> {
-        let mut quiet_rounds = 0;
+        let (mut quiet_rounds, mut rounds) = (0, 0);
         while quiet_rounds < 2 && !self.shared.is_stopping() {
             self.walker.listen(&self.tree, Duration::ZERO, wall_clock())?;
             self.walker.scan(&self.tree, 20_000, wall_clock())?;
@@ -276,8 +278,12 @@ impl Keeper {
                 break;
             }
             if self.walker.is_settled() || self.walker.dirty().len() >= 20_000 {
-                // A home in which something always changes never comes to rest: two rounds without much left are enough.
-                quiet_rounds += u32::from(self.walker.is_settled() && self.walker.dirty().len() < 1000);
+                // A home in which something always changes never comes to rest: two rounds without much left are enough, and after some without that
+                // too.
+                if self.walker.is_settled() {
+                    rounds += 1;
+                    quiet_rounds += u32::from(self.walker.dirty().len() < 1000 || rounds > SETTLING);
+                }
                 let Some((cut, _)) = self.guarded_capture(&BTreeSet::new(), Payloads::None)? else { return Ok(()) };
                 self.apply(&cut.steps, &cut.captures)?;
                 if self.tree.store().wants_commit() {

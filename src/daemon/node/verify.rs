@@ -155,7 +155,7 @@ impl Inner {
     async fn audit_home(&self, paths: Vec<RelPath>, content: bool) -> Result<HomeAudit, Refusal> {
         let ended = || Refusal::new(RefusalClass::Unreachable, "the daemon is ending");
         let failed = |text: String| Refusal::new(RefusalClass::Other, text);
-        let is_followed = self.mark().await.ok_or_else(ended)?.has_all;
+        let marked = self.mark().await.ok_or_else(ended)?;
         let view = self.view().await.ok_or_else(ended)?;
         let (home, filter) = (self.options.home.clone(), view.filter.clone());
         let work = move || {
@@ -172,12 +172,13 @@ impl Inner {
                     here: Some(difference.here),
                     there: Some(difference.there),
                 };
-                if differences.len() < 10 * VerifyReport::DIFFERENCES_MAX {
+                // Of what never stood still nothing can be said.
+                if !marked.was_in_motion(&difference.path) && differences.len() < 10 * VerifyReport::DIFFERENCES_MAX {
                     differences.insert(difference.path, told);
                 }
             });
             let audited = audited.map_err(|error| crate::daemon::explain(&error))?;
-            Ok(HomeAudit { entries: audited.entries, differences, is_followed })
+            Ok(HomeAudit { entries: audited.entries, differences, is_followed: marked.has_all })
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| ended())?.map_err(failed)
     }

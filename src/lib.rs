@@ -42,7 +42,7 @@
 //! | | `a_power_cut_while_recovering_loses_nothing_more` | a second cut at every call of the recovery |
 //! | | `what_was_acked_is_there_whether_revealed_or_tidied_up_or_not` | a crash after the ack, in every state |
 //! | G3 | `a_consistent_cut_is_the_home_after_some_prefix_of_the_calls` | numbered calls of one writer: every consistent cut against all prefixes |
-//! | | `however_late_events_come_a_consistent_cut_is_the_home_at_an_instant` | every interleaving, up to a bound, of writers, queues and the real cut: 25 000, 400 000 in the long form |
+//! | | `however_late_events_come_a_consistent_cut_is_the_home_at_an_instant` | every interleaving, up to a bound, of writers, queues and the real cut: 25 000, 500 000 in the long form |
 //! | | `a_clock_that_is_set_under_live_daemons_does_no_harm` | the wall clock, two minutes forward and back under load: spoilt rounds, links, alarms, the replica in the end |
 //! | | `events_between_the_barriers_spoil_a_round_though_no_time_has_changed` | condition (c) by itself |
 //! | | `what_was_captured_and_is_written_by_a_name_that_came_and_went_is_captured_again` | a link that is gone at each look at the clock of a cut |

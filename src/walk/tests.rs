@@ -9,10 +9,12 @@ use std::os::unix::net::UnixListener;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::capture::tests::bench::{BACKENDS, Bench, path};
+use crate::capture::tests::bench::{BACKENDS, Bench, now, path};
+use crate::fs::Stat;
 use crate::fs::tests::as_ordinary_user;
 use crate::thought::generation::{Quality, Reason};
 use crate::watch::{Backend, Options};
+use crate::words::path::RelPath;
 
 fn fifo(bench: &Bench, at: &str) {
     mknodat(CWD, bench.at(at), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -279,5 +281,32 @@ fn what_is_left_out_is_neither_watched_nor_scanned_nor_replicated() {
         write(&bench, "cache/file", "x");
         bench.settle();
         assert!(!bench.has("cache"), "{backend:?}");
+    }
+}
+
+/// A cut has captured what the tree does not know yet. Were that marked by each scan within the cut, no cut under load would come to its end.
+#[test]
+fn a_scan_within_a_cut_does_not_mark_what_the_cut_has_as_it_is_found() {
+    for backend in BACKENDS {
+        let mut bench = Bench::new(backend);
+        bench.make("gone", "1");
+        settle(&mut bench);
+        bench.make("d/new", "2");
+        bench.make("d/other", "3");
+        fs::remove_file(bench.at("gone")).unwrap();
+        bench.walker.lost_sight(&path("seen by nobody"));
+        assert!(bench.walker.has_lost_sight());
+        bench.walker.compare_lost(&bench.tree);
+        let has = |found: &RelPath, stat: Option<&Stat>| match stat {
+            Some(_) => *found == path("d/new"),
+            None => *found == path("gone"),
+        };
+        assert!(bench.walker.scan_beside(&bench.tree, &has, usize::MAX, now()).unwrap());
+        // The scan alone: no event was listened to.
+        let dirty: Vec<String> = bench.walker.dirty().paths().map(ToString::to_string).collect();
+        assert!(!dirty.iter().any(|path| path == "d/new" || path == "gone"), "{dirty:?}");
+        assert!(dirty.iter().any(|path| path == "d/other"), "{dirty:?}");
+        assert!(!bench.walker.has_lost_sight());
+        settle(&mut bench);
     }
 }

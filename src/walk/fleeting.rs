@@ -26,6 +26,8 @@ const EARLIER_CAP: usize = 1000;
 pub(super) struct Fresh {
     /// What it led to when it was heard of.
     seen: Option<Inode>,
+    /// That cannot have been another one of the same name.
+    is_sure: bool,
     /// Something was written under it, or may have been.
     is_written: bool,
     /// The file was known by another name. Whatever becomes of it, the tree knows its names.
@@ -35,12 +37,12 @@ pub(super) struct Fresh {
 
 impl Fresh {
     pub(super) fn seen(seen: Option<Inode>) -> Self {
-        Self { seen, is_written: false, is_known: false, is_gone: false }
+        Self { seen, is_sure: false, is_written: false, is_known: false, is_gone: false }
     }
 
-    /// A name of a file that has been known for longer.
-    pub(super) fn known(seen: Option<Inode>) -> Self {
-        Self { is_known: true, ..Self::seen(seen) }
+    /// A name of a file that has been known for longer, as `known` if the tree has it, and was seen as `seen`.
+    pub(super) fn known(known: Option<Inode>, seen: Option<Inode>) -> Self {
+        Self { is_known: true, is_sure: known.is_some(), ..Self::seen(known.or(seen)) }
     }
 
     /// The same file under another name, where it was seen as `seen`.
@@ -80,7 +82,7 @@ struct Bearer {
     fresh: Fresh,
     /// Something was written under it before that.
     was_written: bool,
-    /// What was seen of those who had it then.
+    /// What was seen of those who had it then, where that may have been one who had it later.
     earlier: Vec<Inode>,
 }
 
@@ -103,7 +105,7 @@ impl Bearer {
         let was_written = self.was_written || self.fresh.is_written;
         let replaced = self.goes();
         let mut earlier = self.earlier;
-        earlier.extend(self.fresh.seen);
+        earlier.extend(self.fresh.seen.filter(|_| !self.fresh.is_sure));
         let is_late = fresh.seen.is_some_and(|inode| earlier.iter().any(|known| known.is_same(&inode)));
         let next = Self { fresh, was_written, earlier };
         match was_written {
@@ -260,6 +262,26 @@ mod tests {
         fleeting.written(&path("x"));
         assert_eq!(fleeting.went(&path("x")), Written::Linked(InodeId { dev: 1, ino: 7 }));
         assert_eq!(come(&mut fleeting, 8), Written::Here);
+    }
+
+    #[test]
+    fn a_look_may_have_seen_any_of_the_later_files_of_the_name() {
+        let known = |ino| Fresh::known(inode(ino, 1), inode(9, 1));
+        let come = |fleeting: &mut Fleeting, fresh| fleeting.came(&path("x"), fresh)[0];
+        let mut fleeting = Fleeting::default();
+        come(&mut fleeting, Fresh::seen(inode(9, 1)));
+        fleeting.written(&path("x"));
+        assert_ne!(come(&mut fleeting, known(8)), Written::Any);
+        assert_eq!(come(&mut fleeting, known(9)), Written::Any, "what was looked at first");
+        assert_eq!(come(&mut fleeting, known(9)), Written::Here, "all is compared by then");
+
+        // One that is known comes and goes without being taken for another.
+        for _ in 0..3 {
+            assert_eq!(come(&mut fleeting, known(7)), Written::Here);
+            fleeting.written(&path("x"));
+            assert!(fleeting.moves(&path("x")).is_some());
+            assert_eq!(come(&mut fleeting, known(8)), Written::Here);
+        }
     }
 
     #[test]

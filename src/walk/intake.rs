@@ -53,7 +53,7 @@ impl<W: Watch> Walker<W> {
                 let fresh = match self.moves.arrived(cookie) {
                     Some((_, Some(fresh))) => fresh.or_seen(seen),
                     // What it leads to now may be what came after that.
-                    Some((from, None)) => Fresh::known(tree.row(&from)?.map(|row| row.inode).or(seen)),
+                    Some((from, None)) => Fresh::known(tree.row(&from)?.map(|row| row.inode), seen),
                     None => Fresh::seen(seen),
                 };
                 self.arrived(&path, directory.unwrap_or(true), now);

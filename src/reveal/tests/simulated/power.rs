@@ -1,5 +1,7 @@
 //! The power cut at every call of a standby's life, and at every call of the recovery after it (G1, G2).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::story::{Story, empty, story};
 use crate::fs::tests::simulated::{Bed, Blow, Cut, Disk, Leaves, bed, blows, each, is_whole};
 use crate::thought::dice::Dice;
@@ -50,6 +52,7 @@ fn a_power_cut_at_any_call_of_the_recovery_loses_nothing_either() {
     let share = all.len() / count;
     let some: Vec<(&Blow, u64)> =
         (0..count).map(|number| (&all[number * share + dice.index(share)], number as u64)).collect();
+    let checked = AtomicUsize::new(0);
     each(&some, |(blow, seed)| {
         let bed = Bed::mount(blow.disk().remember()).unwrap();
         bed.ack(blow.cut.acked);
@@ -65,9 +68,13 @@ fn a_power_cut_at_any_call_of_the_recovery_loses_nothing_either() {
             let leaves = if number % 3 == 0 { Leaves::Nothing } else { Leaves::Some(dice.roll()) };
             let again = Blow { number, cut, leaves };
             let bed = Bed::mount(again.disk()).unwrap();
-            let checked = story.check(&bed, blow.cut.acked, number % 8 == 0);
-            checked.map_err(|why| format!("{}; then, recovering, {}: {why}", blow.told(), again.told()))?;
+            let found = story.check(&bed, blow.cut.acked, number % 8 == 0);
+            found.map_err(|why| format!("{}; then, recovering, {}: {why}", blow.told(), again.told()))?;
+            checked.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     });
+    let checked = checked.into_inner();
+    println!("{checked} power cuts in {} recoveries", some.len());
+    assert!(checked > 100, "{checked} power cuts in {} recoveries", some.len());
 }

@@ -44,9 +44,9 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 (Some(present), Some(stat)) if stat.inode.ctime != present.inode.ctime => {
                     Some(Doubt::Changed(stat.inode.ctime))
                 }
-                (Some(present), Some(stat)) => {
-                    changed_since(stat, opening).or_else(|| self.read_again(path, present, opening))
-                }
+                (Some(present), Some(stat)) => changed_since(stat, opening)
+                    .or_else(|| self.read_again(path, present, opening))
+                    .or_else(|| self.doubt_of_presence(path, opening)),
                 (Some(_), None) => Some(Doubt::Replaced),
                 (None, Some(stat)) if !self.is_replicated(path, stat) => changed_since(stat, opening),
                 (None, Some(_)) => Some(Doubt::Replaced),
@@ -76,6 +76,16 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
     fn is_replicated(&self, path: &RelPath, stat: &Stat) -> bool {
         let is_special = matches!(stat.what, FileType::Special(_));
         !is_special && !self.walker.filter().leaves_out_within(path, stat.is_directory())
+    }
+
+    /// What is there by the last word of it is not, if its directory changed just before: a call is under way that put it there, and what had the name
+    /// before may be taken for it.
+    fn doubt_of_presence(&self, path: &RelPath, opening: &Edge) -> Option<Doubt> {
+        if !self.walker.has_gone(path) {
+            return None;
+        }
+        let directory = self.walker.root().stat(&path.parent()?).ok().flatten()?;
+        (opening.barrier.ctime.since(directory.inode.ctime) < TELLING).then_some(Doubt::Underway)
     }
 
     /// What is not there was not there before either, if the nearest directory above that is there did not change; and if that changed just

@@ -11,7 +11,8 @@
 //! - Content is read twice. A write whose bytes come while a file is read would leave new bytes behind old ones; what reads the same twice was
 //!   so in between.
 //! - Content of which a write was told is read although its change time is known: that is older than the bytes.
-//! - An absence is told of, if it is recent: a rename under way has taken the old name away and has told of neither.
+//! - An absence is told of, if it is recent: a rename under way has taken the old name away and has told of neither. So is a presence, where the last word
+//!   was that the name went.
 //! - What moved away has been told to have arrived somewhere, if that was just now: something else may have had that name before, and been written by it.
 //! - A file that was emptied was found so for a while: truncation alone is done before it sets the time.
 //!
@@ -497,8 +498,6 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         let mut rescans: BTreeSet<RelPath> = self.missed.clone();
         if is_unproven {
             rescans.extend(conflicts.iter().cloned());
-            rescans.append(&mut self.all_shaken);
-            rescans.append(&mut self.shaken);
         }
         if is_unproven || !self.missed.is_empty() || self.captures.len() >= self.options.paths {
             // The other half of a rename may be among what is left: what is below it was compared with a place in the tree that has gone by now.
@@ -511,9 +510,23 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
                 }
             }
         }
+        // What stayed where it was has nothing below it that moved with it; and of the home itself that would be all.
+        let stayed = rescans.iter().filter(|path| !self.missed.contains(*path));
+        let stayed: Vec<RelPath> = stayed.filter(|path| self.has_stayed(path)).cloned().collect();
+        stayed.iter().for_each(|path| drop(rescans.remove(path)));
+        if is_unproven {
+            rescans.append(&mut self.all_shaken);
+            rescans.append(&mut self.shaken);
+        }
         rescans.retain(|path| self.directory_at(path).is_some());
         rescans.iter().for_each(|path| self.walker.rescan(path));
         Ok(rescans)
+    }
+
+    /// True if the directory at `path` is the one that the tree has there.
+    fn has_stayed(&self, path: &RelPath) -> bool {
+        let known = self.tree.row(path).ok().flatten().filter(|row| row.entry.is_directory());
+        known.is_some_and(|row| self.directory_at(path) == Some(row.inode.id))
     }
 
     /// The inode of the directory that is at `path`.

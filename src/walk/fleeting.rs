@@ -84,6 +84,8 @@ struct Bearer {
     was_written: bool,
     /// What was seen of those who had it then, where that may have been one who had it later.
     earlier: Vec<Inode>,
+    /// A cut was made since it came.
+    is_cut: bool,
 }
 
 impl Bearer {
@@ -107,7 +109,7 @@ impl Bearer {
         let mut earlier = self.earlier;
         earlier.extend(self.fresh.seen.filter(|_| !self.fresh.is_sure));
         let is_late = fresh.seen.is_some_and(|inode| earlier.iter().any(|known| known.is_same(&inode)));
-        let next = Self { fresh, was_written, earlier };
+        let next = Self { fresh, was_written, earlier, is_cut: false };
         match was_written {
             true if is_late || replaced == Written::Any || next.earlier.len() > EARLIER_CAP => {
                 (fresh.into(), Written::Any)
@@ -121,7 +123,7 @@ impl Bearer {
 impl From<Fresh> for Bearer {
     /// The first of its name.
     fn from(fresh: Fresh) -> Self {
-        Self { fresh, was_written: false, earlier: Vec::new() }
+        Self { fresh, was_written: false, earlier: Vec::new(), is_cut: false }
     }
 }
 
@@ -163,10 +165,15 @@ impl Fleeting {
         Some(moving)
     }
 
-    /// Of other names than those `is_wanted` of a cut knows all, unless what became of one was not told yet.
+    /// Of other names than those `is_wanted` of a cut knows all, unless what became of one was not told yet, or that a look at it was too late and saw
+    /// a later file: that one is told of by the next cut.
     pub(super) fn retain(&mut self, is_wanted: impl Fn(&RelPath) -> bool) {
-        let is_untold = |fresh: &Fresh| fresh.seen.is_none() && !fresh.is_gone && !fresh.is_known;
-        self.0.retain(|path, Bearer { fresh, .. }| is_wanted(path) || is_untold(fresh));
+        self.0.retain(|path, Bearer { fresh, was_written, is_cut, .. }| {
+            let is_untold = fresh.seen.is_none() && !fresh.is_gone && !fresh.is_known;
+            let may_be_late = (fresh.is_written || *was_written) && !fresh.is_sure;
+            let is_first = !std::mem::replace(is_cut, true);
+            is_wanted(path) || is_untold || (may_be_late && is_first)
+        });
     }
 
     pub(super) fn forget(&mut self) {

@@ -3,12 +3,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
 use super::bench::{BACKENDS, Bench, noise, path};
+use super::grown::meanwhile;
 use crate::capture::Cut;
-use crate::thought::generation::{Action, Content, Quality};
+use crate::thought::generation::{Action, Content, Quality, Reason};
 use crate::thought::plan::Encoded;
 use crate::words::entry::{Body, Proof};
+use crate::words::path::RelPath;
 
 const MIB: usize = 1 << 20;
 
@@ -227,6 +230,40 @@ fn a_home_of_more_than_one_cut_takes_is_not_scanned_again_for_each() {
     bench.cut();
     assert!(!bench.walker.dirty().is_empty());
     assert_eq!(bench.walker.awaiting(), 0, "new directories are to be scanned again");
+    bench.settle();
+    bench.assert_same();
+}
+
+/// Names come and go in the home itself all the time, temporaries of saves for one. That it was in motion is no reason to scan all of it.
+#[test]
+fn a_home_in_which_names_come_and_go_is_not_scanned_whole_for_it() {
+    let mut bench = Bench::new(BACKENDS[0]);
+    for number in 0..50 {
+        bench.make(&format!("d/{number}/file"), "content");
+    }
+    bench.settle();
+    bench.rounds.rounds = 1;
+    bench.rounds.persistence = Duration::ZERO;
+    let home = bench.home.clone();
+    let save = |number| {
+        let temporary = home.join(format!("temporary-{number}"));
+        fs::write(&temporary, "content").unwrap();
+        fs::rename(&temporary, home.join("config.xml")).unwrap();
+    };
+    let mut met = 0;
+    meanwhile(save, || {
+        for _ in 0..500 {
+            let cut = bench.cut();
+            let is_met = cut.quality == Quality::Fuzzy(vec![Reason::Conflict])
+                && cut.left.is_some_and(|left| left.contains(&RelPath::root()));
+            met += u32::from(is_met);
+            assert!(!bench.walker.awaits_scan(&RelPath::root()), "all of the home is to be scanned");
+            if met > 5 {
+                break;
+            }
+        }
+    });
+    assert!(met > 0, "no cut met the home in motion");
     bench.settle();
     bench.assert_same();
 }

@@ -97,6 +97,10 @@ const SCRIPTS: &[(&str, &[&[Call]])] = &[
         &[&[Link("a", "l"), Write("l", 0, "A"), Remove("l"), Create("l"), Remove("l"), Create("l")]],
     ),
     (
+        "a link written through and one of another file",
+        &[&[Link("a", "l"), Write("l", 0, "A"), Remove("l"), Link("q/y", "l"), Remove("l")]],
+    ),
+    (
         "a new file written through a link",
         &[&[Create("n"), Link("n", "l"), Write("l", 0, "A"), Remove("l"), Write("a", 0, "B")]],
     ),

@@ -29,7 +29,7 @@
 //! back too, with change times that no file has, so that it is read again.
 //!
 //! **Not seen:** a truncation under way to anything but nothing. And what is written through a name of a file that is outside the home, or left out,
-//! and gone before anyone looked at the file: its change time tells the next scan.
+//! or in a directory so new that it has no watch yet, and gone before anyone looked at the file: its change time tells the next scan.
 //!
 //! | file | what |
 //! |---|---|

@@ -513,7 +513,9 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         // What stayed where it was has nothing below it that moved with it; and of the home itself that would be all.
         let stayed = rescans.iter().filter(|path| !self.missed.contains(*path));
         let stayed: Vec<RelPath> = stayed.filter(|path| self.has_stayed(path)).cloned().collect();
-        stayed.iter().for_each(|path| drop(rescans.remove(path)));
+        for path in &stayed {
+            rescans.remove(path);
+        }
         if is_unproven {
             rescans.append(&mut self.all_shaken);
             rescans.append(&mut self.shaken);

@@ -50,7 +50,8 @@ impl<W: Watch> Walker<W> {
             Ok(directory) => directory,
             Err(error) => return self.not_entered(tree, path, error, now),
         };
-        if reach != Reach::Again || !self.watched.contains(path) {
+        let was_watched = self.watched.contains(path);
+        if reach != Reach::Again || !was_watched {
             self.watch(path, &directory)?;
         }
         let listing =
@@ -88,6 +89,10 @@ impl<W: Watch> Walker<W> {
                 continue;
             }
             let old = before.remove(&name);
+            if !was_watched {
+                // That it came nobody will tell.
+                self.gone.remove(&child);
+            }
             match directory.stat(&RelPath::root().join(&name)) {
                 Ok(Some(stat)) => self.compare(tree, has, &child, &stat, old.as_ref(), reach, now)?,
                 Ok(None) => self.mark(&child, now),

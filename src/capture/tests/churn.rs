@@ -275,6 +275,28 @@ fn events_between_the_barriers_spoil_a_round_though_no_time_has_changed() {
     bench.assert_same();
 }
 
+/// That a name went was told, and that it is there again was not and never will be: its directory is another, and was watched only after.
+#[test]
+fn a_name_in_a_directory_made_anew_is_not_waited_for() {
+    for backend in BACKENDS {
+        let mut bench = Bench::new(backend);
+        bench.make("d/name", "old");
+        bench.settle();
+        fs::remove_dir_all(bench.at("d")).unwrap();
+        bench.make("d/name", "new");
+        let directory = bench.at("d");
+        // Not so often that the directory itself is in motion in every round.
+        let save = |number| {
+            std::thread::sleep(Duration::from_millis(60));
+            fs::write(directory.join(format!("other-{number}")), "content").unwrap();
+        };
+        let proven = |_| bench.cut().quality == Quality::Consistent && bench.has("d/name");
+        assert!(meanwhile(save, || (0..20).any(proven)), "{backend:?}: no cut was proven");
+        bench.settle();
+        bench.assert_same();
+    }
+}
+
 #[test]
 fn a_cut_that_no_event_came_in_time_for_does_not_say_that_it_left_nothing() {
     let mut bench = Bench::new(BACKENDS[0]);

@@ -165,10 +165,17 @@ impl Touched {
             }
         }
     }
+
     /// Everything is known by its new name from now on.
     fn follow(&mut self, renames: &BTreeMap<RelPath, RelPath>) {
-        let files = std::mem::take(&mut self.files).into_iter();
-        self.files = files.map(|path| moved(renames, &path).unwrap_or(path)).collect();
+        let mut gone = BTreeSet::new();
+        for from in renames.keys() {
+            gone.extend(self.files.range(from.clone()..).take_while(|path| path.is_within(from)).cloned());
+        }
+        for path in &gone {
+            self.files.remove(path);
+        }
+        self.files.extend(gone.iter().filter_map(|path| moved(renames, path)));
         let known = std::mem::take(&mut self.renamed);
         let back: BTreeMap<RelPath, RelPath> = known.iter().map(|(old, new)| (new.clone(), old.clone())).collect();
         let fresh = renames.iter().map(|(from, to)| (moved(&back, from).unwrap_or_else(|| from.clone()), to.clone()));

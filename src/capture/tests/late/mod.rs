@@ -18,6 +18,7 @@
 //!   takes it out of sight): in `a link written through and removed`;
 //! - without a word awaited of what was found elsewhere, at its old place and its new one, or without what was seen of the files that had a name
 //!   before: in `a link written through and replaced`, once or twice;
+//! - without a word awaited of a name that is in sight and was told to have gone: in `a link written through and one of another file`;
 //! - without the wait for what was emptied, or without (c) and the change times of (d) together: in `a file cut short`.
 //!
 //! Three things fail nothing by themselves. They follow from the others wherever the model's kernel is the real one:

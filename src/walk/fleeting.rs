@@ -96,7 +96,8 @@ impl Bearer {
         }
         match self.fresh.seen {
             None if self.was_written => Written::Any,
-            Some(inode) if inode.nlink > 1 => Written::Here,
+            // How many names there are is part of what the others are, though that was written was told before.
+            Some(inode) if inode.nlink > 1 => Written::Linked(inode.id),
             _ if self.fresh.is_written => self.fresh.written(),
             _ => Written::Here,
         }
@@ -215,7 +216,7 @@ mod tests {
         assert_eq!(fleeting.written(&path("one")), Written::Here);
         assert_eq!(fleeting.written(&path("two")), Written::Linked(InodeId { dev: 1, ino: 8 }));
         assert_eq!(fleeting.went(&path("one")), Written::Linked(InodeId { dev: 1, ino: 7 }), "it may have had others");
-        assert_eq!(fleeting.went(&path("two")), Written::Here, "that was told when it was written");
+        assert_eq!(fleeting.went(&path("two")), Written::Linked(InodeId { dev: 1, ino: 8 }), "it has a name less");
         assert_eq!(fleeting.written(&path("old")), Written::Here, "a name that was there before");
         assert_eq!(
             fleeting.written(&path("two")),

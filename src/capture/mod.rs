@@ -7,6 +7,7 @@ mod fitting;
 mod gather;
 mod grown;
 mod large;
+mod leave;
 mod links;
 mod proof;
 mod reading;

@@ -36,6 +36,7 @@
 //! | `round` | the rounds |
 //! | `gather` | capturing what is due, and planning |
 //! | `proof` | what conflicts: conditions (c) and (d) |
+//! | `leave` | what is given back, to be captured again |
 //! | `grown` | the file that only grew |
 //! | `links` | names of one inode, in the home and outside |
 //! | `fitting` | a plan made of what was caught in motion must fit all the same |
@@ -45,7 +46,7 @@ use std::time::Duration;
 
 use super::gather::Attempt;
 use super::{CaptureError, Capturer, Moment, Wanted};
-use crate::fs::{Look as _, Stat};
+use crate::fs::Stat;
 use crate::thought::generation::{NAMED_PATHS_CAP, NamedPaths, Quality, Reason};
 use crate::thought::plan::{Captures, Present, Step};
 use crate::thought::store::Store;
@@ -147,7 +148,7 @@ pub(super) struct Round<'a, S, W: Watch> {
     pub(super) walker: &'a mut Walker<W>,
     pub(super) tree: &'a Tree<S>,
     pub(super) capturer: &'a mut Capturer,
-    options: RoundOptions,
+    pub(super) options: RoundOptions,
     clock: &'a dyn Fn() -> Moment,
     /// More is to be scanned than can be dirty at a time.
     is_partial: bool,
@@ -173,7 +174,7 @@ pub(super) struct Round<'a, S, W: Watch> {
     pub(super) earlier: BTreeMap<RelPath, Present>,
     /// Where names came or went during this round, and during all.
     pub(super) shaken: BTreeSet<RelPath>,
-    all_shaken: BTreeSet<RelPath>,
+    pub(super) all_shaken: BTreeSet<RelPath>,
 }
 
 /// Makes a cut of what is dirty in `walker`, and of `whole`, whose content is captured whole. `clock` reads the clocks.
@@ -469,72 +470,6 @@ impl<S: Store, W: Watch> Round<'_, S, W> {
         let Self { captures, later, .. } = self;
         let left = is_all_known.then_some(left);
         Ok(Cut { steps, captures, quality, deferred, later, left, grown, rounds, cut_time, oldest_change })
-    }
-
-    /// Marks what must be captured again, with the time it was first heard of. What the tree is about to be told of it must match no file;
-    /// and what was found while names moved above it may be missing at its new place. What is scanned anew for that.
-    fn give_back(
-        &mut self,
-        conflicts: &BTreeSet<RelPath>,
-        grown: &BTreeSet<RelPath>,
-        now: Timestamp,
-        is_unproven: bool,
-    ) -> Result<BTreeSet<RelPath>, CutError> {
-        let severed = self.captures.iter().filter_map(|(path, found)| Some((path, found.as_ref()?)));
-        let severed = severed.filter(|(_, present)| self.severed.contains(&present.inode.id));
-        let conflicts: BTreeSet<RelPath> = severed.map(|(path, _)| path).chain(conflicts).cloned().collect();
-        for path in &conflicts {
-            if let Some(Some(present)) = self.captures.get_mut(path) {
-                present.inode.ctime = Timestamp::default();
-            }
-        }
-        for path in conflicts.iter().chain(&self.missed).chain(&self.later) {
-            let at = self.heard.get(path).copied().unwrap_or(now);
-            self.walker.dirty_mut().put_back([(path.clone(), at)]);
-        }
-        for path in grown {
-            self.walker.dirty_mut().mark(path, now);
-        }
-        let mut rescans: BTreeSet<RelPath> = self.missed.clone();
-        if is_unproven {
-            rescans.extend(conflicts.iter().cloned());
-        }
-        if is_unproven || !self.missed.is_empty() || self.captures.len() >= self.options.paths {
-            // The other half of a rename may be among what is left: what is below it was compared with a place in the tree that has gone by now.
-            // Of what is new to the tree all was marked when it was scanned.
-            for path in self.walker.dirty().paths() {
-                if let Some(id) = self.directory_at(path)
-                    && !self.tree.names_of(id, 1)?.is_empty()
-                {
-                    rescans.insert(path.clone());
-                }
-            }
-        }
-        // What stayed where it was has nothing below it that moved with it; and of the home itself that would be all.
-        let stayed = rescans.iter().filter(|path| !self.missed.contains(*path));
-        let stayed: Vec<RelPath> = stayed.filter(|path| self.has_stayed(path)).cloned().collect();
-        for path in &stayed {
-            rescans.remove(path);
-        }
-        if is_unproven {
-            rescans.append(&mut self.all_shaken);
-            rescans.append(&mut self.shaken);
-        }
-        rescans.retain(|path| self.directory_at(path).is_some());
-        rescans.iter().for_each(|path| self.walker.rescan(path));
-        Ok(rescans)
-    }
-
-    /// True if the directory at `path` is the one that the tree has there.
-    fn has_stayed(&self, path: &RelPath) -> bool {
-        let known = self.tree.row(path).ok().flatten().filter(|row| row.entry.is_directory());
-        known.is_some_and(|row| self.directory_at(path) == Some(row.inode.id))
-    }
-
-    /// The inode of the directory that is at `path`.
-    fn directory_at(&self, path: &RelPath) -> Option<InodeId> {
-        let stat = self.walker.root().stat(path).ok().flatten()?;
-        stat.is_directory().then_some(stat.inode.id)
     }
 }
 
